@@ -1,0 +1,47 @@
+// The launch arguments of every kernel, defined once: CUDA C++ includes this header, `cargo xtask bindgen` makes src/sys/params.rs from it.
+//
+// Plain old data on <stdint.h> alone. Padding is written out, so that no uninitialised byte reaches a device; addresses are 64-bit
+// device addresses, strides count elements, and absent tensors have address 0.
+#ifndef SALA_KERNEL_PARAMS_H
+#define SALA_KERNEL_PARAMS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// How the log-decay tensor of a linear-attention call is indexed.
+enum sala_decay {
+    SALA_DECAY_NONE = 0,
+    SALA_DECAY_PER_HEAD = 1,
+    SALA_DECAY_PER_TOKEN = 2,
+};
+
+// Chunked prefill scan and single-token decode of linear attention.
+typedef struct sala_linear_attention_params {
+    uint64_t q, k, v, out;        // 16-bit [tokens, heads, dim]; decode: tokens = batch
+    uint64_t cu_seqlens;          // i32 [batch + 1]; prefill only
+    uint64_t log_decay;           // f32 [heads] or [tokens, heads]
+    uint64_t state;               // f32 [slots, heads, rows, columns]
+    uint64_t state_in, state_out; // i32 [batch]
+    uint64_t status;              // u32 [4]
+    int64_t q_token_stride, q_head_stride;
+    int64_t k_token_stride, k_head_stride;
+    int64_t v_token_stride, v_head_stride;
+    int64_t out_token_stride, out_head_stride;
+    int64_t decay_token_stride, decay_head_stride;
+    int64_t state_slot_stride, state_head_stride, state_row_stride;
+    int64_t tokens, slots;
+    int32_t batch, heads;
+    int32_t decay;       // enum sala_decay
+    int32_t state_is_vk; // 0: rows are key channels, columns value channels; 1: the other way round
+    float scale;
+    int32_t reserved;
+} sala_linear_attention_params;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

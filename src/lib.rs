@@ -1,0 +1,1 @@
+//! Hand-tuned CUDA kernels for hybrid sparse + linear attention.

@@ -1,0 +1,1 @@
+//! What the tests, examples and benches of sala-kernels share.
