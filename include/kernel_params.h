@@ -18,6 +18,20 @@ enum sala_decay {
     SALA_DECAY_PER_TOKEN = 2,
 };
 
+// The sequences of an attention call. Keys are either packed, [total_k, heads_kv, dim] cut by cu_seqlens_k, or a cache of equal
+// capacities, [batch, capacity, heads_kv, dim] filled up to seqlens_k; the other address is 0.
+typedef struct sala_sequences {
+    uint64_t cu_seqlens_q;  // i32 [batch + 1]
+    uint64_t cu_seqlens_k;  // i32 [batch + 1], packed keys
+    uint64_t seqlens_k;     // i32 [batch], cached keys: length in the cache, this call's tokens included
+    uint64_t switch_len;    // i32 [batch]: the length that decides between dense and sparse; absent: the key length
+    int64_t total_q;        // tokens in q
+    int64_t capacity_k;     // packed: tokens in k; cached: tokens a sequence has room for
+    int32_t batch;
+    int32_t max_seqlen_q, max_seqlen_k;  // upper bounds the caller knows; a longer sequence is refused and counted
+    int32_t dense_len;                   // sequences with switch_len below it are attended densely
+} sala_sequences;
+
 // Chunked prefill scan and single-token decode of linear attention.
 typedef struct sala_linear_attention_params {
     uint64_t q, k, v, out;        // 16-bit [tokens, heads, dim]; decode: tokens = batch

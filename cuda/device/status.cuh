@@ -1,0 +1,18 @@
+// The status word: what a kernel refused because of values that only the device knows. Added to, never reset.
+#pragma once
+
+#include "atomic.cuh"
+#include "machine.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+enum Refused { REFUSED_PAGES = 0, REFUSED_BLOCKS = 1, REFUSED_LENGTHS = 2, REFUSED_SLOTS = 3 };
+
+// Adds to one counter of the optional status word; called by one thread for each thing refused.
+DEVICE void count_refused(uint64_t status, Refused what, uint32_t count) {
+    if (status != 0 && count != 0) atomic_add(reinterpret_cast<uint32_t*>(status) + what, count);
+}
+
+}  // namespace SALA_VARIANT
+}  // namespace sala
