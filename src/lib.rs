@@ -1,1 +1,3 @@
 //! Hand-tuned CUDA kernels for hybrid sparse + linear attention.
+
+pub mod reference;
