@@ -35,6 +35,7 @@
 #include "device/state_slots.cuh"
 #include "device/status.cuh"
 #include "device/tile.cuh"
+#include "device/tile_store.cuh"
 #include "device/warp.cuh"
 
 #include "../include/kernel_params.h"
@@ -44,6 +45,8 @@ inline namespace SALA_VARIANT {
 
 constexpr int CHUNK = 64;
 constexpr int HALF = CHUNK / 2;
+constexpr float LOG2_E = 1.44269504f;
+constexpr int BLOCK = 16;      // tokens of a piece of O
 constexpr int WARP_ROWS = 16;  // value channels a warp owns
 constexpr int REFUSED = -1;
 
@@ -183,9 +186,9 @@ DEVICE void apply_decay(Accumulator<HALF>& scores, const DecayTable& table, Scor
         UNROLL
         for (int e = 0; e < 4; ++e) {
             const int i = piece.row0 + accumulator_row(e);
-            const int j = piece.half * HALF + n * 8 + accumulator_column(e);
+            const int j = piece.half * HALF + accumulator_col(n, e);
             const float decay = exp_of_difference({table.high[i], table.low[i]}, {table.high[j], table.low[j]});
-            scores[n][e] = i >= j ? scores[n][e] * (scale * decay) : 0.0f;
+            scores.values[n][e] = i >= j ? scores.values[n][e] * (scale * decay) : 0.0f;
         }
     }
 }
@@ -214,99 +217,122 @@ DEVICE void make_scores(ScanPlan<DIM_K, DIM_V_TILE>& plan, int stage, float scal
 
 // ---- Oᵀ
 
+// The warp's 16 value channels (rows) of the chunk's 64 tokens (columns).
+struct Output {
+    Accumulator<BLOCK> block[CHUNK / BLOCK];
+};
+
+// Multiplies each token by factor(token).
+template <class Factor>
+DEVICE void scale_tokens(Output& out, const Factor& factor) {
+    UNROLL
+    for (int b = 0; b < CHUNK / BLOCK; ++b) {
+        UNROLL
+        for (int n = 0; n < BLOCK / 8; ++n) {
+            UNROLL
+            for (int e = 0; e < 2; ++e) {
+                const float f = factor(b * BLOCK + accumulator_col(n, e));
+                out.block[b].values[n][e] *= f;
+                out.block[b].values[n][e + 2] *= f;
+            }
+        }
+    }
+}
+
+template <class T, int DIM_K>
+DEVICE void multiply_state(Output& out, const Accumulator<DIM_K>& state, SharedTile<DIM_K> query) {
+    const FragmentA<DIM_K> operand = to_fragment_a<T>(state);
+    UNROLL
+    for (int b = 0; b < CHUNK / BLOCK; ++b) {
+        out.block[b].fill(0.0f);
+        multiply_nk<T>(out.block[b], operand, query, b * BLOCK, 0);
+    }
+}
+
 // Oᵀ = Sᵀ Qᵀ, without decay. In f16, rows of Sᵀ are scaled to fit the operand and their products scaled back.
 template <class T, int DIM_K>
-DEVICE void read_state(Accumulator<CHUNK>& out, const Accumulator<DIM_K>& state, SharedTile<DIM_K> query) {
-    out.fill(0.0f);
+DEVICE void read_state(Output& out, const Accumulator<DIM_K>& state, SharedTile<DIM_K> query) {
     if constexpr (needs_scaling<T>) {
         Accumulator<DIM_K> scaled = state;
-        const PowerOfTwo fit[2] = {scale_rows_to_fit(scaled, 0), scale_rows_to_fit(scaled, 1)};
-        multiply_nk<T>(out, to_fragment_a<T>(scaled), query, 0, 0);
+        const PowerOfTwo upper = scale_rows_to_fit(scaled, 0);
+        const PowerOfTwo lower = scale_rows_to_fit(scaled, 1);
+        multiply_state<T>(out, scaled, query);
         UNROLL
-        for (int n = 0; n < CHUNK / 8; ++n) {
-            UNROLL
-            for (int e = 0; e < 4; ++e) out[n][e] *= fit[e / 2].inverse;
-        }
+        for (int b = 0; b < CHUNK / BLOCK; ++b) out.block[b].scale_rows(upper.inverse, lower.inverse);
     } else {
-        multiply_nk<T>(out, to_fragment_a<T>(state), query, 0, 0);
+        multiply_state<T>(out, state, query);
     }
 }
 
-// Multiplies column i of Oᵀ (a token) by factor(i).
-template <class Factor>
-DEVICE void scale_tokens(Accumulator<CHUNK>& out, const Factor& factor) {
+// Oᵀ += Vᵀ Pᵀ over one half of the keys, without the blocks of P above the diagonal, which are zero or were never made.
+template <class T>
+DEVICE void add_scores(Output& out, const FragmentA<CHUNK>& value, SharedTile<CHUNK> scores, int half) {
     UNROLL
-    for (int n = 0; n < CHUNK / 8; ++n) {
+    for (int k = half * HALF / BLOCK; k < (half + 1) * HALF / BLOCK; ++k) {
+        FragmentA<BLOCK> keys;
         UNROLL
-        for (int e = 0; e < 2; ++e) {
-            const float f = factor(n * 8 + accumulator_column(e));
-            out[n][e] *= f;
-            out[n][e + 2] *= f;
-        }
+        for (int r = 0; r < 4; ++r) keys.registers[0][r] = value.registers[k][r];
+        UNROLL
+        for (int b = k; b < CHUNK / BLOCK; ++b) multiply_nk<T>(out.block[b], keys, scores, b * BLOCK, k * BLOCK);
     }
-}
-
-// Oᵀ += Vᵀ Pᵀ over one half of the keys. Blocks of P above the diagonal are zero or were never made.
-template <class T, int HALF_INDEX>
-DEVICE void add_scores(Accumulator<CHUNK>& out, const FragmentA<CHUNK>& value, SharedTile<CHUNK> scores) {
-    constexpr int FIRST = HALF_INDEX * HALF;
-    multiply_nk<T, FIRST>(out, value.template slice<FIRST, 16>(), scores, 0, FIRST);
-    multiply_nk<T, FIRST + 16>(out, value.template slice<FIRST + 16, 16>(), scores, 0, FIRST + 16);
 }
 
 template <class T, int DIM_K, int DIM_V_TILE>
-DEVICE void finish_output(Accumulator<CHUNK>& out, const FragmentA<CHUNK>& value, const ScanPlan<DIM_K, DIM_V_TILE>& plan) {
+DEVICE void finish_output(Output& out, const FragmentA<CHUNK>& value, const ScanPlan<DIM_K, DIM_V_TILE>& plan) {
     const SharedTile<CHUNK> scores{shared_address(plan.scores)};
     if constexpr (needs_scaling<T>) {
-        const auto& fit = plan.score_scale;
+        const auto& fit = plan.score_scale;  // rows of the first half of the tokens have no second half of keys
         scale_tokens(out, [&](int i) { return fit[0][i].scale; });
-        add_scores<T, 0>(out, value, scores);
-        scale_tokens(out, [&](int i) { return fit[0][i].inverse * (i < HALF ? 1.0f : fit[1][i].scale); });
-        add_scores<T, 1>(out, value, scores);
+        add_scores<T>(out, value, scores, 0);
+        scale_tokens(out, [&](int i) { return i < HALF ? fit[0][i].inverse : fit[0][i].inverse * fit[1][i].scale; });
+        add_scores<T>(out, value, scores, 1);
         scale_tokens(out, [&](int i) { return i < HALF ? 1.0f : fit[1][i].inverse; });
     } else {
-        add_scores<T, 0>(out, value, scores);
-        add_scores<T, 1>(out, value, scores);
+        add_scores<T>(out, value, scores, 0);
+        add_scores<T>(out, value, scores, 1);
     }
 }
 
 // Writes the warp's 16 channels of O through shared memory, 32 bytes a token.
 template <class T, int DIM_V_TILE>
-DEVICE void store_output(const Accumulator<CHUNK>& out, SharedTile<DIM_V_TILE> stage, const sala_linear_attention_params& p, const Sequence& s,
-                         int chunk) {
-    store_accumulator_trans<T>(stage, 0, warp_index() * WARP_ROWS, out);
-    sync_warp();
+DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const sala_linear_attention_params& p, const Sequence& s, int chunk) {
+    using Piece = Vector<uint32_t, 4>;
+    const int channel = warp_index() * WARP_ROWS;
+    UNROLL
+    for (int b = 0; b < CHUNK / BLOCK; ++b) store_accumulator_trans<T>(stage, b * BLOCK, channel, out.block[b]);
+    sync_warp();  // the warp's channels are in shared memory
+
     const int length = chunk_length(s, chunk);
+    const int64_t token = s.first_token + static_cast<int64_t>(chunk) * CHUNK;
     const int lane = lane_index();
-    uint16_t* to = reinterpret_cast<uint16_t*>(p.out) + (s.first_token + static_cast<int64_t>(chunk) * CHUNK) * p.out_token_stride +
-                   s.head * p.out_head_stride + s.column0 + warp_index() * WARP_ROWS + lane % 2 * 8;
+    uint16_t* to = reinterpret_cast<uint16_t*>(p.out) + token * p.out_token_stride + s.head * p.out_head_stride + s.column0 + channel;
     UNROLL
     for (int i = 0; i < CHUNK / 16; ++i) {
         // Every other row, so that the eight lanes of a wavefront meet eight different banks.
         const int row = i * 16 + lane / 16 * 8 + lane / 2 % 4 * 2 + lane / 8 % 2;
-        const auto piece = load_shared<Vector<uint32_t, 4>>(stage.address(row, warp_index() * 2 + lane % 2));
-        if (row < length) store_global(reinterpret_cast<Vector<uint32_t, 4>*>(to + row * p.out_token_stride), piece);
+        const Piece piece = load_shared<Piece>(stage.address(row, channel / 8 + lane % 2));
+        if (row < length) store_global(reinterpret_cast<Piece*>(to + row * p.out_token_stride + lane % 2 * 8), piece);
     }
 }
 
 // ---- S
 
-// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K. The product form 1 + (e^G − 1) keeps slow decays that e^G would round away.
+// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K. The form S + (e^G − 1)·S keeps slow decays that e^G would round away.
 template <class T, int DIM_K>
 DEVICE void update_state(Accumulator<DIM_K>& state, FragmentA<CHUNK>& value, SharedTile<DIM_K> key, const DecayTable& table) {
     const float decay = table.chunk_minus_one;
     UNROLL
     for (int n = 0; n < DIM_K / 8; ++n) {
         UNROLL
-        for (int e = 0; e < 4; ++e) state[n][e] = fma(decay, state[n][e], state[n][e]);
+        for (int e = 0; e < 4; ++e) state.values[n][e] = fma(decay, state.values[n][e], state.values[n][e]);
     }
     UNROLL
     for (int k = 0; k < CHUNK / 16; ++k) {
         UNROLL
         for (int r = 0; r < 4; ++r) {
             const int j = k * 16 + r / 2 * 8 + lane_index() % 4 * 2;
-            const Pair v = unpack<T>(value[k][r]);
-            value[k][r] = pack<T>(v.lo * table.to_state[j], v.hi * table.to_state[j + 1]);
+            const Pair v = unpack<T>(value.registers[k][r]);
+            value.registers[k][r] = pack<T>(v.lo * table.to_state[j], v.hi * table.to_state[j + 1]);
         }
     }
     multiply_kn<T>(state, value, key, 0, 0);
@@ -321,7 +347,7 @@ DEVICE void visit_state(const sala_linear_attention_params& p, const Sequence& s
     UNROLL
     for (int n = 0; n < DIM_K / 8; ++n) {
         UNROLL
-        for (int e = 0; e < 4; ++e) visit(n, e, rows + accumulator_row(e) * stride_v + (n * 8 + accumulator_column(e)) * stride_k);
+        for (int e = 0; e < 4; ++e) visit(n, e, rows + accumulator_row(e) * stride_v + accumulator_col(n, e) * stride_k);
     }
 }
 
@@ -359,7 +385,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     }
     Accumulator<DIM_K> state;
     state.fill(0.0f);
-    if (s.slots.in != NO_SLOT) visit_state<DIM_K>(p, s, s.slots.in, [&](int n, int e, float* at) { state[n][e] = load_global(at); });
+    if (s.slots.in != NO_SLOT) visit_state<DIM_K>(p, s, s.slots.in, [&](int n, int e, float* at) { state.values[n][e] = load_global(at); });
 
     NO_UNROLL
     for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -373,7 +399,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
         make_scores<T, DIM_K, DIM_V_TILE, WARPS>(plan, stage, p.scale);
         if (chunk + 1 < chunks && warp_index() == WARPS - 1) build_decay_table(plan.decay[1 - stage], p, s, chunk + 1);
         FragmentA<CHUNK> value = load_fragment_a_trans<CHUNK>(value_tile, 0, warp_index() * WARP_ROWS);
-        Accumulator<CHUNK> out;
+        Output out;
         read_state<T>(out, state, query);
         scale_tokens(out, [&](int i) { return plan.decay[stage].from_state[i]; });
         sync_block();  // P is in shared memory; V is in registers, Q is read
@@ -383,7 +409,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
         store_output<T>(out, SharedTile<DIM_V_TILE>{query.base}, p, s, chunk);
         update_state<T>(state, value, key, plan.decay[stage]);
     }
-    if (s.slots.out != NO_SLOT) visit_state<DIM_K>(p, s, s.slots.out, [&](int n, int e, float* at) { store_global(at, state[n][e]); });
+    if (s.slots.out != NO_SLOT) visit_state<DIM_K>(p, s, s.slots.out, [&](int n, int e, float* at) { store_global(at, state.values[n][e]); });
 }
 
 #define INSTANCE(name, T, DIM_K, DIM_V_TILE) \

@@ -38,15 +38,13 @@ DEVICE PowerOfTwo scale_rows_to_fit(Accumulator<N>& tile, int side) {
     UNROLL
     for (int n = 0; n < N / 8; ++n) {
         UNROLL
-        for (int e = 0; e < 2; ++e) largest = maximum(largest, absolute(tile[n][2 * side + e]));
+        for (int e = 0; e < 2; ++e) largest = maximum(largest, maximum(tile.values[n][2 * side + e], -tile.values[n][2 * side + e]));
     }
-    largest = maximum(largest, shuffle_xor(largest, 1));
-    largest = maximum(largest, shuffle_xor(largest, 2));
-    const PowerOfTwo fit = power_of_two_to_fit(largest);
+    const PowerOfTwo fit = power_of_two_to_fit(reduce_max<4>(largest));
     UNROLL
     for (int n = 0; n < N / 8; ++n) {
         UNROLL
-        for (int e = 0; e < 2; ++e) tile[n][2 * side + e] *= fit.scale;
+        for (int e = 0; e < 2; ++e) tile.values[n][2 * side + e] *= fit.scale;
     }
     return fit;
 }
