@@ -1,0 +1,301 @@
+//! The GPU half: finds nvcc and compiles one image a kernel file.
+//!
+//! `SALA_CUDA_ARCHS` (or `CUDA_COMPUTE_CAP`, which engines set) narrows the images to the GPUs it names, `80`, `90a`, `sm_120` or `12.0`, separated
+//! by commas; `compute_80` names the PTX that later GPUs translate, and `none` leaves everything out. By default a file is compiled for every
+//! architecture that src/shapes.rs gives it.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache::{self, Compiled, Job};
+use crate::closure::Closure;
+use crate::environment::{Environment, Failure, variable, warn};
+use crate::kernels::Kernel;
+
+/// The oldest nvcc that compiles the kernels.
+const OLDEST: (u32, u32) = (12, 4);
+const FLAGS: [&str; 5] = [
+    "-fatbin",
+    "-std=c++17",
+    "-DSALA_VARIANT=device",
+    "-Xfatbin=-compress-all",
+    "-Xptxas=-v",
+];
+/// Flags that nvcc reads from the environment by itself.
+const NVCC_VARIABLES: [&str; 3] = ["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
+
+/// The compiled image of a kernel file.
+pub struct Image {
+    pub name: &'static str,
+    /// `sm_*` machine code and `compute_*` PTX.
+    pub archs: Vec<String>,
+    pub compiled: Compiled,
+}
+
+/// Compiles the images of `kernels`; none, with a warning that says what to do, when this machine has no nvcc.
+pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<Vec<Image>, Failure> {
+    let wanted = Wanted::read()?;
+    if matches!(&wanted, Wanted::These(archs) if archs.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let Some(nvcc) = find(&environment.root)? else {
+        warn(format!(
+            "no nvcc: the kernels run on the CPU only; {}",
+            how_to_install(&environment.root)
+        ));
+        return Ok(Vec::new());
+    };
+    println!("cargo::rerun-if-changed={}", nvcc.path.display());
+
+    let mut unknown = BTreeSet::new();
+    let mut images = Vec::new();
+    for kernel in kernels {
+        let (known, skipped) = wanted
+            .of(kernel.file.archs)
+            .into_iter()
+            .partition::<Vec<_>, _>(|arch| nvcc.knows(arch));
+        unknown.extend(skipped);
+        if !known.is_empty() {
+            images.push((kernel, known));
+        }
+    }
+    if !unknown.is_empty() {
+        let unknown = Vec::from_iter(unknown).join(", ");
+        warn(format!(
+            "nvcc {}.{} does not know {unknown}: left out of the images",
+            nvcc.version.0, nvcc.version.1
+        ));
+    }
+
+    let include = environment.include_folders();
+    let closure = Closure {
+        search: &include,
+        without: environment.root.join("cuda/host").canonicalize().ok(),
+    };
+    let threads = environment.jobs / images.len().max(1);
+    let jobs = images
+        .iter()
+        .map(|(kernel, archs)| nvcc.job(kernel, archs, &include, threads))
+        .collect();
+    let compiled = cache::compile_all(environment, &closure, jobs)?;
+    Ok(images
+        .into_iter()
+        .zip(compiled)
+        .map(|((kernel, archs), compiled)| Image {
+            name: kernel.file.name,
+            archs,
+            compiled,
+        })
+        .collect())
+}
+
+/// Which GPUs the images are for.
+enum Wanted {
+    All,
+    These(Vec<Arch>),
+}
+
+impl Wanted {
+    fn read() -> Result<Self, Failure> {
+        let by_name = ["SALA_CUDA_ARCHS", "CUDA_COMPUTE_CAP"].map(|name| variable(name).map(|list| (name, list)));
+        let Some((name, list)) = by_name.into_iter().flatten().next() else {
+            return Ok(Self::All);
+        };
+        if list.trim() == "none" {
+            return Ok(Self::These(Vec::new()));
+        }
+        let archs = list.split([',', ';', ' ']).filter(|entry| !entry.is_empty());
+        let archs: Option<Vec<Arch>> = archs.map(Arch::parse).collect();
+        let expected = "compute capabilities such as `80,90a,120`, `compute_80` for PTX, or `none`";
+        archs
+            .map(Self::These)
+            .ok_or_else(|| Failure::new(format!("{name}: expected {expected}, got `{list}`")))
+    }
+
+    /// What a file that `archs` lists is compiled for.
+    fn of(&self, archs: &[&str]) -> Vec<String> {
+        let offered: Vec<Arch> = archs.iter().filter_map(|arch| Arch::parse(arch)).collect();
+        let chosen: BTreeSet<Arch> = match self {
+            Self::All => offered.into_iter().collect(),
+            Self::These(wanted) => wanted.iter().filter_map(|gpu| gpu.served_by(&offered)).collect(),
+        };
+        chosen.iter().map(Arch::name).collect()
+    }
+}
+
+/// `sm_90a` or `compute_80`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Arch {
+    is_ptx: bool,
+    /// Ten times the major number plus the minor one.
+    capability: u32,
+    /// `a` or `f`: code for this GPU, or this family, alone.
+    suffix: String,
+}
+
+impl Arch {
+    fn parse(text: &str) -> Option<Self> {
+        let (is_ptx, rest) = match text.strip_prefix("compute_") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("sm_").unwrap_or(text)),
+        };
+        let digits = rest.trim_end_matches(['a', 'f']);
+        let capability = digits.replacen('.', "", 1).parse().ok()?;
+        Some(Self {
+            is_ptx,
+            capability,
+            suffix: rest[digits.len()..].to_owned(),
+        })
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "{}{}{}",
+            if self.is_ptx { "compute_" } else { "sm_" },
+            self.capability,
+            self.suffix
+        )
+    }
+
+    /// The best of `offered` for this GPU: machine code of its major number and no later minor number, else PTX.
+    fn served_by(&self, offered: &[Self]) -> Option<Self> {
+        let runs = |code: &&Self| match (self.is_ptx || code.is_ptx, code.suffix.is_empty()) {
+            (true, _) => code.is_ptx && code.capability <= self.capability,
+            (false, true) => code.capability / 10 == self.capability / 10 && code.capability <= self.capability,
+            (false, false) => code.capability == self.capability,
+        };
+        offered
+            .iter()
+            .filter(runs)
+            .max_by_key(|code| (!code.is_ptx, code.capability, code.suffix.clone()))
+            .cloned()
+    }
+}
+
+/// A compiler that runs.
+struct Nvcc {
+    path: PathBuf,
+    version: (u32, u32),
+    /// The whole of `nvcc --version`, and the flags from the environment.
+    identity: String,
+    /// The `sm_*` and `compute_*` names without suffixes.
+    architectures: BTreeSet<u32>,
+}
+
+impl Nvcc {
+    /// `None` when there is nothing at `path` that runs as an nvcc.
+    fn at(path: &Path) -> Option<Self> {
+        let version = output(path, "--version")?;
+        let (major, minor) = version.split("release ").nth(1)?.split(',').next()?.split_once('.')?;
+        let number = (major.parse().ok()?, minor.parse().ok()?);
+        let codes = output(path, "--list-gpu-code")?;
+        let architectures = codes
+            .lines()
+            .filter_map(Arch::parse)
+            .map(|arch| arch.capability)
+            .collect();
+        let variables: Vec<_> = NVCC_VARIABLES.iter().filter_map(|name| variable(name)).collect();
+        let identity = format!("{version}{variables:?}");
+        Some(Self {
+            path: path.to_owned(),
+            version: number,
+            identity,
+            architectures,
+        })
+    }
+
+    fn knows(&self, arch: &str) -> bool {
+        Arch::parse(arch).is_some_and(|arch| self.architectures.contains(&arch.capability))
+    }
+
+    /// `threads`: how many architectures to compile at once.
+    fn job(&self, kernel: &Kernel, archs: &[String], include: &[PathBuf], threads: usize) -> Job {
+        let targets = archs
+            .iter()
+            .map(|code| format!("-gencode=arch={},code={code}", code.replace("sm_", "compute_")));
+        let flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).chain(targets).collect();
+        let mut command = Command::new(&self.path);
+        command
+            .arg(format!("--threads={}", threads.max(1)))
+            .args(&flags)
+            .args(include.iter().flat_map(|folder| [Path::new("-I"), folder]));
+        Job {
+            label: kernel.file.name.to_owned(),
+            extension: "fatbin",
+            command,
+            identity: format!("{}{flags:?}", self.identity),
+            source: kernel.source.clone(),
+        }
+    }
+}
+
+/// The first nvcc that is new enough: where the user says, on the `PATH`, where `scripts/install_cuda.sh` puts it, where NVIDIA's installer does.
+fn find(root: &Path) -> Result<Option<Nvcc>, Failure> {
+    if let Some(named) = variable("NVCC") {
+        let nvcc =
+            Nvcc::at(Path::new(&named)).ok_or_else(|| Failure::new(format!("NVCC={named} does not run as an nvcc")))?;
+        if nvcc.version < OLDEST {
+            return Err(Failure::new(format!("NVCC={named}: {}", too_old(&nvcc))));
+        }
+        return Ok(Some(nvcc));
+    }
+    let homes = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .filter_map(variable)
+        .map(|home| Path::new(&home).join("bin"));
+    for folder in homes {
+        if let Some(nvcc) = new_enough(&folder) {
+            return Ok(Some(nvcc));
+        }
+    }
+    // A PATH differs from terminal to editor; cargo watches it only where it decides.
+    println!("cargo::rerun-if-env-changed=PATH");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let installed = [
+        root.join(".cuda/packages/nvidia/cu13/bin"),
+        PathBuf::from("/usr/local/cuda/bin"),
+    ];
+    Ok(env::split_paths(&path)
+        .chain(installed)
+        .find_map(|folder| new_enough(&folder)))
+}
+
+fn new_enough(folder: &Path) -> Option<Nvcc> {
+    let path = folder.join("nvcc");
+    let nvcc = path.is_file().then(|| Nvcc::at(&path)).flatten()?;
+    if nvcc.version < OLDEST {
+        warn(format!("{} is passed over: {}", path.display(), too_old(&nvcc)));
+        return None;
+    }
+    Some(nvcc)
+}
+
+fn too_old(nvcc: &Nvcc) -> String {
+    format!(
+        "expected nvcc {}.{} or newer, got {}.{}",
+        OLDEST.0, OLDEST.1, nvcc.version.0, nvcc.version.1
+    )
+}
+
+/// The one command that gets an nvcc.
+fn how_to_install(root: &Path) -> String {
+    let script = root.join("scripts/install_cuda.sh");
+    if script.is_file() {
+        // The script touches itself when it has installed one, and cargo looks again.
+        println!("cargo::rerun-if-changed={}", script.display());
+        return "`scripts/install_cuda.sh` gets one".to_owned();
+    }
+    let install = "python3 -m pip install --target DIR 'cuda-toolkit[nvcc,cudart,cccl]==13.0.*'";
+    format!("`{install}` gets one for CUDA_HOME=DIR/nvidia/cu13")
+}
+
+fn output(program: &Path, argument: &str) -> Option<String> {
+    let output = Command::new(program)
+        .arg(argument)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}

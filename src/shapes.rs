@@ -1,0 +1,102 @@
+//! The one list of kernels: their source files, architectures and template shapes.
+//!
+//! The build script compiles it, [`crate::Kernels`] loads it and the tests walk it, so that a kernel is added by adding a row.
+//! This file stands alone (`std` only), because the build script includes it.
+
+/// One kernel source file and the instances that it is compiled into.
+#[derive(Debug)]
+pub struct KernelFile {
+    /// The file's stem: `cuda/<name>.cu`, or `cuda/tests/<name>.cu` if [`Self::test_only`]. Every instance name starts with it.
+    pub name: &'static str,
+    /// The parameter struct in `include/kernel_params.h`.
+    pub params: &'static str,
+    /// The GPU architectures that the file is compiled for, as nvcc's `code=` calls them (`sm_80`, `compute_80`).
+    pub archs: &'static [&'static str],
+    /// The template parameters: for each, the values it takes. No axes: one instance, called as the file.
+    pub axes: &'static [&'static [&'static str]],
+    /// Whether a combination of values, one per axis, is compiled.
+    pub keep: fn(&[&str]) -> bool,
+    /// A unit kernel of the primitives, compiled only with feature `test-kernels`.
+    pub test_only: bool,
+}
+
+/// Where kernels run that use nothing beyond `mma.sync` and `cp.async`: an image per generation and PTX for later ones.
+pub const BASE_ARCHS: &[&str] = &["sm_80", "sm_90", "sm_100", "sm_120", "compute_80"];
+
+/// Every kernel file. The order is the order of kernel identifiers.
+pub const KERNEL_FILES: &[KernelFile] = &[
+    // Chunked prefill: element, key channels, value channels of one block.
+    KernelFile {
+        name: "linear_attention_scan",
+        params: "sala_linear_attention_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"], &["32", "64", "128"]],
+        keep: value_tile_fits,
+        test_only: false,
+    },
+    // One token per sequence: element, key channels.
+    KernelFile {
+        name: "linear_attention_decode",
+        params: "sala_linear_attention_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"]],
+        keep: every_shape,
+        test_only: false,
+    },
+];
+
+fn every_shape(_: &[&str]) -> bool {
+    true
+}
+
+/// The value tile of a scan is at most as wide as its keys: a wider one would not leave room for the state in registers.
+fn value_tile_fits(values: &[&str]) -> bool {
+    let number = |axis: usize| values.get(axis).and_then(|value| value.parse::<u32>().ok());
+    number(2) <= number(1)
+}
+
+impl KernelFile {
+    /// The source file, relative to the crate's root.
+    pub fn source(&self) -> String {
+        let folder = if self.test_only { "cuda/tests" } else { "cuda" };
+        format!("{folder}/{}.cu", self.name)
+    }
+
+    /// The values of every compiled instance, one per axis; the last axis varies fastest.
+    pub fn instances(&self) -> Vec<Vec<&'static str>> {
+        let mut combinations = vec![Vec::new()];
+        for axis in self.axes {
+            combinations = combinations.iter().flat_map(|head| extend_each(head, axis)).collect();
+        }
+        combinations.retain(|values| (self.keep)(values));
+        combinations
+    }
+
+    /// The name of an instance: the file's name and the axis values, joined by underscores.
+    pub fn instance_name(&self, values: &[&str]) -> String {
+        let mut name = self.name.to_owned();
+        for value in values {
+            name.push('_');
+            name.push_str(value);
+        }
+        name
+    }
+}
+
+/// `head` continued by each value of an axis.
+fn extend_each<'a>(head: &'a [&'static str], axis: &'a [&'static str]) -> impl Iterator<Item = Vec<&'static str>> + 'a {
+    axis.iter()
+        .map(move |value| head.iter().chain([value]).copied().collect())
+}
+
+/// The files of this build: all of [`KERNEL_FILES`], without the test-only ones unless feature `test-kernels` is on.
+pub fn compiled_files() -> impl Iterator<Item = &'static KernelFile> {
+    KERNEL_FILES
+        .iter()
+        .filter(|file| !file.test_only || cfg!(feature = "test-kernels"))
+}
+
+/// The names of all instances of this build, in the order of kernel identifiers.
+pub fn instance_names() -> impl Iterator<Item = String> {
+    compiled_files().flat_map(|file| file.instances().into_iter().map(|values| file.instance_name(&values)))
+}
