@@ -90,7 +90,8 @@ pub struct Output {
     pub pool: Vec<f64>,
     /// Sequences refused because their range is not within the tokens. They read and write nothing.
     pub refused_lengths: u32,
-    /// Slots refused: outside the pool (read as zero, never stored), or taken by an earlier sequence's `state_out`.
+    /// Slots refused. A `state_in` outside the pool refuses its sequence, which then reads and writes nothing; a `state_out` outside the
+    /// pool, named by an earlier sequence, or read by another one, is not stored to.
     pub refused_slots: u32,
 }
 
@@ -124,16 +125,16 @@ pub fn prefill<T: Value>(
         refused_lengths: 0,
         refused_slots: 0,
     };
-    let mut slots = Slots::new(states, config.slot_len());
+    let slot_count = states.pool.len() / config.slot_len();
     for (sequence, range) in sequences(cu_seqlens, tokens).into_iter().enumerate() {
-        let Some(range) = range else {
-            answer.refused_lengths += 1;
+        let slots = resolve_slots(states, slot_count, sequence);
+        answer.refused_lengths += u32::from(range.is_none());
+        answer.refused_slots += slots.refused_slots;
+        let Some(range) = range.filter(|_| !slots.is_refused) else {
             continue;
         };
-        let slot_in = slots.input(sequence);
-        let slot_out = slots.output(sequence);
         for head in 0..config.heads {
-            let mut state = load_state(config, states.pool, slot_in, head);
+            let mut state = load_state(config, states.pool, slots.input, head);
             for token in range.clone() {
                 let row = token * config.heads + head;
                 let key_row = row * config.dim_k..(row + 1) * config.dim_k;
@@ -146,10 +147,9 @@ pub fn prefill<T: Value>(
                 );
                 read_out(&mut answer.out[value_row], config.scale, &state, &q[key_row]);
             }
-            store_state(config, &mut answer.pool, slot_out, head, &state);
+            store_state(config, &mut answer.pool, slots.output, head, &state);
         }
     }
-    answer.refused_slots = slots.refused;
     answer
 }
 
@@ -220,45 +220,50 @@ fn store_state(config: &Config, pool: &mut [f64], slot: Option<usize>, head: usi
     }
 }
 
-/// Decides which slots a sequence may use.
-struct Slots<'a> {
-    states: &'a States<'a>,
-    taken: Vec<bool>,
-    refused: u32,
+/// The slots of one sequence.
+struct Slots {
+    /// Where the sequence starts from; `None` from zero.
+    input: Option<usize>,
+    /// Where it leaves its state; `None` nowhere.
+    output: Option<usize>,
+    /// Whether `state_in` is outside the pool, so that the sequence cannot run.
+    is_refused: bool,
+    /// How many of the two indices were refused.
+    refused_slots: u32,
 }
 
-impl<'a> Slots<'a> {
-    fn new(states: &'a States<'a>, slot_len: usize) -> Self {
-        Slots {
-            states,
-            taken: vec![false; states.pool.len() / slot_len],
-            refused: 0,
-        }
+/// The slots of `sequence` in a pool of `count`.
+fn resolve_slots(states: &States<'_>, count: usize, sequence: usize) -> Slots {
+    let mut slots = Slots {
+        input: None,
+        output: None,
+        is_refused: false,
+        refused_slots: 0,
+    };
+    let in_pool = |slot: i32| usize::try_from(slot).ok().filter(|&slot| slot < count);
+    if let Some(slot) = named_slot(states.state_in, sequence) {
+        slots.input = in_pool(slot);
+        slots.is_refused = slots.input.is_none();
+        slots.refused_slots += u32::from(slots.is_refused);
     }
+    if let Some(slot) = named_slot(states.state_out, sequence) {
+        slots.output = in_pool(slot).filter(|_| !is_taken(states, sequence, slot));
+        slots.refused_slots += u32::from(slots.output.is_none());
+    }
+    slots
+}
 
-    /// The slot that `sequence` starts from.
-    fn input(&mut self, sequence: usize) -> Option<usize> {
-        let slots = self.states.state_in?;
-        self.within_pool(slots[sequence])
-    }
+/// The slot that a list names for `sequence`, if it names one.
+fn named_slot(list: Option<&[i32]>, sequence: usize) -> Option<i32> {
+    list.map(|list| list[sequence]).filter(|&slot| slot != -1)
+}
 
-    /// The slot that `sequence` stores to: its own, unless an earlier sequence has it.
-    fn output(&mut self, sequence: usize) -> Option<usize> {
-        let slots = self.states.state_out?;
-        let slot = self.within_pool(slots[sequence])?;
-        if std::mem::replace(&mut self.taken[slot], true) {
-            self.refused += 1;
-            return None;
-        }
-        Some(slot)
-    }
-
-    fn within_pool(&mut self, slot: i32) -> Option<usize> {
-        if slot == -1 {
-            return None;
-        }
-        let slot = usize::try_from(slot).ok().filter(|&slot| slot < self.taken.len());
-        self.refused += u32::from(slot.is_none());
-        slot
-    }
+/// Whether `sequence` may not store to `slot`: an earlier sequence stores there, or another one starts from it.
+fn is_taken(states: &States<'_>, sequence: usize, slot: i32) -> bool {
+    let stored_before = states.state_out.is_some_and(|out| out[..sequence].contains(&slot));
+    let is_read = |(other, &input): (usize, &i32)| other != sequence && input == slot;
+    stored_before
+        || states
+            .state_in
+            .is_some_and(|inputs| inputs.iter().enumerate().any(is_read))
 }
