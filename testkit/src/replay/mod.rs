@@ -1,0 +1,212 @@
+//! Replay files: one call of an operation with its inputs, and optionally what it should give, in a safetensors file.
+//!
+//! `__metadata__` (strings) holds `op` and its constants, the tensors hold inputs under the names of the arguments and expected values
+//! under `expected.` and the name of the result:
+//!
+//! | `op` | constants | tensors | expected |
+//! |---|---|---|---|
+//! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
+//! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`, optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
+//!
+//! [`Replay::load`] checks everything, so that a call that loads can run; [`Replay::run_on_reference`] runs it, and [`Replay::judge`]
+//! compares what comes out with the expected values, or with the reference where the file has none.
+
+mod file;
+mod linear;
+mod sparse;
+
+pub use linear::LinearCall;
+pub use sparse::SparseCall;
+
+use crate::tolerance::{Judgement, Precision};
+use file::ReplayFile;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Why a file cannot be replayed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct Unusable {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it, naming the tensor or the constant.
+    pub problem: String,
+}
+
+/// A tensor of 16-bit numbers, as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+    /// IEEE half precision.
+    F16(Vec<f16>),
+}
+
+impl Values {
+    /// The type.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Values::Bf16(_) => Precision::Bf16,
+            Values::F16(_) => Precision::F16,
+        }
+    }
+
+    /// The numbers, exactly.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Values::Bf16(values) => values.iter().map(|x| x.to_f64()).collect(),
+            Values::F16(values) => values.iter().map(|x| x.to_f64()).collect(),
+        }
+    }
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What to do.
+    pub call: Call,
+}
+
+/// An operation with its inputs and expected values.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Linear attention over whole sequences.
+    Linear(LinearCall),
+    /// Key compression, block selection and attention over the chosen blocks.
+    Sparse(SparseCall),
+}
+
+/// What a run gave; which fields are there depends on the operation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Results {
+    /// `[tokens, heads, dim_v]`.
+    pub out: Vec<f64>,
+    /// The type that `out` was stored in; `None` for the reference, which rounds nothing.
+    pub out_precision: Option<Precision>,
+    /// `[tokens, heads]`.
+    pub lse: Option<Vec<f64>>,
+    /// `[tokens, heads_kv, list_len]`.
+    pub block_indices: Option<Vec<i32>>,
+    /// `[batch, heads, dim_k, dim_v]`.
+    pub final_state: Option<Vec<f64>>,
+}
+
+impl Replay {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Replay, Unusable> {
+        let unusable = |problem| Unusable {
+            file: path.to_path_buf(),
+            problem,
+        };
+        let bytes = std::fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+        let call = parse(&bytes).map_err(unusable)?;
+        Ok(Replay {
+            path: path.to_path_buf(),
+            call,
+        })
+    }
+
+    /// The name of the operation.
+    pub fn operation(&self) -> &'static str {
+        match &self.call {
+            Call::Linear(_) => "linear_attention",
+            Call::Sparse(_) => "sparse_attention",
+        }
+    }
+
+    /// The shape in a few words.
+    pub fn shape(&self) -> String {
+        match &self.call {
+            Call::Linear(call) => call.shape(),
+            Call::Sparse(call) => call.shape(),
+        }
+    }
+
+    /// Runs the call in f64.
+    pub fn run_on_reference(&self) -> Results {
+        match &self.call {
+            Call::Linear(call) => call.run_on_reference(),
+            Call::Sparse(call) => call.run_on_reference(),
+        }
+    }
+
+    /// Compares results with the expected values and the reference.
+    pub fn judge(&self, results: &Results) -> Judgement {
+        match &self.call {
+            Call::Linear(call) => call.judge(results),
+            Call::Sparse(call) => call.judge(results),
+        }
+    }
+
+    /// Writes results to a safetensors file: `out` (in the type it was computed in, f32 from the reference), and `lse`, `block_indices`
+    /// and `final_state` where the operation gives them.
+    pub fn write(&self, results: &Results, path: &Path) -> Result<(), Unusable> {
+        let shapes = match &self.call {
+            Call::Linear(call) => call.result_shapes(),
+            Call::Sparse(call) => call.result_shapes(),
+        };
+        let tensors = result_tensors(results);
+        let views = tensors.iter().map(|(name, dtype, bytes)| {
+            let view =
+                TensorView::new(*dtype, shapes[name].clone(), bytes).expect("results have the shapes of their call");
+            (*name, view)
+        });
+        safetensors::serialize_to_file(views, None, path).map_err(|error| Unusable {
+            file: path.to_path_buf(),
+            problem: format!("cannot be written: {error}"),
+        })
+    }
+}
+
+/// Shapes of result tensors by name.
+type ResultShapes = HashMap<&'static str, Vec<usize>>;
+
+/// The results as named bytes.
+fn result_tensors(results: &Results) -> Vec<(&'static str, Dtype, Vec<u8>)> {
+    let f32_bytes = |values: &[f64]| values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
+    let out = &results.out;
+    let mut tensors = vec![match results.out_precision {
+        None => ("out", Dtype::F32, f32_bytes(out)),
+        Some(Precision::Bf16) => (
+            "out",
+            Dtype::BF16,
+            out.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect(),
+        ),
+        Some(Precision::F16) => (
+            "out",
+            Dtype::F16,
+            out.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
+        ),
+    }];
+    if let Some(lse) = &results.lse {
+        tensors.push(("lse", Dtype::F32, f32_bytes(lse)));
+    }
+    if let Some(indices) = &results.block_indices {
+        tensors.push((
+            "block_indices",
+            Dtype::I32,
+            indices.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ));
+    }
+    if let Some(state) = &results.final_state {
+        tensors.push(("final_state", Dtype::F32, f32_bytes(state)));
+    }
+    tensors
+}
+
+/// The call that the bytes of a file hold, or what is wrong with them.
+fn parse(bytes: &[u8]) -> Result<Call, String> {
+    let file = ReplayFile::parse(bytes)?;
+    match file.text("op")? {
+        "linear_attention" => LinearCall::parse(&file).map(Call::Linear),
+        "sparse_attention" => SparseCall::parse(&file).map(Call::Sparse),
+        other => Err(format!(
+            "`op` is `{other}`, expected `linear_attention` or `sparse_attention`"
+        )),
+    }
+}
