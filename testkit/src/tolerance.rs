@@ -71,6 +71,11 @@ impl Judgement {
     }
 }
 
+/// Whether an error is out of its bound, as NaN always is.
+pub(crate) fn exceeds(error: f64, bound: f64) -> bool {
+    error.is_nan() || error > bound
+}
+
 /// The larger error; NaN is larger than any number.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
@@ -129,13 +134,16 @@ fn norm(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// A sentence for results of the wrong size.
+/// A judgement of results of the wrong size, which cannot be compared.
 fn wrong_length(got: &[f64], expected: &[f64]) -> Option<Judgement> {
-    let failure = format!("{} elements where {} were expected", got.len(), expected.len());
-    (got.len() != expected.len()).then(|| Judgement {
+    if got.len() == expected.len() {
+        return None;
+    }
+    let failure = Some(format!("{} elements where {} were expected", got.len(), expected.len()));
+    Some(Judgement {
         max_abs: f64::NAN,
         relative: f64::NAN,
-        failure: Some(failure),
+        failure,
     })
 }
 
@@ -161,7 +169,7 @@ pub fn attention_out(
         let squares = Squares::of(got, expected, precision.largest());
         let bound = precision.pick(6e-3, 8e-4) * (norm(expected) + norm(magnitude) / 4.0);
         let error = squares.difference.sqrt();
-        if !(error <= bound) {
+        if exceeds(error, bound) {
             failure.get_or_insert_with(|| format!("out row {row} is off by {error:.3e}, more than {bound:.3e}"));
         }
         total.add(squares);
@@ -172,7 +180,7 @@ pub fn attention_out(
     };
     let bound = precision.pick(3e-3, 4e-4);
     let relative = judgement.relative;
-    if !(relative <= bound) {
+    if exceeds(relative, bound) {
         judgement.fail(|| format!("out is off by {relative:.3e} of its norm, more than {bound:.1e}"));
     }
     judgement
@@ -187,7 +195,7 @@ pub fn lse(got: &[f64], expected: &[f64]) -> Judgement {
     for (row, (&got, &expected)) in got.iter().zip(expected).enumerate() {
         let error = if got == expected { 0.0 } else { (got - expected).abs() };
         judgement.max_abs = larger(judgement.max_abs, error);
-        if !(error <= 1e-4 + 1e-5 * expected.abs()) || error.is_infinite() {
+        if exceeds(error, 1e-4 + 1e-5 * expected.abs()) || error.is_infinite() {
             judgement.fail(|| format!("lse row {row} is {got} instead of {expected}"));
         }
     }
@@ -234,7 +242,7 @@ pub fn linear_out(shape: LinearShape<'_>, got: &[f64], expected: &[f64]) -> Judg
                 squares.add(Squares::of(&got[row.clone()], &expected[row], precision.largest()));
             }
             let relative = squares.relative();
-            if !(relative <= bound) {
+            if exceeds(relative, bound) {
                 failure.get_or_insert_with(|| {
                     let length = tokens.len();
                     format!("out of sequence {sequence} (length {length}), head {head} is off by {relative:.3e} of its RMS, more than {bound:.1e}")
@@ -260,7 +268,7 @@ pub fn linear_state(precision: Precision, heads: usize, head_len: usize, got: &[
     for (index, (got, expected)) in got.chunks(head_len).zip(expected.chunks(head_len)).enumerate() {
         let squares = Squares::of(got, expected, f64::from(f32::MAX));
         let relative = squares.relative();
-        if !(relative <= bound) {
+        if exceeds(relative, bound) {
             let (slot, head) = (index / heads, index % heads);
             failure.get_or_insert_with(|| {
                 format!(

@@ -168,7 +168,7 @@ fn parse_log_decay(file: &ReplayFile<'_>, tokens: usize, heads: usize) -> Result
     };
     let shape = if per_token { vec![tokens, heads] } else { vec![heads] };
     let values = file.floats("log_decay", &shape)?;
-    match values.iter().find(|&&g| !(g <= 0.0)) {
+    match values.iter().find(|&&g| g.is_nan() || g > 0.0) {
         Some(g) => Err(format!(
             "tensor `log_decay` holds {g}, expected numbers that are at most 0"
         )),

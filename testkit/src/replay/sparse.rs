@@ -2,7 +2,7 @@
 
 use super::file::ReplayFile;
 use super::{ResultShapes, Results, Values};
-use crate::tolerance::{Judgement, SelectionCase, attention_out, lse, selection};
+use crate::tolerance::{Judgement, SelectionCase, attention_out, exceeds, lse, selection};
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
 use sala_kernels::reference::select_blocks::{self, BlockScores, Position, ScoreLse, block_scores, positions};
 use sala_kernels::reference::sparse_attention::{self, Attention, Blocks};
@@ -212,7 +212,8 @@ impl SparseCall {
             let score = scores.scores[(token * self.selection.heads_kv + head) * scores.blocks + block];
             // Other implementations give a block without visible rows a zero.
             let is_empty = score == f32::NEG_INFINITY && expected == 0.0;
-            if !is_empty && !((score - expected).abs() <= expected.abs() / 1024.0) {
+            let error = f64::from((score - expected).abs());
+            if !is_empty && exceeds(error, f64::from(expected.abs()) / 1024.0) {
                 return Some(format!(
                     "token {token}, head {head}: block {block} scores {score} instead of {expected}"
                 ));
