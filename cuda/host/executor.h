@@ -22,7 +22,6 @@ struct sala_host_options {
     uint32_t detect_races; /* run the instrumented build of the kernel, on one OS thread */
     uint32_t preempt;      /* n: switch threads at one in n of the instrumented accesses; 0: never */
     uint32_t count;        /* also count distinct global bytes and the shared wavefronts of loads and stores (on one OS thread) */
-    uint32_t reserved;     /* 0 */
 };
 
 struct sala_host_counters {

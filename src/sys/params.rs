@@ -1,0 +1,137 @@
+//! Made from `include/kernel_params.h` by `cargo xtask bindgen`; change it there.
+
+pub const SALA_DECAY_NONE: sala_decay = 0;
+pub const SALA_DECAY_PER_HEAD: sala_decay = 1;
+pub const SALA_DECAY_PER_TOKEN: sala_decay = 2;
+pub type sala_decay = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sequences {
+    pub cu_seqlens_q: u64,
+    pub cu_seqlens_k: u64,
+    pub seqlens_k: u64,
+    pub switch_len: u64,
+    pub total_q: i64,
+    pub capacity_k: i64,
+    pub batch: i32,
+    pub max_seqlen_q: i32,
+    pub max_seqlen_k: i32,
+    pub dense_len: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sequences"][::core::mem::size_of::<sala_sequences>() - 64usize];
+    ["Alignment of sala_sequences"][::core::mem::align_of::<sala_sequences>() - 8usize];
+    ["Offset of field: sala_sequences::cu_seqlens_q"][::core::mem::offset_of!(sala_sequences, cu_seqlens_q) - 0usize];
+    ["Offset of field: sala_sequences::cu_seqlens_k"][::core::mem::offset_of!(sala_sequences, cu_seqlens_k) - 8usize];
+    ["Offset of field: sala_sequences::seqlens_k"][::core::mem::offset_of!(sala_sequences, seqlens_k) - 16usize];
+    ["Offset of field: sala_sequences::switch_len"][::core::mem::offset_of!(sala_sequences, switch_len) - 24usize];
+    ["Offset of field: sala_sequences::total_q"][::core::mem::offset_of!(sala_sequences, total_q) - 32usize];
+    ["Offset of field: sala_sequences::capacity_k"][::core::mem::offset_of!(sala_sequences, capacity_k) - 40usize];
+    ["Offset of field: sala_sequences::batch"][::core::mem::offset_of!(sala_sequences, batch) - 48usize];
+    ["Offset of field: sala_sequences::max_seqlen_q"][::core::mem::offset_of!(sala_sequences, max_seqlen_q) - 52usize];
+    ["Offset of field: sala_sequences::max_seqlen_k"][::core::mem::offset_of!(sala_sequences, max_seqlen_k) - 56usize];
+    ["Offset of field: sala_sequences::dense_len"][::core::mem::offset_of!(sala_sequences, dense_len) - 60usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_linear_attention_params {
+    pub q: u64,
+    pub k: u64,
+    pub v: u64,
+    pub out: u64,
+    pub cu_seqlens: u64,
+    pub log_decay: u64,
+    pub state: u64,
+    pub state_in: u64,
+    pub state_out: u64,
+    pub status: u64,
+    pub q_token_stride: i64,
+    pub q_head_stride: i64,
+    pub k_token_stride: i64,
+    pub k_head_stride: i64,
+    pub v_token_stride: i64,
+    pub v_head_stride: i64,
+    pub out_token_stride: i64,
+    pub out_head_stride: i64,
+    pub decay_token_stride: i64,
+    pub decay_head_stride: i64,
+    pub state_slot_stride: i64,
+    pub state_head_stride: i64,
+    pub state_row_stride: i64,
+    pub tokens: i64,
+    pub slots: i64,
+    pub batch: i32,
+    pub heads: i32,
+    pub decay: i32,
+    pub state_is_vk: i32,
+    pub scale: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_linear_attention_params"][::core::mem::size_of::<sala_linear_attention_params>() - 224usize];
+    ["Alignment of sala_linear_attention_params"][::core::mem::align_of::<sala_linear_attention_params>() - 8usize];
+    ["Offset of field: sala_linear_attention_params::q"]
+        [::core::mem::offset_of!(sala_linear_attention_params, q) - 0usize];
+    ["Offset of field: sala_linear_attention_params::k"]
+        [::core::mem::offset_of!(sala_linear_attention_params, k) - 8usize];
+    ["Offset of field: sala_linear_attention_params::v"]
+        [::core::mem::offset_of!(sala_linear_attention_params, v) - 16usize];
+    ["Offset of field: sala_linear_attention_params::out"]
+        [::core::mem::offset_of!(sala_linear_attention_params, out) - 24usize];
+    ["Offset of field: sala_linear_attention_params::cu_seqlens"]
+        [::core::mem::offset_of!(sala_linear_attention_params, cu_seqlens) - 32usize];
+    ["Offset of field: sala_linear_attention_params::log_decay"]
+        [::core::mem::offset_of!(sala_linear_attention_params, log_decay) - 40usize];
+    ["Offset of field: sala_linear_attention_params::state"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state) - 48usize];
+    ["Offset of field: sala_linear_attention_params::state_in"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_in) - 56usize];
+    ["Offset of field: sala_linear_attention_params::state_out"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_out) - 64usize];
+    ["Offset of field: sala_linear_attention_params::status"]
+        [::core::mem::offset_of!(sala_linear_attention_params, status) - 72usize];
+    ["Offset of field: sala_linear_attention_params::q_token_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, q_token_stride) - 80usize];
+    ["Offset of field: sala_linear_attention_params::q_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, q_head_stride) - 88usize];
+    ["Offset of field: sala_linear_attention_params::k_token_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, k_token_stride) - 96usize];
+    ["Offset of field: sala_linear_attention_params::k_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, k_head_stride) - 104usize];
+    ["Offset of field: sala_linear_attention_params::v_token_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, v_token_stride) - 112usize];
+    ["Offset of field: sala_linear_attention_params::v_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, v_head_stride) - 120usize];
+    ["Offset of field: sala_linear_attention_params::out_token_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, out_token_stride) - 128usize];
+    ["Offset of field: sala_linear_attention_params::out_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, out_head_stride) - 136usize];
+    ["Offset of field: sala_linear_attention_params::decay_token_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, decay_token_stride) - 144usize];
+    ["Offset of field: sala_linear_attention_params::decay_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, decay_head_stride) - 152usize];
+    ["Offset of field: sala_linear_attention_params::state_slot_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_slot_stride) - 160usize];
+    ["Offset of field: sala_linear_attention_params::state_head_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_head_stride) - 168usize];
+    ["Offset of field: sala_linear_attention_params::state_row_stride"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_row_stride) - 176usize];
+    ["Offset of field: sala_linear_attention_params::tokens"]
+        [::core::mem::offset_of!(sala_linear_attention_params, tokens) - 184usize];
+    ["Offset of field: sala_linear_attention_params::slots"]
+        [::core::mem::offset_of!(sala_linear_attention_params, slots) - 192usize];
+    ["Offset of field: sala_linear_attention_params::batch"]
+        [::core::mem::offset_of!(sala_linear_attention_params, batch) - 200usize];
+    ["Offset of field: sala_linear_attention_params::heads"]
+        [::core::mem::offset_of!(sala_linear_attention_params, heads) - 204usize];
+    ["Offset of field: sala_linear_attention_params::decay"]
+        [::core::mem::offset_of!(sala_linear_attention_params, decay) - 208usize];
+    ["Offset of field: sala_linear_attention_params::state_is_vk"]
+        [::core::mem::offset_of!(sala_linear_attention_params, state_is_vk) - 212usize];
+    ["Offset of field: sala_linear_attention_params::scale"]
+        [::core::mem::offset_of!(sala_linear_attention_params, scale) - 216usize];
+    ["Offset of field: sala_linear_attention_params::reserved"]
+        [::core::mem::offset_of!(sala_linear_attention_params, reserved) - 220usize];
+};
