@@ -1,5 +1,21 @@
 //! Hand-tuned CUDA kernels for hybrid sparse + linear attention.
 
+mod checks;
+mod device;
+mod dtype;
+mod error;
+mod kernels;
 pub mod reference;
+pub mod shapes;
 #[doc(hidden)]
 pub mod sys;
+mod tensor;
+
+#[cfg(feature = "test-kernels")]
+#[doc(hidden)]
+pub use device::Image;
+pub use device::{Buffer, Copies, Counters, Device, HostOptions, Schedule, Stream};
+pub use dtype::{DType, Element};
+pub use error::{Error, Result};
+pub use kernels::Kernels;
+pub use tensor::{MAX_RANK, Tensor, TensorMut};

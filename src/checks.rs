@@ -1,0 +1,149 @@
+//! The rules that operations ask of their views, each a small function that names the argument it refuses.
+//!
+//! None of them allocates unless it fails: they are part of every launch.
+
+use crate::device::Place;
+use crate::{DType, Error, Result, Tensor};
+
+/// Rows of 16- and 8-bit tensors and of states start at multiples of this many bytes: the widest load of a thread.
+pub(crate) const ROW_ALIGNMENT: u64 = 16;
+
+/// The view lies in the memory of the device that the kernels were loaded on.
+pub(crate) fn place(argument: &'static str, tensor: &Tensor<'_>, expected: Place) -> Result<()> {
+    if tensor.place() == expected {
+        return Ok(());
+    }
+    Err(Error::argument(argument, expected, tensor.place()))
+}
+
+/// The view has this element type.
+pub(crate) fn dtype(argument: &'static str, tensor: &Tensor<'_>, expected: DType) -> Result<()> {
+    if tensor.dtype() == expected {
+        return Ok(());
+    }
+    Err(Error::argument(
+        argument,
+        format_args!("{expected} elements"),
+        tensor.dtype(),
+    ))
+}
+
+/// The view has exactly this shape.
+pub(crate) fn shape(argument: &'static str, tensor: &Tensor<'_>, expected: &[usize]) -> Result<()> {
+    if tensor.shape() == expected {
+        return Ok(());
+    }
+    Err(Error::argument(
+        argument,
+        format_args!("shape {expected:?}"),
+        format_args!("{:?}", tensor.shape()),
+    ))
+}
+
+/// The view has this many axes.
+pub(crate) fn rank(argument: &'static str, tensor: &Tensor<'_>, expected: usize) -> Result<()> {
+    if tensor.rank() == expected {
+        return Ok(());
+    }
+    Err(Error::argument(
+        argument,
+        format_args!("{expected} axes"),
+        format_args!("shape {:?}", tensor.shape()),
+    ))
+}
+
+/// The length of the last axis fits what kernels count in 32 bits.
+pub(crate) fn fits_i32(argument: &'static str, length: usize) -> Result<i32> {
+    i32::try_from(length).map_err(|_| Error::argument(argument, "fewer than 2^31", length))
+}
+
+/// Neighbours along the last axis are neighbours in memory.
+pub(crate) fn last_axis_contiguous(argument: &'static str, tensor: &Tensor<'_>) -> Result<()> {
+    let last = tensor.rank() - 1;
+    let trivial = tensor.is_empty() || tensor.shape().last() == Some(&1);
+    if trivial || tensor.stride(last) == 1 {
+        return Ok(());
+    }
+    Err(Error::argument(
+        argument,
+        "a contiguous last axis (stride 1)",
+        format_args!("strides {:?}", tensor.strides()),
+    ))
+}
+
+/// Every row, that is every run along the last axis, starts at a multiple of [`ROW_ALIGNMENT`] bytes.
+///
+/// The stride of an axis of one element is never taken, so it is free.
+pub(crate) fn rows_aligned(argument: &'static str, tensor: &Tensor<'_>) -> Result<()> {
+    if tensor.is_empty() {
+        return Ok(());
+    }
+    if !tensor.address().is_multiple_of(ROW_ALIGNMENT) {
+        let expected = format!("an address that is a multiple of {ROW_ALIGNMENT}");
+        return Err(Error::argument(
+            argument,
+            expected,
+            format_args!("{:#x}", tensor.address()),
+        ));
+    }
+    let last = tensor.rank() - 1;
+    let step = ROW_ALIGNMENT as usize / tensor.dtype().size();
+    let aligned = |(&size, &stride): (&usize, &usize)| size <= 1 || stride.is_multiple_of(step);
+    if tensor.shape().iter().zip(tensor.strides()).take(last).all(aligned) {
+        return Ok(());
+    }
+    let expected =
+        format!("strides that are multiples of {ROW_ALIGNMENT} bytes ({step} elements) but for the last axis");
+    Err(Error::argument(
+        argument,
+        expected,
+        format_args!("strides {:?}", tensor.strides()),
+    ))
+}
+
+/// A written view shares no element with another one of the same launch.
+///
+/// Two views may interleave: the same outermost stride, and rows that lie beside one another within it, as the parts of one
+/// packed tensor do. Other views whose byte ranges cross are refused.
+pub(crate) fn disjoint(
+    argument: &'static str,
+    written: &Tensor<'_>,
+    other_name: &str,
+    other: &Tensor<'_>,
+) -> Result<()> {
+    let crossing = !written.is_empty()
+        && !other.is_empty()
+        && written.place() == other.place()
+        && written.address() < other.address() + other.extent()
+        && other.address() < written.address() + written.extent();
+    if !crossing || interleaved(written, other) {
+        return Ok(());
+    }
+    let range = |tensor: &Tensor<'_>| (tensor.address(), tensor.address() + tensor.extent());
+    let ((start, end), (other_start, other_end)) = (range(written), range(other));
+    Err(Error::argument(
+        argument,
+        format_args!("memory apart from {other_name} at {other_start:#x}..{other_end:#x}"),
+        format_args!("{start:#x}..{end:#x}"),
+    ))
+}
+
+/// Whether both views step along their first axis by the same number of bytes and stay apart within that step.
+fn interleaved(left: &Tensor<'_>, right: &Tensor<'_>) -> bool {
+    let step = |tensor: &Tensor<'_>| tensor.stride(0) as u64 * tensor.dtype().size() as u64;
+    let row = |tensor: &Tensor<'_>| {
+        // No underflow: the caller has established that the view is not empty.
+        let steps = tensor.shape().first().map_or(0, |&size| size as u64 - 1);
+        tensor.extent() - steps * step(tensor)
+    };
+    let period = step(left);
+    if period == 0 || period != step(right) {
+        return false;
+    }
+    // Where the right view's rows start, relative to the left one's, modulo the step.
+    let offset = (right.address() % period + period - left.address() % period) % period;
+    offset >= row(left) && offset + row(right) <= period
+}
+
+#[cfg(test)]
+mod tests;

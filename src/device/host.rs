@@ -1,0 +1,311 @@
+//! The CPU as a device: options and counters of the executor, and kernels that it runs.
+//!
+//! The executor (`cuda/host`) runs the very source of the GPU kernels, one block at a time on every core, and checks what the
+//! machine would not: bounds, alignment, divergence, races. It is for tests, for counting costs and for machines without a
+//! GPU; it is not fast.
+
+/// What the base kernels must fit: the shared memory of the smallest GPU that they run on.
+pub(super) const MAX_SHARED_MEMORY: u32 = 99 * 1024;
+
+/// In what order the threads of a block run between two points where they meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// Ascending.
+    #[default]
+    RoundRobin,
+    /// Shuffled by [`HostOptions::seed`].
+    Random,
+    /// Descending.
+    Reverse,
+}
+
+/// When an asynchronous copy really copies: any moment from its issue to its wait is legal on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Copies {
+    /// At the wait, so that a missing wait shows.
+    #[default]
+    Lazy,
+    /// At once, so that overwriting a buffer too early shows.
+    Eager,
+    /// Either, by [`HostOptions::seed`].
+    Random,
+}
+
+/// How kernels are executed on the CPU. No option changes the results of a correct kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostOptions {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Order of the threads of a block.
+    pub schedule: Schedule,
+    /// When asynchronous copies happen.
+    pub copies: Copies,
+    /// CPU threads that share the blocks of a grid; 0 for all cores.
+    pub threads: u32,
+    /// Run the race-instrumented build of every kernel, many times slower; needs feature `race`.
+    pub detect_races: bool,
+    /// With [`Self::detect_races`], switch threads at one in this many memory accesses; 0 for never.
+    pub preempt: u32,
+    /// Also count what is costly to count: distinct bytes and the wavefronts of vector accesses to shared memory.
+    pub count: bool,
+    /// How many multiprocessors the device claims to have, for kernels whose grid depends on it; 0 counts as 1.
+    pub multiprocessors: u32,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            schedule: Schedule::default(),
+            copies: Copies::default(),
+            threads: 0,
+            detect_races: false,
+            preempt: 0,
+            count: false,
+            multiprocessors: 1,
+        }
+    }
+}
+
+/// What launches on the CPU have cost, exactly and on every machine alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Floating-point operations of matrix instructions: two for each multiply-add.
+    pub tensor_flops: u64,
+    /// Exponentials.
+    pub exponentials: u64,
+    /// Bytes that threads asked of global memory.
+    pub global_bytes_read: u64,
+    /// Bytes that threads wrote to global memory.
+    pub global_bytes_written: u64,
+    /// Different bytes of global memory touched, with [`HostOptions::count`].
+    pub global_bytes_distinct: u64,
+    /// Passes over shared memory that warps needed.
+    pub shared_wavefronts: u64,
+    /// Passes that they would need without bank conflicts.
+    pub shared_wavefronts_ideal: u64,
+    /// Warp-wide operations.
+    pub collectives: u64,
+    /// Switches from one thread of a block to another.
+    pub switches: u64,
+    /// Blocks run.
+    pub blocks: u64,
+}
+
+#[cfg(not(feature = "host"))]
+pub(crate) use absent::HostKernels;
+#[cfg(feature = "host")]
+pub(crate) use executor::HostKernels;
+
+#[cfg(feature = "host")]
+mod executor {
+    use std::ffi::{CStr, CString, c_char};
+
+    use super::{Copies, Counters, HostOptions, Schedule};
+    use crate::sys::executor as sys;
+    use crate::{Error, Result};
+
+    /// Longest report of a failed launch, in bytes.
+    const REPORT_BYTES: usize = 2048;
+
+    /// The executor's entry for each kernel instance, in the order of identifiers, or why there is none.
+    #[derive(Debug)]
+    pub(crate) struct HostKernels {
+        options: sys::sala_host_options,
+        functions: Vec<Result<Function>>,
+    }
+
+    /// A registered kernel: static data of the executor.
+    #[derive(Debug, Clone, Copy)]
+    struct Function(*const sys::sala_host_kernel);
+
+    // SAFETY: the pointee is a constant that the executor registers before `main` and never changes.
+    unsafe impl Send for Function {}
+    // SAFETY: as above.
+    unsafe impl Sync for Function {}
+
+    impl HostKernels {
+        /// Looks up every instance.
+        pub(crate) fn load(options: &HostOptions, names: &[String]) -> Result<Self> {
+            if options.detect_races && !cfg!(feature = "race") {
+                return Err(Error::unsupported(
+                    "HostOptions::detect_races",
+                    "the crate was built without feature `race`",
+                ));
+            }
+            Ok(Self {
+                options: options.to_c(),
+                functions: names.iter().map(|name| find(name)).collect(),
+            })
+        }
+
+        /// Runs a grid to its end and returns what it has cost.
+        ///
+        /// # Safety
+        /// `params` must be the parameter struct of the kernel at `index`, and the memory that it names must be the kernel's to use.
+        pub(crate) unsafe fn launch(
+            &self,
+            index: usize,
+            name: &str,
+            grid: [u32; 3],
+            threads: u32,
+            shared: u32,
+            params: &[u8],
+        ) -> Result<Counters> {
+            let function = match self.functions.get(index) {
+                Some(function) => function.as_ref().map_err(Error::clone)?,
+                None => return Err(not_built(name)),
+            };
+            // SAFETY: `function` came from `sala_host_find`.
+            let size = unsafe { sys::sala_host_params_size(function.0) };
+            if size != params.len() as u64 {
+                let report = format!("its parameters are {size} bytes, the launch passed {}", params.len());
+                return Err(Error::Execution {
+                    kernel: name.to_owned(),
+                    report,
+                });
+            }
+            let mut counters = sys::sala_host_counters::default();
+            let mut report = [0; REPORT_BYTES];
+            // SAFETY: every pointer is to a live object of the size that the function documents, and the caller answers for what the
+            // parameters name.
+            let status = unsafe {
+                sys::sala_host_launch(
+                    function.0,
+                    grid.as_ptr(),
+                    threads,
+                    shared,
+                    params.as_ptr().cast(),
+                    params.len() as u64,
+                    &self.options,
+                    &mut counters,
+                    report.as_mut_ptr(),
+                    report.len() as u64,
+                )
+            };
+            if status == 0 {
+                return Ok(Counters::from_c(&counters));
+            }
+            Err(Error::Execution {
+                kernel: name.to_owned(),
+                report: text(&report),
+            })
+        }
+    }
+
+    fn find(name: &str) -> Result<Function> {
+        let symbol = CString::new(name).map_err(|_| not_built(name))?;
+        // SAFETY: a string that ends in NUL; the executor keeps no reference to it.
+        let kernel = unsafe { sys::sala_host_find(symbol.as_ptr()) };
+        if kernel.is_null() {
+            Err(not_built(name))
+        } else {
+            Ok(Function(kernel))
+        }
+    }
+
+    #[cold]
+    fn not_built(name: &str) -> Error {
+        Error::unsupported(name, "this build has no CPU code of it")
+    }
+
+    /// The report up to its NUL.
+    fn text(report: &[c_char]) -> String {
+        let bytes: Vec<u8> = report.iter().map(|&byte| byte as u8).collect();
+        match CStr::from_bytes_until_nul(&bytes) {
+            Ok(text) => text.to_string_lossy().into_owned(),
+            Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
+
+    impl HostOptions {
+        fn to_c(&self) -> sys::sala_host_options {
+            sys::sala_host_options {
+                seed: self.seed,
+                schedule: match self.schedule {
+                    Schedule::RoundRobin => 0,
+                    Schedule::Random => 1,
+                    Schedule::Reverse => 2,
+                },
+                copies: match self.copies {
+                    Copies::Lazy => 0,
+                    Copies::Eager => 1,
+                    Copies::Random => 2,
+                },
+                threads: self.threads,
+                detect_races: u32::from(self.detect_races),
+                preempt: self.preempt,
+                count: u32::from(self.count),
+                reserved: 0,
+            }
+        }
+    }
+
+    impl Counters {
+        fn from_c(counters: &sys::sala_host_counters) -> Self {
+            Self {
+                tensor_flops: counters.tensor_flops,
+                exponentials: counters.exponentials,
+                global_bytes_read: counters.global_bytes_read,
+                global_bytes_written: counters.global_bytes_written,
+                global_bytes_distinct: counters.global_bytes_distinct,
+                shared_wavefronts: counters.shared_wavefronts,
+                shared_wavefronts_ideal: counters.shared_wavefronts_ideal,
+                collectives: counters.collectives,
+                switches: counters.switches,
+                blocks: counters.blocks,
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "host"))]
+mod absent {
+    use super::{Counters, HostOptions};
+    use crate::{Error, Result};
+
+    /// No kernels: the build has no executor, so that this type has no value.
+    #[derive(Debug)]
+    pub(crate) enum HostKernels {}
+
+    impl HostKernels {
+        pub(crate) fn load(_: &HostOptions, _: &[String]) -> Result<Self> {
+            Err(Error::unsupported(
+                "the host device",
+                "the crate was built without feature `host`",
+            ))
+        }
+
+        /// # Safety
+        /// Never called.
+        pub(crate) unsafe fn launch(
+            &self,
+            _: usize,
+            _: &str,
+            _: [u32; 3],
+            _: u32,
+            _: u32,
+            _: &[u8],
+        ) -> Result<Counters> {
+            match *self {}
+        }
+    }
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.tensor_flops += other.tensor_flops;
+        self.exponentials += other.exponentials;
+        self.global_bytes_read += other.global_bytes_read;
+        self.global_bytes_written += other.global_bytes_written;
+        self.global_bytes_distinct += other.global_bytes_distinct;
+        self.shared_wavefronts += other.shared_wavefronts;
+        self.shared_wavefronts_ideal += other.shared_wavefronts_ideal;
+        self.collectives += other.collectives;
+        self.switches += other.switches;
+        self.blocks += other.blocks;
+    }
+}

@@ -1,0 +1,113 @@
+//! The one error type of the crate.
+
+/// The result of every fallible function here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a call was refused or failed.
+///
+/// An error that concerns an argument names it, what was expected of it and what came instead, so that a caller several
+/// layers up can tell which tensor is wrong without a debugger. Building an error may allocate; a successful call does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument breaks a rule of the function it was given to. Nothing was launched or written.
+    #[error("{argument}: expected {expected}, got {got}")]
+    Argument {
+        /// The argument's name in the function's signature or argument struct.
+        argument: &'static str,
+        /// The rule, with numbers.
+        expected: String,
+        /// What the caller passed.
+        got: String,
+    },
+
+    /// The CUDA driver library cannot be loaded: this machine has no NVIDIA driver, or the loader does not see it.
+    #[error("no CUDA driver: {reason} (tried {tried})")]
+    NoDriver {
+        /// The library names that were tried, in order.
+        tried: String,
+        /// What the dynamic loader said about the last one.
+        reason: String,
+    },
+
+    /// The CUDA driver lacks a function that this crate needs: it is older than CUDA 12.
+    #[error("the CUDA driver {library} has no function {symbol}: it is older than CUDA 12")]
+    MissingSymbol {
+        /// The missing function.
+        symbol: &'static str,
+        /// The library that was loaded.
+        library: String,
+    },
+
+    /// A CUDA driver function failed.
+    #[error("{call} failed: {name} ({code})")]
+    Driver {
+        /// The driver function.
+        call: &'static str,
+        /// Its `CUresult`.
+        code: u32,
+        /// The result's name, such as `CUDA_ERROR_OUT_OF_MEMORY`.
+        name: String,
+    },
+
+    /// The crate was built without a CUDA compiler, so that it holds no GPU kernels.
+    #[error(
+        "no GPU kernels in this build: nvcc was not found when the crate was compiled; install the CUDA toolkit, or \
+         `pip install \"cuda-toolkit[nvcc,cudart,cccl]==13.0.*\"`, set CUDA_HOME and build again"
+    )]
+    NoKernels,
+
+    /// The crate holds GPU kernels, but none that run on this device.
+    #[error("{kernel}: no image for {device}; this build embeds {embedded}")]
+    NoImage {
+        /// The kernel, or the kernel file.
+        kernel: String,
+        /// The device's architecture, such as `sm_75`.
+        device: String,
+        /// The architectures in this build.
+        embedded: String,
+    },
+
+    /// The request is well formed, but this build or this device cannot serve it.
+    #[error("{what} is not supported: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why it cannot be done, and what would help.
+        why: String,
+    },
+
+    /// A kernel that ran on the CPU broke a rule of the machine: an access out of bounds, a data race, a divergent barrier.
+    #[error("{kernel}: {report}")]
+    Execution {
+        /// The kernel instance.
+        kernel: String,
+        /// Block, thread, source line and what happened.
+        report: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Argument`]; formats its parts only here, off the successful path.
+    #[cold]
+    pub(crate) fn argument(
+        argument: &'static str,
+        expected: impl std::fmt::Display,
+        got: impl std::fmt::Display,
+    ) -> Self {
+        Self::Argument {
+            argument,
+            expected: expected.to_string(),
+            got: got.to_string(),
+        }
+    }
+
+    /// An [`Error::Unsupported`].
+    #[cold]
+    pub(crate) fn unsupported(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Unsupported {
+            what: what.into(),
+            why: why.into(),
+        }
+    }
+}
