@@ -226,20 +226,19 @@ mod executor {
             sys::sala_host_options {
                 seed: self.seed,
                 schedule: match self.schedule {
-                    Schedule::RoundRobin => 0,
-                    Schedule::Random => 1,
-                    Schedule::Reverse => 2,
+                    Schedule::RoundRobin => sys::SALA_HOST_ROUND_ROBIN,
+                    Schedule::Random => sys::SALA_HOST_RANDOM,
+                    Schedule::Reverse => sys::SALA_HOST_REVERSE,
                 },
                 copies: match self.copies {
-                    Copies::Lazy => 0,
-                    Copies::Eager => 1,
-                    Copies::Random => 2,
+                    Copies::Lazy => sys::SALA_HOST_LAZY,
+                    Copies::Eager => sys::SALA_HOST_EAGER,
+                    Copies::Random => sys::SALA_HOST_EITHER,
                 },
                 threads: self.threads,
                 detect_races: u32::from(self.detect_races),
                 preempt: self.preempt,
                 count: u32::from(self.count),
-                reserved: 0,
             }
         }
     }
