@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs the tests that drive kernels on the CPU with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels and the executor.
+# Races between CUDA threads are another matter: the tests look for them themselves, with `HostOptions::detect_races`.
+#
+#   scripts/sanitize.sh [CARGO TEST ARGUMENTS]      default: the kernel tests, a few cases of each property
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cxx=${CXX:-c++}
+target=$(rustc -vV | sed -n 's/^host: //p')
+runtime=$(realpath "$("$cxx" -print-file-name=libasan.so)")
+runner=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUNNER
+
+tests=("$@")
+if [[ ${#tests[@]} == 0 ]]; then
+    for name in primitives executor linear_attention bad_input; do
+        [[ -f tests/$name.rs ]] && tests+=(--test "$name")
+    done
+fi
+
+# The runtime has to be the first library of the process. Fibers leave their stacks to the executor, so leaks would be false alarms.
+export "$runner=env LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1"
+export PROPTEST_CASES=${PROPTEST_CASES:-8}
+export RUSTFLAGS="${RUSTFLAGS:-} -Clink-arg=-lasan -Clink-arg=-lubsan"
+export SALA_CUDA_ARCHS=none
+export SALA_HOST_SANITIZER=address
+
+# Naming the target keeps the flags from build scripts, and these builds apart from all others.
+cargo test --package sala-kernels --target "$target" "${tests[@]}"
