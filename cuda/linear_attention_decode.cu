@@ -163,6 +163,7 @@ DEVICE void step_vk(DecodePlan<DIM_K>& plan, const sala_linear_attention_params&
 
 template <class T, int DIM_K>
 DEVICE void linear_attention_decode(const sala_linear_attention_params& p) {
+    static_assert(sizeof(DecodePlan<DIM_K>) == 4 * (2 * DIM_K + COLUMNS + WARPS * COLUMNS), "the launch asks for this");
     const int index = block_index_z();
     Step step{resolve_slots(p, index), index, static_cast<int>(block_index_y()), static_cast<int>(block_index_x()) * COLUMNS, 0.0f};
     if (step.column0 == 0 && step.head == 0 && thread_index() == 0) count_refused(p.status, REFUSED_SLOTS, step.slots.refused);

@@ -358,6 +358,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     constexpr int WARPS = DIM_V_TILE / WARP_ROWS;
     constexpr int THREADS = WARPS * 32;
     static_assert(DIM_V_TILE <= DIM_K, "O is staged where Q was");
+    static_assert(sizeof(ScanPlan<DIM_K, DIM_V_TILE>) == 512 * DIM_K + 128 * DIM_V_TILE + 8192 + 2 * 1028 + 1024, "the launch asks for this");
 
     const Sequence s = find_sequence(p, DIM_V_TILE);
     if (s.length == REFUSED) return;
@@ -392,6 +393,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
         const int stage = chunk % 2;
         const SharedTile<DIM_K> query{shared_address(plan.query[stage])};
         const SharedTile<DIM_K> key{shared_address(plan.key[stage])};
+        async_copy_commit();
         async_copy_wait<0>();
         sync_block();  // this chunk's Q, K, V and decay are in shared memory; the last chunk's Q, K and P are free
 
