@@ -5,6 +5,7 @@ mod device;
 mod dtype;
 mod error;
 mod kernels;
+mod linear_attention;
 pub mod reference;
 pub mod shapes;
 #[doc(hidden)]
@@ -18,4 +19,7 @@ pub use device::{Buffer, Copies, Counters, Device, HostOptions, Schedule, Stream
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use kernels::Kernels;
+pub use linear_attention::{
+    Decay, DecodeArgs, LinearAttention, LinearAttentionBuilder, PrefillArgs, StateLayout, lightning_log_decay,
+};
 pub use tensor::{MAX_RANK, Tensor, TensorMut};

@@ -151,7 +151,17 @@ impl LinearAttention {
     /// Without further calls: scale 1, [`Decay::PerHead`], [`StateLayout::Kv`].
     pub fn builder(dtype: DType, heads: usize, dim_k: usize, dim_v: usize) -> LinearAttentionBuilder {
         let (decay, state_layout) = (Decay::default(), StateLayout::default());
-        LinearAttentionBuilder { shape: Shape { dtype, heads, dim_k, dim_v, scale: 1.0, decay, state_layout } }
+        LinearAttentionBuilder {
+            shape: Shape {
+                dtype,
+                heads,
+                dim_k,
+                dim_v,
+                scale: 1.0,
+                decay,
+                state_layout,
+            },
+        }
     }
 
     /// Bytes of workspace that a launch needs: none.
@@ -169,7 +179,18 @@ impl LinearAttention {
     /// Until the launch has finished on `stream`, the memory behind every view must stay alive, inputs must not be written, and outputs,
     /// states and status not be touched, by anything that `stream` does not order.
     pub unsafe fn prefill(&self, kernels: &Kernels, stream: &Stream, args: PrefillArgs<'_>) -> Result<()> {
-        let PrefillArgs { q, k, v, cu_seqlens, log_decay, state, state_in, state_out, out, status } = args;
+        let PrefillArgs {
+            q,
+            k,
+            v,
+            cu_seqlens,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = args;
         let tokens = first_axis("q", &q)?;
         checks::dtype("cu_seqlens", &cu_seqlens, DType::I32)?;
         checks::rank("cu_seqlens", &cu_seqlens, 1)?;
@@ -177,10 +198,23 @@ impl LinearAttention {
         let batch = first_axis("cu_seqlens", &cu_seqlens)?
             .checked_sub(1)
             .ok_or_else(|| Error::argument("cu_seqlens", "shape [batch + 1]", "shape [0]"))?;
-        let io = Io { rows: tokens, batch, q, k, v, log_decay, state: state.as_ref(), state_in, state_out, out: &out, status: status.as_ref() };
+        let io = Io {
+            rows: tokens,
+            batch,
+            q,
+            k,
+            v,
+            log_decay,
+            state: state.as_ref(),
+            state_in,
+            state_out,
+            out: &out,
+            status: status.as_ref(),
+        };
         let mut params = self.params(kernels, &io)?;
         checks::place("cu_seqlens", &cu_seqlens, kernels.device().place())?;
-        io.written().try_for_each(|(name, view)| checks::disjoint(name, &view, "cu_seqlens", &cu_seqlens))?;
+        io.written()
+            .try_for_each(|(name, view)| checks::disjoint(name, &view, "cu_seqlens", &cu_seqlens))?;
         params.cu_seqlens = cu_seqlens.address();
         if batch == 0 {
             return Ok(());
@@ -190,7 +224,16 @@ impl LinearAttention {
         let grid = [(self.shape.dim_v / tile) as u32, self.shape.heads as u32, batch as u32];
         let threads = (tile / SCAN_WARP_ROWS * 32) as u32;
         // SAFETY: `params` describes views that were checked against this kernel's reads and writes; the caller keeps them alive and ordered.
-        unsafe { kernels.launch(kernel, stream, grid, threads, scan_shared_memory(self.shape.dim_k, tile), &params) }
+        unsafe {
+            kernels.launch(
+                kernel,
+                stream,
+                grid,
+                threads,
+                scan_shared_memory(self.shape.dim_k, tile),
+                &params,
+            )
+        }
     }
 
     /// Launches one step of every sequence on `stream`: the state decays, takes in the token, and is read by its query.
@@ -201,14 +244,40 @@ impl LinearAttention {
     /// # Safety
     /// As [`Self::prefill`].
     pub unsafe fn decode(&self, kernels: &Kernels, stream: &Stream, args: DecodeArgs<'_>) -> Result<()> {
-        let DecodeArgs { q, k, v, log_decay, state, state_in, state_out, out, status } = args;
+        let DecodeArgs {
+            q,
+            k,
+            v,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = args;
         let batch = first_axis("q", &q)?;
-        let io = Io { rows: batch, batch, q, k, v, log_decay, state: Some(&state), state_in, state_out, out: &out, status: status.as_ref() };
+        let io = Io {
+            rows: batch,
+            batch,
+            q,
+            k,
+            v,
+            log_decay,
+            state: Some(&state),
+            state_in,
+            state_out,
+            out: &out,
+            status: status.as_ref(),
+        };
         let params = self.params(kernels, &io)?;
         if batch == 0 {
             return Ok(());
         }
-        let grid = [(self.shape.dim_v / DECODE_COLUMNS) as u32, self.shape.heads as u32, batch as u32];
+        let grid = [
+            (self.shape.dim_v / DECODE_COLUMNS) as u32,
+            self.shape.heads as u32,
+            batch as u32,
+        ];
         let shared = decode_shared_memory(self.shape.dim_k);
         // SAFETY: as in `prefill`.
         unsafe { kernels.launch(self.decode, stream, grid, DECODE_THREADS, shared, &params) }
@@ -237,15 +306,26 @@ impl LinearAttention {
     /// The scan whose blocks are widest while there is still one for every multiprocessor. The choice changes no bit of the result.
     fn scan(&self, batch: usize, multiprocessors: usize) -> Scan {
         let blocks = |scan: &Scan| batch * self.shape.heads * (self.shape.dim_v / scan.tile);
-        let wide = self.wide_scans.iter().flatten().find(|scan| blocks(scan) >= multiprocessors);
+        let wide = self
+            .wide_scans
+            .iter()
+            .flatten()
+            .find(|scan| blocks(scan) >= multiprocessors);
         *wide.unwrap_or(&self.narrow_scan)
     }
 
     /// Checks everything but `cu_seqlens`, which only one of the kernels has.
     fn params(&self, kernels: &Kernels, io: &Io<'_, '_>) -> Result<sala_linear_attention_params> {
-        let Shape { heads, dim_k, dim_v, .. } = self.shape;
+        let Shape {
+            heads, dim_k, dim_v, ..
+        } = self.shape;
         let place = kernels.device().place();
-        for (name, tensor, dim) in [("q", &io.q, dim_k), ("k", &io.k, dim_k), ("v", &io.v, dim_v), ("out", &io.out.as_tensor(), dim_v)] {
+        for (name, tensor, dim) in [
+            ("q", &io.q, dim_k),
+            ("k", &io.k, dim_k),
+            ("v", &io.v, dim_v),
+            ("out", &io.out.as_tensor(), dim_v),
+        ] {
             checks::place(name, tensor, place)?;
             checks::dtype(name, tensor, self.shape.dtype)?;
             checks::shape(name, tensor, &[io.rows, heads, dim])?;
@@ -253,7 +333,11 @@ impl LinearAttention {
             checks::rows_aligned(name, tensor)?;
         }
         if io.batch > MAX_GRID {
-            return Err(Error::argument("batch", format_args!("at most {MAX_GRID} sequences"), io.batch));
+            return Err(Error::argument(
+                "batch",
+                format_args!("at most {MAX_GRID} sequences"),
+                io.batch,
+            ));
         }
         let (decay_token_stride, decay_head_stride) = self.check_decay(io)?;
         let slots = self.check_state(io)?;
@@ -315,12 +399,22 @@ impl LinearAttention {
         let per_token = [io.rows, heads];
         let shape: &[usize] = match (self.shape.decay, &io.log_decay) {
             (Decay::None, None) => return Ok((0, 0)),
-            (Decay::None, Some(_)) => return Err(Error::argument("log_decay", "no tensor (the operation has no decay)", "a tensor")),
+            (Decay::None, Some(_)) => {
+                return Err(Error::argument(
+                    "log_decay",
+                    "no tensor (the operation has no decay)",
+                    "a tensor",
+                ));
+            }
             (Decay::PerHead, _) => &per_head,
             (Decay::PerToken, _) => &per_token,
         };
         let Some(decay) = &io.log_decay else {
-            return Err(Error::argument("log_decay", format_args!("a tensor of shape {shape:?}"), "none"));
+            return Err(Error::argument(
+                "log_decay",
+                format_args!("a tensor of shape {shape:?}"),
+                "none",
+            ));
         };
         checks::dtype("log_decay", decay, DType::F32)?;
         checks::shape("log_decay", decay, shape)?;
@@ -338,11 +432,23 @@ impl LinearAttention {
             checks::shape(name, indices, &[io.batch])?;
             checks::last_axis_contiguous(name, indices)?;
             if io.state.is_none() {
-                return Err(Error::argument("state", format_args!("a pool of states for {name}"), "none"));
+                return Err(Error::argument(
+                    "state",
+                    format_args!("a pool of states for {name}"),
+                    "none",
+                ));
             }
         }
-        let Some(state) = io.state.map(TensorMut::as_tensor) else { return Ok(0) };
-        let Shape { heads, dim_k, dim_v, state_layout, .. } = self.shape;
+        let Some(state) = io.state.map(TensorMut::as_tensor) else {
+            return Ok(0);
+        };
+        let Shape {
+            heads,
+            dim_k,
+            dim_v,
+            state_layout,
+            ..
+        } = self.shape;
         let (rows, columns) = match state_layout {
             StateLayout::Kv => (dim_k, dim_v),
             StateLayout::Vk => (dim_v, dim_k),
@@ -380,7 +486,14 @@ impl LinearAttentionBuilder {
     /// # Errors
     /// [`Error::Argument`] names what is out of range.
     pub fn build(self) -> Result<LinearAttention> {
-        let Shape { dtype, heads, dim_k, dim_v, scale, .. } = self.shape;
+        let Shape {
+            dtype,
+            heads,
+            dim_k,
+            dim_v,
+            scale,
+            ..
+        } = self.shape;
         if !matches!(dtype, DType::Bf16 | DType::F16) {
             return Err(Error::argument("dtype", "bf16 or f16", dtype));
         }
@@ -396,13 +509,21 @@ impl LinearAttentionBuilder {
             return Err(Error::argument("scale", "a finite number", scale));
         }
         let (element, key_dim) = (dtype.name(), dim_name(dim_k));
-        let scan = |tile| Some(Scan { kernel: KernelId::find("linear_attention_scan", &[element, key_dim, dim_name(tile)])?, tile });
-        let missing = || Error::unsupported("linear attention", format!("this build has no kernels for {element} and dim_k {dim_k}"));
+        let scan = |tile| {
+            let kernel = KernelId::find("linear_attention_scan", &[element, key_dim, dim_name(tile)])?;
+            Ok(Scan { kernel, tile })
+        };
         Ok(LinearAttention {
             shape: self.shape,
-            narrow_scan: scan(NARROW_TILE).ok_or_else(missing)?,
-            wide_scans: WIDE_TILES.map(|tile| if tile <= dim_v { scan(tile) } else { None }),
-            decode: KernelId::find("linear_attention_decode", &[element, key_dim]).ok_or_else(missing)?,
+            narrow_scan: scan(NARROW_TILE)?,
+            wide_scans: WIDE_TILES.map(|tile| {
+                if tile <= dim_k.min(dim_v) {
+                    scan(tile).ok()
+                } else {
+                    None
+                }
+            }),
+            decode: KernelId::find("linear_attention_decode", &[element, key_dim])?,
         })
     }
 }
@@ -412,9 +533,21 @@ impl LinearAttentionBuilder {
 /// of the power of two above. They do not depend on the layer.
 pub fn lightning_log_decay(first_head: usize, heads: usize, total_heads: usize) -> Vec<f32> {
     let geometric = |head: usize, of: usize| -(-8.0 * (head + 1) as f64 / of as f64).exp2();
-    let below = if total_heads.is_power_of_two() { total_heads } else { total_heads.next_power_of_two() / 2 };
-    let slope = |head: usize| if head < below { geometric(head, below) } else { geometric(2 * (head - below), 2 * below) };
-    (first_head..first_head.saturating_add(heads)).map(|head| slope(head) as f32).collect()
+    let below = if total_heads.is_power_of_two() {
+        total_heads
+    } else {
+        total_heads.next_power_of_two() / 2
+    };
+    let slope = |head: usize| {
+        if head < below {
+            geometric(head, below)
+        } else {
+            geometric(2 * (head - below), 2 * below)
+        }
+    };
+    (first_head..first_head.saturating_add(heads))
+        .map(|head| slope(head) as f32)
+        .collect()
 }
 
 /// The tensors that both kernels have.
@@ -436,23 +569,35 @@ struct Io<'a, 'b> {
 impl Io<'_, '_> {
     fn written(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
         let optional = [("state", self.state), ("status", self.status)];
-        let optional = optional.into_iter().filter_map(|(name, view)| Some((name, view?.as_tensor())));
+        let optional = optional
+            .into_iter()
+            .filter_map(|(name, view)| Some((name, view?.as_tensor())));
         std::iter::once(("out", self.out.as_tensor())).chain(optional)
     }
 
     fn read(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
-        let optional = [("log_decay", self.log_decay), ("state_in", self.state_in), ("state_out", self.state_out)];
+        let optional = [
+            ("log_decay", self.log_decay),
+            ("state_in", self.state_in),
+            ("state_out", self.state_out),
+        ];
         let optional = optional.into_iter().filter_map(|(name, view)| Some((name, view?)));
-        [("q", self.q), ("k", self.k), ("v", self.v)].into_iter().chain(optional)
+        [("q", self.q), ("k", self.k), ("v", self.v)]
+            .into_iter()
+            .chain(optional)
     }
 
     fn check_places(&self, place: crate::device::Place) -> Result<()> {
-        self.written().chain(self.read()).try_for_each(|(name, view)| checks::place(name, &view, place))
+        self.written()
+            .chain(self.read())
+            .try_for_each(|(name, view)| checks::place(name, &view, place))
     }
 
     fn check_overlaps(&self) -> Result<()> {
         for (index, (name, view)) in self.written().enumerate() {
-            self.read().chain(self.written().skip(index + 1)).try_for_each(|(other, read)| checks::disjoint(name, &view, other, &read))?;
+            self.read()
+                .chain(self.written().skip(index + 1))
+                .try_for_each(|(other, read)| checks::disjoint(name, &view, other, &read))?;
         }
         Ok(())
     }
@@ -470,7 +615,11 @@ fn address(tensor: Option<&Tensor<'_>>) -> u64 {
 
 fn host_stream(kernels: &Kernels) -> Result<Stream> {
     if !kernels.device().is_host() {
-        return Err(Error::argument("kernels", "kernels loaded on a host device", kernels.device().name()));
+        return Err(Error::argument(
+            "kernels",
+            "kernels loaded on a host device",
+            kernels.device().name(),
+        ));
     }
     Stream::new(kernels.device())
 }
@@ -500,7 +649,19 @@ mod tests {
     #[test]
     fn lightning_slopes_follow_alibi() {
         let eight = lightning_log_decay(0, 8, 8);
-        assert_eq!(eight, [-0.5, -0.25, -0.125, -0.0625, -0.031_25, -0.015_625, -0.007_812_5, -0.003_906_25]);
+        assert_eq!(
+            eight,
+            [
+                -0.5,
+                -0.25,
+                -0.125,
+                -0.0625,
+                -0.031_25,
+                -0.015_625,
+                -0.007_812_5,
+                -0.003_906_25
+            ]
+        );
         let six = lightning_log_decay(0, 6, 6);
         assert_eq!(six, [-0.25, -0.0625, -0.015_625, -0.003_906_25, -0.5, -0.125]);
         assert_eq!(lightning_log_decay(2, 3, 6), six[2..5]);
@@ -510,7 +671,17 @@ mod tests {
     fn tiles_narrow_until_every_multiprocessor_has_a_block() {
         let op = LinearAttention::builder(DType::Bf16, 32, 128, 128).build().unwrap();
         let tile = |batch, multiprocessors| op.scan(batch, multiprocessors).tile;
-        assert_eq!([tile(1, 1), tile(1, 32), tile(1, 33), tile(1, 64), tile(1, 132), tile(5, 132)], [128, 128, 64, 64, 32, 128]);
+        assert_eq!(
+            [
+                tile(1, 1),
+                tile(1, 32),
+                tile(1, 33),
+                tile(1, 64),
+                tile(1, 132),
+                tile(5, 132)
+            ],
+            [128, 128, 64, 64, 32, 128]
+        );
         let narrow = LinearAttention::builder(DType::F16, 4, 64, 128).build().unwrap();
         assert_eq!(narrow.scan(1, 1).tile, 64, "a tile wider than dim_k has no kernel");
     }
@@ -534,6 +705,9 @@ mod tests {
         assert_eq!(refused(LinearAttention::builder(DType::F16, 0, 64, 64)), "heads");
         assert_eq!(refused(LinearAttention::builder(DType::F16, 1, 32, 64)), "dim_k");
         assert_eq!(refused(LinearAttention::builder(DType::F16, 1, 64, 256)), "dim_v");
-        assert_eq!(refused(LinearAttention::builder(DType::F16, 1, 64, 64).scale(f32::NAN)), "scale");
+        assert_eq!(
+            refused(LinearAttention::builder(DType::F16, 1, 64, 64).scale(f32::NAN)),
+            "scale"
+        );
     }
 }
