@@ -1,0 +1,96 @@
+// The host half of device/async_copy.cuh.
+#include "../device/async_copy.cuh"
+
+#include <string.h>
+
+#include "block.h"
+
+namespace sala::host {
+
+namespace {
+
+constexpr int POISON = 0xff;
+
+void perform(Block& block, Copy& copy) {
+    if (copy.done) return;
+    copy.done = true;
+    unsigned char* to = block.shared.get() + (copy.shared - SHARED_BASE);
+    if (copy.valid) {
+        memcpy(to, copy.global, copy.bytes);
+    } else {
+        memset(to, 0, copy.bytes);
+    }
+}
+
+void check(const Block& block, uint32_t shared, const void* global, uint32_t bytes, bool valid, Site site) {
+    if (shared % bytes != 0) fail(site, "async_copy: shared address 0x%x is not aligned to %u bytes", shared, bytes);
+    if (!valid) return;
+    if (reinterpret_cast<uint64_t>(global) % bytes != 0) fail(site, "async_copy: global address %p is not aligned to %u bytes", global, bytes);
+    if (global == nullptr || is_shared(block, global)) fail(site, "async_copy: %p is not in global memory", global);
+}
+
+// Reads the source as the copy will, so that AddressSanitizer reports the line that asked for it.
+void touch(const void* global, uint32_t bytes) {
+    unsigned char bytes_read[16];
+    memcpy(bytes_read, global, bytes);
+    asm volatile("" ::"r"(bytes_read) : "memory");
+}
+
+bool performed_at_once(Block& block) {
+    const uint32_t copies = block.launch.options.copies;
+    return copies == SALA_HOST_EAGER || (copies == SALA_HOST_EITHER && block.random.below(2) == 0);
+}
+
+void wait_for_groups(Block& block, Fiber& fiber, size_t groups) {
+    CopyQueue& queue = fiber.copies;
+    if (groups <= queue.waited_groups) return;
+    const size_t end = queue.group_ends[groups - 1];
+    for (; queue.waited_copies < end; ++queue.waited_copies) {
+        Copy& copy = queue.copies[queue.waited_copies];
+        perform(block, copy);
+        if (block.race != nullptr) block.race->complete_copy(fiber.thread, copy.epoch);
+    }
+    queue.waited_groups = groups;
+    if (groups == queue.group_ends.size() && end == queue.copies.size()) queue.clear();
+}
+
+}  // namespace
+
+void async_copy(uint32_t shared, const void* global, uint32_t bytes, bool valid, Site site) {
+    Block& block = *running;
+    Fiber& fiber = *block.current;
+    note_call(site);
+    check(block, shared, global, bytes, valid, site);
+    unsigned char* to = shared_pointer(block, shared, bytes, fiber.thread, site);
+    Copy copy{shared, global, bytes, valid, false, 0};
+    if (valid) {
+        touch(global, bytes);
+        block.counters.global_bytes_read += bytes;
+        count_sectors(block, global, bytes);
+    }
+    if (block.race != nullptr) copy.epoch = block.race->issue_copy(fiber.thread, to, bytes, Place::at(site));
+    if (performed_at_once(block)) {
+        perform(block, copy);
+    } else {
+        memset(to, POISON, bytes);
+    }
+    fiber.copies.copies.push_back(copy);
+}
+
+void async_copy_commit() {
+    CopyQueue& queue = running->current->copies;
+    queue.group_ends.push_back(queue.copies.size());
+}
+
+void async_copy_wait(uint32_t pending) {
+    Fiber& fiber = *running->current;
+    const size_t groups = fiber.copies.group_ends.size();
+    if (groups > pending) wait_for_groups(*running, fiber, groups - pending);
+}
+
+void abandon_copies(Fiber& fiber) {
+    for (Copy& copy : fiber.copies.copies) perform(*running, copy);
+    fiber.copies.clear();
+}
+
+}  // namespace sala::host

@@ -1,0 +1,71 @@
+// The host half of device/barrier.cuh.
+#include "../device/barrier.cuh"
+
+#include "block.h"
+
+namespace sala::host {
+
+namespace {
+
+Barrier& checked_barrier(Block& block, int barrier, int threads, Site site) {
+    if (barrier < 0 || barrier >= BARRIERS) fail(site, "there is no barrier %d: expected 0 to %d", barrier, BARRIERS - 1);
+    if (threads <= 0 || threads % WARP_SIZE != 0 || threads > block.launch.threads) {
+        fail(site, "barrier %d: %d threads: expected a multiple of %d, at most the block's %d", barrier, threads, WARP_SIZE,
+             block.launch.threads);
+    }
+    Barrier& state = block.barriers[barrier];
+    if (state.arrived == 0) state.expected = threads;
+    if (state.expected != threads) {
+        fail(site, "barrier %d: this thread expects %d threads, those before it %d", barrier, threads, state.expected);
+    }
+    return state;
+}
+
+void release_waiting(Block& block, Barrier& state) {
+    state.arrived = 0;
+    block.calls_without_progress = 0;
+    for (Fiber* fiber : state.waiting) {
+        if (block.launch.options.count != 0) fiber->warp->wavefronts.flush(block.counters);
+        wake(*fiber);
+    }
+    state.waiting.clear();
+}
+
+// Notes the arrival and returns whether the barrier is complete.
+bool arrive(Block& block, Barrier& state) {
+    if (block.race != nullptr) block.race->arrive(state.arrivals, block.current->thread);
+    return ++state.arrived == state.expected;
+}
+
+void complete(Block& block, Barrier& state, Fiber* last_waiting) {
+    if (block.race != nullptr) {
+        block.race->open(state.arrivals);
+        for (const Fiber* fiber : state.waiting) block.race->pass(state.arrivals, fiber->thread);
+        if (last_waiting != nullptr) block.race->pass(state.arrivals, last_waiting->thread);
+        state.arrivals.clear();
+    }
+    release_waiting(block, state);
+}
+
+}  // namespace
+
+void sync_barrier(int barrier, int threads, Site site) {
+    Block& block = *running;
+    Barrier& state = checked_barrier(block, barrier, threads, site);
+    if (arrive(block, state)) {
+        complete(block, state, block.current);
+        maybe_yield(2);
+        return;
+    }
+    state.waiting.push_back(block.current);
+    wait("sync_barrier", site);
+}
+
+void arrive_barrier(int barrier, int threads, Site site) {
+    Block& block = *running;
+    Barrier& state = checked_barrier(block, barrier, threads, site);
+    if (arrive(block, state)) complete(block, state, nullptr);
+    maybe_yield(2);
+}
+
+}  // namespace sala::host

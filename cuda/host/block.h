@@ -1,0 +1,195 @@
+// One block in execution: its fibers, warps, barriers and shared memory, and the scheduler that runs them on one OS thread.
+#pragma once
+#include <memory>
+#include <stdarg.h>
+#include <stdint.h>
+#include <unordered_set>
+#include <vector>
+
+#include "../device/machine.cuh"
+#include "executor.h"
+#include "fiber.h"
+#include "race.h"
+#include "site.h"
+#include "wavefronts.h"
+
+namespace sala::host {
+
+constexpr int MAX_THREADS = 1024;
+constexpr int MAX_WARPS = MAX_THREADS / WARP_SIZE;
+constexpr int BARRIERS = 16;
+constexpr uint32_t ALL_LANES = 0xffffffffu;
+
+// Shared memory has 32-bit addresses. None is below 1024, so that 0 is an error; static shared memory comes before dynamic.
+constexpr uint32_t SHARED_BASE = 1024;
+constexpr uint32_t STATIC_SHARED_BYTES = 4096;
+
+// The most dynamic shared memory of any GPU.
+constexpr uint32_t MAX_DYNAMIC_SHARED_BYTES = 227 * 1024;
+
+struct Block;
+struct Warp;
+
+// An asynchronous copy that its thread has not waited for yet.
+struct Copy {
+    uint32_t shared;
+    const void* global;
+    uint32_t bytes;
+    bool valid;
+    bool done;
+    uint32_t epoch;  // the race detector's name for it
+};
+
+// A thread's copies in order of issue. Groups are given by the number of copies up to their end.
+struct CopyQueue {
+    std::vector<Copy> copies;
+    std::vector<size_t> group_ends;
+    size_t waited_copies = 0;
+    size_t waited_groups = 0;
+
+    void clear() {
+        copies.clear();
+        group_ends.clear();
+        waited_copies = 0;
+        waited_groups = 0;
+    }
+};
+
+// One CUDA thread.
+struct Fiber {
+    Context context;
+    int thread = 0;
+    int lane = 0;
+    Warp* warp = nullptr;
+    bool exited = false;
+    const char* waits_in = nullptr;  // the primitive that blocks it
+    Site waits_at{};
+    CopyQueue copies;
+};
+
+// What a meeting of a warp does, run once by the last lane to arrive; arguments[i] is what lane i brought, on its own stack.
+using Operation = void (*)(Block& block, Warp& warp, void* const* arguments);
+
+struct Warp {
+    int index = 0;
+    uint32_t alive = 0;
+    uint32_t ready = 0;
+    // The meeting in progress.
+    uint32_t arrived = 0;
+    Operation operation = nullptr;
+    const char* name = nullptr;
+    Site site{};
+    void* arguments[WARP_SIZE] = {};
+    // Accesses to shared memory not yet matched over the lanes (while counting).
+    WavefrontLog wavefronts;
+};
+
+struct Barrier {
+    int expected = 0;
+    int arrived = 0;
+    std::vector<Fiber*> waiting;
+    Arrivals arrivals;
+};
+
+struct StaticVariable {
+    const void* key;
+    uint32_t offset;
+};
+
+// xorshift64*: small, fast, and the same everywhere.
+struct Random {
+    uint64_t state = 1;
+
+    void seed(uint64_t seed, uint64_t stream);
+    uint32_t next();
+    uint32_t below(uint32_t bound) { return next() % bound; }
+};
+
+// What all blocks of a launch have in common.
+struct Launch {
+    const char* kernel = nullptr;
+    void (*entry)(const void* params) = nullptr;
+    const void* params = nullptr;
+    uint32_t grid[3] = {};
+    int threads = 0;
+    uint32_t dynamic_shared = 0;
+    sala_host_options options{};
+};
+
+struct Block {
+    Launch launch;
+    std::vector<Fiber> fibers;
+    Warp warps[MAX_WARPS];
+    int warp_count = 0;
+    int alive = 0;
+    uint32_t ready_warps = 0;
+
+    Fiber scheduler;  // the OS thread's own context: where a block starts and ends
+    Fiber* current = nullptr;
+    Stacks stacks;
+    Random random;
+
+    Barrier barriers[BARRIERS];
+    std::unique_ptr<unsigned char, void (*)(void*)> shared{nullptr, nullptr};
+    uint32_t shared_bytes = 0;
+    std::vector<StaticVariable> statics;
+    uint32_t static_bytes = 0;
+
+    RaceDetector* race = nullptr;  // null unless the launch asks for it
+    std::unique_ptr<RaceDetector> race_detector;
+    std::vector<float> product_scratch;
+
+    sala_host_counters counters{};
+    std::unordered_set<uint64_t> sectors;  // of global memory (while counting)
+    uint64_t calls_without_progress = 0;
+
+    bool failed = false;
+    char report[4096] = {};
+
+    // Takes over a launch; false if there is no memory for it.
+    bool adopt(const Launch& launch);
+
+    // Runs one block to its end; false if it failed, and then `report` says how.
+    bool run(uint64_t index);
+};
+
+// The block that this OS thread runs.
+extern SALA_THREAD_LOCAL Block* running;
+
+// Ends the block with a report about the running thread (fail), another thread (fail_thread) or none (fail_block). Nothing on the fibers' stacks
+// is destroyed, so callers own no memory.
+[[noreturn]] void fail(Site site, const char* format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void fail_thread(int thread, Site site, const char* format, ...) __attribute__((format(printf, 3, 4)));
+
+// Blocks the running fiber until wake.
+void wait(const char* primitive, Site site);
+void wake(Fiber& fiber);
+
+// Lets another ready fiber run.
+void yield();
+
+// As yield, but to another warp if one is ready: for threads that poll.
+void yield_to_other_warp();
+
+// Under the random schedule, yields now and then after a meeting.
+void maybe_yield(uint32_t one_in);
+
+// Counts a call that could be part of an endless loop, and fails when nothing has happened for too long.
+void note_call(Site site);
+
+// Brings the warp together: the last lane to arrive performs the operation for all. Fails if a lane cannot come, or comes from elsewhere.
+void meet(Operation operation, const char* name, void* argument, Site site);
+
+// The memory at a shared address.
+unsigned char* shared_pointer(Block& block, uint32_t address, uint32_t bytes, int thread, Site site);
+
+// Whether a pointer points into the block's shared memory.
+bool is_shared(const Block& block, const void* pointer);
+
+// Counts the sectors of an access to global memory.
+void count_sectors(Block& block, const void* pointer, uint32_t bytes);
+
+// Ends the thread's last copies, if it never waited for them.
+void abandon_copies(Fiber& fiber);
+
+}  // namespace sala::host

@@ -1,0 +1,89 @@
+#include "product.h"
+
+#include <string.h>
+
+#include "../device/element.cuh"
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define SALA_AVX2 1
+#include <immintrin.h>
+#endif
+
+namespace sala::host {
+
+namespace {
+
+constexpr int ROWS = 16;
+
+#if defined(SALA_AVX2)
+
+// COLUMNS columns of C stay in registers, two vectors each; six of them fill the sixteen registers.
+template <int COLUMNS>
+void accumulate_columns(float* c, const float* a, const float* b, int k, int k_step, int n_step) {
+    __m256 upper[COLUMNS], lower[COLUMNS];
+#pragma GCC unroll 6
+    for (int n = 0; n < COLUMNS; ++n) {
+        upper[n] = _mm256_loadu_ps(c + n * ROWS);
+        lower[n] = _mm256_loadu_ps(c + n * ROWS + 8);
+    }
+    for (int i = 0; i < k; ++i) {
+        const __m256 a_upper = _mm256_loadu_ps(a + i * ROWS);
+        const __m256 a_lower = _mm256_loadu_ps(a + i * ROWS + 8);
+#pragma GCC unroll 6
+        for (int n = 0; n < COLUMNS; ++n) {
+            const __m256 b_all = _mm256_broadcast_ss(b + i * k_step + n * n_step);
+            upper[n] = _mm256_fmadd_ps(a_upper, b_all, upper[n]);
+            lower[n] = _mm256_fmadd_ps(a_lower, b_all, lower[n]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int n = 0; n < COLUMNS; ++n) {
+        _mm256_storeu_ps(c + n * ROWS, upper[n]);
+        _mm256_storeu_ps(c + n * ROWS + 8, lower[n]);
+    }
+}
+
+#else
+
+template <int COLUMNS>
+void accumulate_columns(float* c, const float* a, const float* b, int k, int k_step, int n_step) {
+    for (int n = 0; n < COLUMNS; ++n) {
+        float sum[ROWS];
+        memcpy(sum, c + n * ROWS, sizeof(sum));
+        for (int i = 0; i < k; ++i) {
+            const float b_all = b[i * k_step + n * n_step];
+            for (int m = 0; m < ROWS; ++m) sum[m] = __builtin_fmaf(a[i * ROWS + m], b_all, sum[m]);
+        }
+        memcpy(c + n * ROWS, sum, sizeof(sum));
+    }
+}
+
+#endif
+
+}  // namespace
+
+void widen_bf16(float* to, const uint16_t* from) {
+#if defined(SALA_AVX2)
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    _mm256_storeu_ps(to, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+#else
+    for (int i = 0; i < 8; ++i) to[i] = to_float(bf16{from[i]});
+#endif
+}
+
+void widen_f16(float* to, const uint16_t* from) {
+#if defined(SALA_AVX2)
+    _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
+    for (int i = 0; i < 8; ++i) to[i] = to_float(f16{from[i]});
+#endif
+}
+
+void accumulate_product(float* c, const float* a, const float* b, int n, int k, int k_step, int n_step) {
+    int column = 0;
+    for (; column + 6 <= n; column += 6) accumulate_columns<6>(c + column * ROWS, a, b + column * n_step, k, k_step, n_step);
+    for (; column + 2 <= n; column += 2) accumulate_columns<2>(c + column * ROWS, a, b + column * n_step, k, k_step, n_step);
+    for (; column < n; ++column) accumulate_columns<1>(c + column * ROWS, a, b + column * n_step, k, k_step, n_step);
+}
+
+}  // namespace sala::host

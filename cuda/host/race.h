@@ -1,0 +1,114 @@
+// The race detector: finds accesses to one byte of shared memory by two threads, one of them a write, that no synchronisation orders.
+//
+// It keeps vector clocks. A thread's accesses between two releases (arrivals at a barrier, or at sync_warp) share an epoch, and each thread knows
+// the latest epoch of every other that happened before its present. The asynchronous copies of a thread are an agent of their own: the thread
+// learns of them by waiting. Shuffles, votes and matrix instructions order nothing. Only shared memory is watched: nothing is said of global
+// memory, where blocks meet, nor of weak memory order.
+#pragma once
+#include <memory>
+#include <stdint.h>
+#include <vector>
+
+#include "site.h"
+
+namespace sala::host {
+
+enum class Access : uint8_t { READ, WRITE, ATOMIC };
+
+// Where an access was made: a file and line, or for a plain access in the kernel's code the address of the instruction (line < 0).
+struct Place {
+    const void* where;
+    int line;
+
+    static Place at(Site site) { return {site.file, site.line}; }
+    static Place instruction(const void* address) { return {address, -1}; }
+};
+
+// The latest epoch of every agent that happened before some moment. Agent t is thread t; agent threads + t the copies of thread t.
+using History = std::vector<uint32_t>;
+using SharedHistory = std::shared_ptr<const History>;
+
+// What a thread knows. After a barrier its threads share one history; their own epochs, which move on, are kept apart from it.
+struct Clock {
+    SharedHistory known;
+    uint32_t own;
+    uint32_t copies_waited;
+};
+
+// The threads that have arrived at a barrier, with what each knew.
+struct Arrivals {
+    struct Arrival {
+        int thread;
+        Clock clock;
+    };
+
+    std::vector<Arrival> arrived;
+    SharedHistory joined;
+
+    void clear() {
+        arrived.clear();
+        joined.reset();
+    }
+};
+
+class RaceDetector {
+  public:
+    // Starts a block whose shared memory holds nothing yet.
+    void begin(int threads, const unsigned char* memory, uint32_t bytes);
+
+    // Notes an access, which lies in shared memory, and fails if it races or reads what nobody has written.
+    void access(int thread, const void* pointer, uint32_t bytes, Access kind, Place place);
+
+    // Notes the write of an asynchronous copy and returns its epoch, by which its thread waits for it.
+    uint32_t issue_copy(int thread, const void* pointer, uint32_t bytes, Place place);
+    void complete_copy(int thread, uint32_t epoch);
+
+    // sync_warp: orders the lanes of the warp that starts at a thread.
+    void join_warp(int first_thread);
+
+    // A barrier: threads arrive, it opens once, and those that wait pass.
+    void arrive(Arrivals& arrivals, int thread);
+    void open(Arrivals& arrivals);
+    void pass(const Arrivals& arrivals, int thread);
+
+  private:
+    // One access to a granule of 16 bytes.
+    struct Cell {
+        Place place;
+        uint32_t epoch;
+        uint16_t agent;
+        uint16_t bytes;  // a bit for each
+        Access kind;
+    };
+
+    static constexpr uint32_t GRANULE_BYTES = 16;
+    static constexpr int CELLS = 16;
+
+    struct Granule {
+        uint32_t block = 0;  // whose accesses these are; others are stale
+        uint16_t written = 0;
+        uint16_t count = 0;
+        Cell cells[CELLS];
+    };
+
+
+    bool happened_before(const Cell& cell, int thread) const;
+    void note(Granule& granule, const Cell& access, int thread, uint32_t offset);
+    void note_bytes(int thread, const void* pointer, uint32_t bytes, const Cell& access);
+    SharedHistory join(const Arrivals::Arrival* arrivals, size_t count) const;
+    uint32_t next_victim();
+    [[noreturn]] void report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const;
+    [[noreturn]] void report_unwritten(const Cell& access, int thread, uint32_t offset) const;
+
+    int threads_ = 0;
+    const unsigned char* memory_ = nullptr;
+    uint32_t bytes_ = 0;
+    uint32_t block_ = 0;
+    uint32_t victim_state_ = 1;
+    std::vector<Clock> clocks_;
+    std::vector<uint32_t> copies_issued_;
+    std::vector<Granule> granules_;
+    std::vector<Arrivals::Arrival> warp_;
+};
+
+}  // namespace sala::host

@@ -1,0 +1,43 @@
+// Passes over the banks of shared memory that an access of a warp takes: 32 banks of 4 bytes, each serving one word a pass.
+#pragma once
+#include <stdint.h>
+#include <vector>
+
+#include "executor.h"
+#include "site.h"
+
+namespace sala::host {
+
+// Passes for eight rows of 16 bytes at the given addresses, an 8 x 8 matrix of 16-bit elements; the ideal is one.
+uint32_t matrix_wavefronts(const uint32_t (&rows)[8]);
+
+// Matches the lanes' loads and stores into warp accesses: the n-th access of each lane at one place in the kernel, since the last time that
+// the warp was together, is taken as one instruction. So kernels need not meet at loads, and divergent code is counted too.
+class WavefrontLog {
+  public:
+    void record(int lane, uint32_t address, uint32_t bytes, Site site);
+
+    // Counts what was recorded, and forgets it.
+    void flush(sala_host_counters& counters);
+
+    void clear();
+
+  private:
+    struct Instruction {
+        uint32_t lanes = 0;
+        uint32_t bytes = 0;
+        uint32_t addresses[32];
+    };
+
+    struct Place {
+        Site site;
+        uint32_t executions[32];
+        std::vector<Instruction> instructions;
+    };
+
+    Place& place(Site site);
+
+    std::vector<Place> places_;
+};
+
+}  // namespace sala::host
