@@ -70,11 +70,15 @@ handles! {
     StreamHandle;
 }
 
-/// Makes the table, its loader, and a checked method for every function.
+/// Makes the table, its loader, and a method for every function that turns a failure into an error: all but the unchecked ones, which
+/// have none.
 macro_rules! functions {
     (
         required {
             $($name:ident = $symbol:literal ($($argument:ident: $type:ty),* $(,)?);)*
+        }
+        unchecked {
+            $($plain:ident = $plain_symbol:literal ($($plain_argument:ident: $plain_type:ty),* $(,)?);)*
         }
         optional {
             $($maybe:ident = $maybe_symbol:literal ($($maybe_argument:ident: $maybe_type:ty),* $(,)?);)*
@@ -82,6 +86,7 @@ macro_rules! functions {
     ) => {
         struct Table {
             $($name: unsafe extern "C" fn($($type),*) -> Status,)*
+            $($plain: unsafe extern "C" fn($($plain_type),*) -> Status,)*
             $($maybe: Option<unsafe extern "C" fn($($maybe_type),*) -> Status>,)*
         }
 
@@ -91,8 +96,9 @@ macro_rules! functions {
             unsafe fn load(library: &Library, path: &str) -> Result<Self> {
                 Ok(Self {
                     // SAFETY: the caller's promise.
-                    $($name: unsafe { symbol(library, concat!($symbol, "\0")) }
-                        .ok_or_else(|| Error::MissingSymbol { symbol: $symbol, library: path.to_owned() })?,)*
+                    $($name: unsafe { required(library, path, $symbol, concat!($symbol, "\0"))? },)*
+                    // SAFETY: as above.
+                    $($plain: unsafe { required(library, path, $plain_symbol, concat!($plain_symbol, "\0"))? },)*
                     // SAFETY: as above.
                     $($maybe: unsafe { symbol(library, concat!($maybe_symbol, "\0")) },)*
                 })
@@ -131,7 +137,6 @@ macro_rules! functions {
 functions! {
     required {
         init = "cuInit"(flags: c_uint);
-        error_name = "cuGetErrorName"(code: Status, name: *mut *const c_char);
         device_count = "cuDeviceGetCount"(count: *mut c_int);
         device_get = "cuDeviceGet"(device: *mut DeviceHandle, ordinal: c_int);
         device_name = "cuDeviceGetName"(name: *mut c_char, length: c_int, device: DeviceHandle);
@@ -165,6 +170,9 @@ functions! {
         memory_write = "cuMemcpyHtoD_v2"(to: Address, from: *const c_void, bytes: usize);
         memory_read = "cuMemcpyDtoH_v2"(to: *mut c_void, from: Address, bytes: usize);
         memory_fill = "cuMemsetD8_v2"(to: Address, byte: u8, bytes: usize);
+    }
+    unchecked {
+        error_name = "cuGetErrorName"(code: Status, name: *mut *const c_char);
     }
     optional {
         function_load = "cuFuncLoad"(function: FunctionHandle);
@@ -253,4 +261,17 @@ impl Driver {
 unsafe fn symbol<F: Copy>(library: &Library, name: &str) -> Option<F> {
     // SAFETY: the caller's promise.
     unsafe { library.get::<F>(name.as_bytes()) }.ok().map(|symbol| *symbol)
+}
+
+/// [`symbol`], or [`Error::MissingSymbol`].
+///
+/// # Safety
+/// As for [`symbol`]; `terminated` is `name` and NUL.
+unsafe fn required<F: Copy>(library: &Library, path: &str, name: &'static str, terminated: &str) -> Result<F> {
+    // SAFETY: the caller's promise.
+    let found = unsafe { symbol(library, terminated) };
+    found.ok_or_else(|| Error::MissingSymbol {
+        symbol: name,
+        library: path.to_owned(),
+    })
 }

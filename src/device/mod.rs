@@ -24,6 +24,7 @@ pub use stream::Stream;
 pub(crate) use stream::Target;
 
 pub(crate) use cuda::CudaKernels;
+pub(crate) use driver::ContextHandle;
 pub(crate) use host::HostKernels;
 pub(crate) use image::IMAGES;
 #[cfg(feature = "test-kernels")]
@@ -56,7 +57,7 @@ pub(crate) enum Place {
     /// This process.
     Host,
     /// A CUDA context, by its handle.
-    Cuda(driver::ContextHandle),
+    Cuda(ContextHandle),
 }
 
 impl std::fmt::Display for Place {
