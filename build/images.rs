@@ -11,6 +11,7 @@ use crate::nvcc::Image;
 /// the tests read.
 pub fn write(environment: &Environment, images: &[Image]) -> Result<(), Failure> {
     let folder = environment.out.join("images");
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(|error| Failure::file("create", &folder, error))?;
     let mut rust = String::new();
     if !images.is_empty() {

@@ -161,10 +161,12 @@ impl Arch {
 
     /// The best of `offered` for this GPU: machine code of its major number and no later minor number, else PTX.
     fn served_by(&self, offered: &[Self]) -> Option<Self> {
-        let runs = |code: &&Self| match (self.is_ptx || code.is_ptx, code.suffix.is_empty()) {
+        let same_family =
+            |code: &Self| code.capability / 10 == self.capability / 10 && code.capability <= self.capability;
+        let runs = |code: &&Self| match (self.is_ptx || code.is_ptx, code.suffix.as_str()) {
             (true, _) => code.is_ptx && code.capability <= self.capability,
-            (false, true) => code.capability / 10 == self.capability / 10 && code.capability <= self.capability,
-            (false, false) => code.capability == self.capability,
+            (false, "a") => code.capability == self.capability,
+            (false, _) => same_family(code),
         };
         offered
             .iter()
