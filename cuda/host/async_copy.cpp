@@ -25,7 +25,9 @@ void perform(Block& block, Copy& copy) {
 void check(const Block& block, uint32_t shared, const void* global, uint32_t bytes, bool valid, Site site) {
     if (shared % bytes != 0) fail(site, "async_copy: shared address 0x%x is not aligned to %u bytes", shared, bytes);
     if (!valid) return;
-    if (reinterpret_cast<uint64_t>(global) % bytes != 0) fail(site, "async_copy: global address %p is not aligned to %u bytes", global, bytes);
+    if (reinterpret_cast<uint64_t>(global) % bytes != 0) {
+        fail(site, "async_copy: global address %p is not aligned to %u bytes", global, bytes);
+    }
     if (global == nullptr || is_shared(block, global)) fail(site, "async_copy: %p is not in global memory", global);
 }
 

@@ -120,8 +120,8 @@ void open_report(Block& block, int thread, Site site) {
         if (fiber.exited || !is_first_of_its_kind(block, fiber)) continue;
         int count = 0;
         for (const Fiber& other : block.fibers) count += !other.exited && waits_alike(other, fiber) ? 1 : 0;
-        append(block.report, sizeof(block.report), "; %d threads (from thread %d on) wait in %s at %s:%d", count, fiber.thread, fiber.waits_in,
-               fiber.waits_at.file, fiber.waits_at.line);
+        append(block.report, sizeof(block.report), "; %d threads (from thread %d on) wait in %s at %s:%d", count, fiber.thread,
+               fiber.waits_in, fiber.waits_at.file, fiber.waits_at.line);
     }
     const int exited = block.launch.threads - block.alive;
     if (exited > 0) append(block.report, sizeof(block.report), "; %d threads have ended", exited);

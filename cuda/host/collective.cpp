@@ -11,8 +11,8 @@ bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file ||
 
 void check_company(const Warp& warp, Operation operation, const char* name, Site site) {
     if (warp.operation != operation || !same_site(warp.site, site)) {
-        fail(site, "divergent warp: the lane calls %s while %d lanes of its warp wait in %s at %s:%d", name, __builtin_popcount(warp.arrived),
-             warp.name, warp.site.file, warp.site.line);
+        fail(site, "divergent warp: the lane calls %s while %d lanes of its warp wait in %s at %s:%d", name,
+             __builtin_popcount(warp.arrived), warp.name, warp.site.file, warp.site.line);
     }
 }
 

@@ -52,8 +52,8 @@ uint32_t sala_host_threads(const struct sala_host_kernel* kernel);
 /* Runs a grid to its end. Returns 0, or another number after writing to `report` what went wrong: kernel, block, thread, file and line.
    Adds to `counters` (which may be null). May be called from several threads at once. */
 int sala_host_launch(const struct sala_host_kernel* kernel, const uint32_t grid[3], uint32_t threads, uint32_t dynamic_shared,
-                     const void* params, uint64_t params_size, const struct sala_host_options* options,
-                     struct sala_host_counters* counters, char* report, uint64_t report_size);
+                     const void* params, uint64_t params_size, const struct sala_host_options* options, struct sala_host_counters* counters,
+                     char* report, uint64_t report_size);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,9 @@
 
 #if !defined(__x86_64__)
 #define SALA_PORTABLE_SWITCH 1
+#endif
+
+#if defined(SALA_PORTABLE_SWITCH)
 #include <ucontext.h>
 #endif
 

@@ -36,9 +36,9 @@ struct Registration {
 #define SALA_TEXT_OF(token) #token
 #define SALA_TEXT(macro) SALA_TEXT_OF(macro)
 
-#define KERNEL(name, Params, threads, min_blocks)                                                                       \
-    static void name(const Params& p);                                                                                  \
-    static void name##_entry(const void* params) { name(*static_cast<const Params*>(params)); }                         \
+#define KERNEL(name, Params, threads, min_blocks)                                                                                       \
+    static void name(const Params& p);                                                                                                  \
+    static void name##_entry(const void* params) { name(*static_cast<const Params*>(params)); }                                         \
     static const ::sala::host::Registration name##_registration(#name, SALA_TEXT(SALA_VARIANT), sizeof(Params), threads, name##_entry); \
     static void name([[maybe_unused]] const Params& p)
 

@@ -140,7 +140,9 @@ void perform_transpose(Block&, Warp&, void* const* arguments) {
     for (int lane = 0; lane < WARP_SIZE; ++lane) {
         const int g = lane / 4;
         const int t = lane % 4 * 2;
-        static_cast<TransposeArgument*>(arguments[lane])->result = matrix_element(arguments, t, g) | matrix_element(arguments, t + 1, g) << 16;
+        const uint32_t lo = matrix_element(arguments, t, g);
+        const uint32_t hi = matrix_element(arguments, t + 1, g);
+        static_cast<TransposeArgument*>(arguments[lane])->result = lo | hi << 16;
     }
 }
 

@@ -27,9 +27,15 @@ DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
     host::mma(ELEMENT<T>, c, a, b0, b1, {file, line});
 }
 
-DEVICE void load_matrix_x1(uint32_t (&r)[1], uint32_t row, const char* file, int line) { host::load_matrix(r, row, 1, false, {file, line}); }
-DEVICE void load_matrix_x2(uint32_t (&r)[2], uint32_t row, const char* file, int line) { host::load_matrix(r, row, 2, false, {file, line}); }
-DEVICE void load_matrix_x4(uint32_t (&r)[4], uint32_t row, const char* file, int line) { host::load_matrix(r, row, 4, false, {file, line}); }
+DEVICE void load_matrix_x1(uint32_t (&r)[1], uint32_t row, const char* file, int line) {
+    host::load_matrix(r, row, 1, false, {file, line});
+}
+DEVICE void load_matrix_x2(uint32_t (&r)[2], uint32_t row, const char* file, int line) {
+    host::load_matrix(r, row, 2, false, {file, line});
+}
+DEVICE void load_matrix_x4(uint32_t (&r)[4], uint32_t row, const char* file, int line) {
+    host::load_matrix(r, row, 4, false, {file, line});
+}
 
 DEVICE void load_matrix_x1_trans(uint32_t (&r)[1], uint32_t row, const char* file, int line) {
     host::load_matrix(r, row, 1, true, {file, line});

@@ -65,7 +65,8 @@ void RaceDetector::note(Granule& granule, const Cell& access, int thread, uint32
         const bool ordered = earlier.agent == access.agent || happened_before(earlier, thread);
         if (!ordered && (earlier.bytes & access.bytes) != 0 && conflict(earlier.kind, access.kind)) report(access, earlier, thread, offset);
         // Whatever races with the earlier access will race with this one as well.
-        const bool superfluous = ordered && (earlier.bytes & ~access.bytes) == 0 && (access.kind == Access::WRITE || earlier.kind == access.kind);
+        const bool superfluous =
+            ordered && (earlier.bytes & ~access.bytes) == 0 && (access.kind == Access::WRITE || earlier.kind == access.kind);
         if (!superfluous) granule.cells[kept++] = earlier;
     }
     // A full granule forgets an access by chance: a race is missed only if no access that shows it is left.
@@ -124,7 +125,9 @@ SharedHistory RaceDetector::join(const Arrivals::Arrival* arrivals, size_t count
 
 void RaceDetector::join_warp(int first_thread) {
     warp_.clear();
-    for (int thread = first_thread; thread < first_thread + WARP_SIZE; ++thread) warp_.push_back({thread, clocks_[static_cast<size_t>(thread)]});
+    for (int thread = first_thread; thread < first_thread + WARP_SIZE; ++thread) {
+        warp_.push_back({thread, clocks_[static_cast<size_t>(thread)]});
+    }
     const SharedHistory joined = join(warp_.data(), warp_.size());
     for (int thread = first_thread; thread < first_thread + WARP_SIZE; ++thread) {
         Clock& clock = clocks_[static_cast<size_t>(thread)];

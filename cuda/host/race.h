@@ -91,7 +91,6 @@ class RaceDetector {
         Cell cells[CELLS];
     };
 
-
     bool happened_before(const Cell& cell, int thread) const;
     void note(Granule& granule, const Cell& access, int thread, uint32_t offset);
     void note_bytes(int thread, const void* pointer, uint32_t bytes, const Cell& access);

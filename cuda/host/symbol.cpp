@@ -58,7 +58,8 @@ SourceLine source_line(const void* address) {
     const uintptr_t base = header->e_type == ET_DYN ? reinterpret_cast<uintptr_t>(module.dli_fbase) : 0;
     // The address follows the call it stands for.
     const uintptr_t offset = reinterpret_cast<uintptr_t>(address) - 1 - base;
-    const char* path = access("/proc/self/exe", R_OK) == 0 && strchr(module.dli_fname, '/') == nullptr ? "/proc/self/exe" : module.dli_fname;
+    const char* path =
+        access("/proc/self/exe", R_OK) == 0 && strchr(module.dli_fname, '/') == nullptr ? "/proc/self/exe" : module.dli_fname;
     char answer[sizeof(result.file)];
     if (ask_addr2line(path, offset, answer, sizeof(answer)) && answer[0] != '?') {
         char* colon = strrchr(answer, ':');

@@ -62,15 +62,15 @@ DEVICE void multiply_kn(Accumulator<N>& c, const FragmentA<K>& a, SharedTile<COL
 }
 
 template <class T, int K, int N, int A_COLS, int B_COLS>
-DEVICE void multiply_shared_nk(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0, int b_col0,
-                               const char* file, int line) {
+DEVICE void multiply_shared_nk(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
+                               int b_col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, false, false, part(a, a_row0, a_col0), part(b, b_row0, b_col0)};
     host::multiply(product, c.values[0], nullptr, {file, line});
 }
 
 template <class T, int K, int N, int A_COLS, int B_COLS>
-DEVICE void multiply_shared_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0, int b_col0,
-                               const char* file, int line) {
+DEVICE void multiply_shared_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
+                               int b_col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, false, true, part(a, a_row0, a_col0), part(b, b_row0, b_col0)};
     host::multiply(product, c.values[0], nullptr, {file, line});
 }

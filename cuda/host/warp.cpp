@@ -89,7 +89,8 @@ void reduce_value(const ReduceArgument& shape, void* const* arguments, int index
         }
         for (int lane = 0; lane < WARP_SIZE; ++lane) values[lane] = combined[lane];
     }
-    for (int lane = 0; lane < WARP_SIZE; ++lane) static_cast<T*>(static_cast<ReduceArgument*>(arguments[lane])->values)[index] = values[lane];
+    for (int lane = 0; lane < WARP_SIZE; ++lane)
+        static_cast<T*>(static_cast<ReduceArgument*>(arguments[lane])->values)[index] = values[lane];
 }
 
 void perform_reduce(Block&, Warp&, void* const* arguments) {
