@@ -53,6 +53,16 @@ struct CopyQueue {
         waited_copies = 0;
         waited_groups = 0;
     }
+
+    // Drops what has been waited for, once that is most of the queue: a pipelined kernel's queue is never empty.
+    void forget_waited() {
+        if (waited_copies * 2 < copies.size()) return;
+        copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(waited_copies));
+        group_ends.erase(group_ends.begin(), group_ends.begin() + static_cast<ptrdiff_t>(waited_groups));
+        for (size_t& end : group_ends) end -= waited_copies;
+        waited_copies = 0;
+        waited_groups = 0;
+    }
 };
 
 // One CUDA thread.
@@ -180,11 +190,22 @@ void note_call(Site site);
 // Brings the warp together: the last lane to arrive performs the operation for all. Fails if a lane cannot come, or comes from elsewhere.
 void meet(Operation operation, const char* name, void* argument, Site site);
 
+[[noreturn]] void fail_out_of_bounds(uint32_t address, uint32_t bytes, int thread, Site site);
+
 // The memory at a shared address.
-unsigned char* shared_pointer(Block& block, uint32_t address, uint32_t bytes, int thread, Site site);
+inline unsigned char* shared_pointer(Block& block, uint32_t address, uint32_t bytes, int thread, Site site) {
+    const uint32_t offset = address - SHARED_BASE;
+    if (address < SHARED_BASE || offset > block.shared_bytes || bytes > block.shared_bytes - offset) {
+        fail_out_of_bounds(address, bytes, thread, site);
+    }
+    return block.shared.get() + offset;
+}
 
 // Whether a pointer points into the block's shared memory.
-bool is_shared(const Block& block, const void* pointer);
+inline bool is_shared(const Block& block, const void* pointer) {
+    const uint64_t offset = reinterpret_cast<uint64_t>(pointer) - reinterpret_cast<uint64_t>(block.shared.get());
+    return offset < block.shared_bytes;
+}
 
 // Counts the sectors of an access to global memory.
 void count_sectors(Block& block, const void* pointer, uint32_t bytes);

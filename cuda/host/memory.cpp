@@ -88,18 +88,9 @@ void store_shared(uint32_t to, const void* value, uint32_t bytes, Site site) {
     move(pointer, value, bytes);
 }
 
-unsigned char* shared_pointer(Block& block, uint32_t address, uint32_t bytes, int thread, Site site) {
-    const uint32_t offset = address - SHARED_BASE;
-    if (address < SHARED_BASE || offset > block.shared_bytes || bytes > block.shared_bytes - offset) {
-        fail_thread(thread, site, "out of bounds: %u bytes at shared address 0x%x, where shared memory is [0x%x, 0x%x)", bytes, address,
-                    SHARED_BASE, SHARED_BASE + block.shared_bytes);
-    }
-    return block.shared.get() + offset;
-}
-
-bool is_shared(const Block& block, const void* pointer) {
-    const uint64_t offset = reinterpret_cast<uint64_t>(pointer) - reinterpret_cast<uint64_t>(block.shared.get());
-    return offset < block.shared_bytes;
+void fail_out_of_bounds(uint32_t address, uint32_t bytes, int thread, Site site) {
+    fail_thread(thread, site, "out of bounds: %u bytes at shared address 0x%x, where shared memory is [0x%x, 0x%x)", bytes, address,
+                SHARED_BASE, SHARED_BASE + running->shared_bytes);
 }
 
 void* dynamic_shared(uint64_t bytes, Site site) {

@@ -2,13 +2,6 @@
 
 #include <string.h>
 
-#include "../device/element.cuh"
-
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-#define SALA_AVX2 1
-#include <immintrin.h>
-#endif
-
 namespace sala::host {
 
 namespace {
@@ -61,23 +54,6 @@ void accumulate_columns(float* c, const float* a, const float* b, int k, int k_s
 #endif
 
 }  // namespace
-
-void widen_bf16(float* to, const uint16_t* from) {
-#if defined(SALA_AVX2)
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    _mm256_storeu_ps(to, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
-#else
-    for (int i = 0; i < 8; ++i) to[i] = to_float(bf16{from[i]});
-#endif
-}
-
-void widen_f16(float* to, const uint16_t* from) {
-#if defined(SALA_AVX2)
-    _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-#else
-    for (int i = 0; i < 8; ++i) to[i] = to_float(f16{from[i]});
-#endif
-}
 
 void accumulate_product(float* c, const float* a, const float* b, int n, int k, int k_step, int n_step) {
     int column = 0;

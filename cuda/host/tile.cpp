@@ -71,28 +71,24 @@ void read_part(Block& block, const Warp& warp, const TilePart& part, int rows, i
     block.counters.shared_wavefronts_ideal += static_cast<uint64_t>(rows / MATRIX_ROWS * (cols / CHUNK_COLS));
 }
 
-using Widen = void (*)(float* to, const uint16_t* from);
-
-Widen widen_for(Element element) { return element == Element::BF16 ? widen_bf16 : widen_f16; }
-
 // A from shared memory as [k][16] floats.
 void gather_shared_a(Block& block, const Warp& warp, const TileProduct& product, float* a) {
-    const Widen widen = widen_for(product.element);
+    const Element element = product.element;
     if (product.a_transposed) {
         read_part(block, warp, product.a_part, product.k, M, MatrixOrder::COLUMNS_FIRST,
-                  [&](int k, int m, const uint16_t* elements) { widen(a + k * M + m, elements); });
+                  [&](int k, int m, const uint16_t* elements) { widen(element, a + k * M + m, elements); });
         return;
     }
     read_part(block, warp, product.a_part, M, product.k, MatrixOrder::ROWS_FIRST, [&](int m, int k, const uint16_t* elements) {
         float wide[CHUNK_COLS];
-        widen(wide, elements);
+        widen(element, wide, elements);
         for (int i = 0; i < CHUNK_COLS; ++i) a[(k + i) * M + m] = wide[i];
     });
 }
 
 // A from the lanes' fragments as [k][16] floats.
 void gather_fragments(const TileProduct& product, void* const* arguments, float* a) {
-    const Widen widen = widen_for(product.element);
+    const Element element = product.element;
     for (int lane = 0; lane < WARP_SIZE; ++lane) {
         const uint32_t* registers = static_cast<const ProductArgument*>(arguments[lane])->a;
         const int g = lane / 4;
@@ -101,7 +97,7 @@ void gather_fragments(const TileProduct& product, void* const* arguments, float*
             uint16_t elements[8];
             float wide[8];
             memcpy(elements, registers + 4 * step, sizeof(elements));
-            widen(wide, elements);
+            widen(element, wide, elements);
             float* k = a + (16 * step + t) * M + g;
             k[0] = wide[0];
             k[M] = wide[1];
@@ -117,12 +113,12 @@ void gather_fragments(const TileProduct& product, void* const* arguments, float*
 
 // B as it lies in the tile, rows of floats.
 void gather_b(Block& block, const Warp& warp, const TileProduct& product, float* b) {
-    const Widen widen = widen_for(product.element);
+    const Element element = product.element;
     const int rows = product.b_rows_are_k ? product.k : product.n;
     const int cols = product.b_rows_are_k ? product.n : product.k;
     const MatrixOrder order = product.b_rows_are_k ? MatrixOrder::ROWS_FIRST : MatrixOrder::COLUMNS_FIRST;
     read_part(block, warp, product.b_part, rows, cols, order,
-              [&](int row, int col, const uint16_t* elements) { widen(b + row * cols + col, elements); });
+              [&](int row, int col, const uint16_t* elements) { widen(element, b + row * cols + col, elements); });
 }
 
 // Moves the lanes' accumulators to or from [n][16] floats: move(accumulator element, matrix element).

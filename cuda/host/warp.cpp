@@ -1,8 +1,6 @@
 // The host half of device/warp.cuh.
 #include "../device/warp.cuh"
 
-#include <math.h>
-
 #include "block.h"
 
 namespace sala::host {
@@ -67,7 +65,7 @@ struct ReduceArgument {
     int count, lanes, stride;
 };
 
-float larger(float a, float b) { return fmaxf(a, b); }
+float larger(float a, float b) { return a > b || b != b ? a : b; }  // drops a NaN
 int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 

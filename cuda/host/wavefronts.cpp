@@ -33,18 +33,6 @@ uint32_t passes(const uint32_t* addresses, uint32_t active, int first, int count
 
 }  // namespace
 
-uint32_t matrix_wavefronts(const uint32_t (&rows)[8]) {
-    // A row lies in one of eight groups of four banks. Eight counters of 8 bits share a register.
-    uint64_t rows_in_group = 0;
-    uint64_t most = 0;
-    for (const uint32_t row : rows) {
-        const uint32_t shift = (row / 16 % 8) * 8;
-        rows_in_group += uint64_t{1} << shift;
-        most = std::max(most, rows_in_group >> shift & 0xff);
-    }
-    return static_cast<uint32_t>(most);
-}
-
 WavefrontLog::Place& WavefrontLog::place(Site site) {
     for (Place& known : places_) {
         if (known.site.line == site.line && known.site.file == site.file) return known;

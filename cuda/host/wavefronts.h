@@ -9,7 +9,18 @@
 namespace sala::host {
 
 // Passes for eight rows of 16 bytes at the given addresses, an 8 x 8 matrix of 16-bit elements; the ideal is one.
-uint32_t matrix_wavefronts(const uint32_t (&rows)[8]);
+inline uint32_t matrix_wavefronts(const uint32_t (&rows)[8]) {
+    // A row lies in one of eight groups of four banks. Eight counters of 8 bits share a register.
+    uint64_t rows_in_group = 0;
+    uint64_t most = 0;
+    for (const uint32_t row : rows) {
+        const uint32_t shift = (row / 16 % 8) * 8;
+        rows_in_group += uint64_t{1} << shift;
+        const uint64_t count = rows_in_group >> shift & 0xff;
+        most = count > most ? count : most;
+    }
+    return static_cast<uint32_t>(most);
+}
 
 // Matches the lanes' loads and stores into warp accesses: the n-th access of each lane at one place in the kernel, since the last time that
 // the warp was together, is taken as one instruction. So kernels need not meet at loads, and divergent code is counted too.
