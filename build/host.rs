@@ -29,9 +29,6 @@ const ADDRESS_FLAGS: [&str; 4] = [
 /// Compiles and links the executor with every kernel, and with feature `race` every kernel once more for race detection.
 pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<(), Failure> {
     let executor = executor_sources(&environment.root.join("cuda/host"))?;
-    if executor.is_empty() {
-        return Ok(());
-    }
     let compiler = Compiler::find(environment)?;
     let mut jobs: Vec<Job> = executor
         .iter()
