@@ -1,4 +1,9 @@
 //! What the tests, examples and benches of sala-kernels share: replay files, tolerances, devices and generated cases.
 
+pub mod cases;
+pub mod devices;
+pub mod linear;
+pub mod memory;
 pub mod replay;
 pub mod tolerance;
+pub mod values;

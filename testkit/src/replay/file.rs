@@ -1,7 +1,7 @@
 //! Typed access to the metadata and tensors of a safetensors file. Every `Err` is the rest of a sentence that starts with the file.
 
-use super::Values;
-use half::{bf16, f16};
+use crate::tolerance::Precision;
+use crate::values::Values;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -80,8 +80,8 @@ impl<'a> ReplayFile<'a> {
         check_shape(name, &tensor, shape)?;
         let bits = tensor.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         match tensor.dtype() {
-            Dtype::BF16 => Ok(Values::Bf16(bits.map(bf16::from_bits).collect())),
-            Dtype::F16 => Ok(Values::F16(bits.map(f16::from_bits).collect())),
+            Dtype::BF16 => Ok(Values::from_bits(Precision::Bf16, bits)),
+            Dtype::F16 => Ok(Values::from_bits(Precision::F16, bits)),
             other => Err(wrong_type(name, other, "BF16 or F16")),
         }
     }

@@ -1,29 +1,19 @@
 //! Replayed linear attention.
 
 use super::file::ReplayFile;
-use super::{ResultShapes, Results, Values};
+use super::{ResultShapes, Results};
+use crate::devices::Machine;
+use crate::linear::{DecayValues, LinearProblem};
+use crate::memory::Packing;
 use crate::tolerance::{Judgement, LinearShape, linear_out, linear_state};
-use sala_kernels::reference::linear_attention::{Config, LogDecay, States, prefill};
+use sala_kernels::reference::linear_attention::Config;
+use std::time::Duration;
 
-/// One prefill: sequence b starts from `initial_state[b]` (or zero) and leaves `final_state[b]`.
+/// One prefill: sequence b starts from `initial_state[b]` (or zero) and leaves `final_state[b]`, in slot b of the pool.
 #[derive(Clone, Debug)]
 pub struct LinearCall {
-    /// Shapes and constants.
-    pub config: Config,
-    /// `[tokens, heads, dim_k]`.
-    pub q: Values,
-    /// `[tokens, heads, dim_k]`.
-    pub k: Values,
-    /// `[tokens, heads, dim_v]`.
-    pub v: Values,
-    /// `[batch + 1]`.
-    pub cu_seqlens: Vec<i32>,
-    /// `[heads]` or `[tokens, heads]`.
-    pub log_decay: Vec<f32>,
-    /// Whether `log_decay` has a row a token.
-    pub decays_per_token: bool,
-    /// `[batch, heads, dim_k, dim_v]`.
-    pub initial_state: Option<Vec<f32>>,
+    /// The call.
+    pub problem: LinearProblem,
     /// `[tokens, heads, dim_v]`.
     pub expected_out: Option<Vec<f64>>,
     /// `[batch, heads, dim_k, dim_v]`.
@@ -47,83 +37,64 @@ impl LinearCall {
         let scale = file.scale()?;
         let [tokens, heads, dim_k] = file.shape_3("q")?;
         let dim_v = file.shape_3("v")?[2];
+        let config = Config {
+            heads,
+            dim_k,
+            dim_v,
+            scale,
+            state_is_vk: false,
+        };
         let value_shape = [tokens, heads, dim_v];
         let key_shape = [tokens, heads, dim_k];
         let (q, k, v) = file.query_key_value(&key_shape, &key_shape, &value_shape)?;
         let cu_seqlens = file.bounds("cu_seqlens", tokens)?;
-        let state_shape = [cu_seqlens.len() - 1, heads, dim_k, dim_v];
-        let (log_decay, decays_per_token) = parse_log_decay(file, tokens, heads)?;
-        Ok(LinearCall {
-            config: Config {
-                heads,
-                dim_k,
-                dim_v,
-                scale,
-                state_is_vk: false,
-            },
+        let batch = cu_seqlens.len() - 1;
+        let state_shape = [batch, heads, dim_k, dim_v];
+        let initial_state = file.optional_floats("initial_state", &state_shape)?;
+        let slots: Vec<i32> = (0..batch as i32).collect();
+        let problem = LinearProblem {
+            config,
             q,
             k,
             v,
             cu_seqlens,
-            log_decay,
-            decays_per_token,
-            initial_state: file.optional_floats("initial_state", &state_shape)?,
+            decay: parse_log_decay(file, tokens, heads)?,
+            state_in: initial_state.is_some().then(|| slots.clone()),
+            state_out: Some(slots),
+            pool: initial_state.unwrap_or_else(|| vec![0.0; batch * config.slot_len()]),
+            packing: Packing::Separate,
+        };
+        Ok(LinearCall {
+            problem,
             expected_out: file.optional_numbers("expected.out", &value_shape)?,
             expected_final_state: file.optional_numbers("expected.final_state", &state_shape)?,
         })
     }
 
-    /// Sequences of the call.
-    pub fn batch(&self) -> usize {
-        self.cu_seqlens.len() - 1
-    }
-
-    /// Tokens of the call.
-    pub fn tokens(&self) -> usize {
-        self.cu_seqlens.last().map_or(0, |&total| total as usize)
-    }
-
-    /// The decay as the reference takes it.
-    pub fn decay(&self) -> LogDecay<'_> {
-        if self.decays_per_token {
-            LogDecay::PerToken(&self.log_decay)
-        } else {
-            LogDecay::PerHead(&self.log_decay)
-        }
-    }
-
     pub(super) fn shape(&self) -> String {
         let Config {
             heads, dim_k, dim_v, ..
-        } = self.config;
+        } = self.problem.config;
+        let (tokens, batch) = (self.problem.tokens(), self.problem.slots());
         format!(
-            "T={} B={} H={heads} D={dim_k}x{dim_v} {:?}",
-            self.tokens(),
-            self.batch(),
-            self.q.precision()
+            "T={tokens} B={batch} H={heads} D={dim_k}x{dim_v} {}",
+            self.problem.q.dtype()
         )
     }
 
     pub(super) fn result_shapes(&self) -> ResultShapes {
         let Config {
             heads, dim_k, dim_v, ..
-        } = self.config;
+        } = self.problem.config;
+        let (tokens, batch) = (self.problem.tokens(), self.problem.slots());
         ResultShapes::from([
-            ("out", vec![self.tokens(), heads, dim_v]),
-            ("final_state", vec![self.batch(), heads, dim_k, dim_v]),
+            ("out", vec![tokens, heads, dim_v]),
+            ("final_state", vec![batch, heads, dim_k, dim_v]),
         ])
     }
 
     pub(super) fn run_on_reference(&self) -> Results {
-        let zeros = vec![0.0; self.batch() * self.config.slot_len()];
-        let slots: Vec<i32> = (0..self.batch() as i32).collect();
-        let states = States {
-            pool: self.initial_state.as_deref().unwrap_or(&zeros),
-            state_in: Some(&slots),
-            state_out: Some(&slots),
-        };
-        let (q, k, v) = (self.q.to_f64(), self.k.to_f64(), self.v.to_f64());
-        let answer = prefill(&self.config, &q, &k, &v, &self.cu_seqlens, self.decay(), &states);
+        let answer = self.problem.prefill_on_reference();
         Results {
             out: answer.out,
             final_state: Some(answer.pool),
@@ -131,20 +102,31 @@ impl LinearCall {
         }
     }
 
+    pub(super) fn run(&self, machine: &Machine) -> sala_kernels::Result<(Results, Duration)> {
+        let run = self.problem.prefill(machine)?;
+        let results = Results {
+            out: run.out.to_f64(),
+            out_precision: Some(run.out.precision()),
+            final_state: Some(run.pool.iter().map(|&x| f64::from(x)).collect()),
+            ..Results::default()
+        };
+        Ok((results, run.elapsed))
+    }
+
     pub(super) fn judge(&self, results: &Results) -> Judgement {
         let reference = match (&self.expected_out, &self.expected_final_state) {
             (Some(_), Some(_)) => Results::default(),
             _ => self.run_on_reference(),
         };
-        let precision = self.q.precision();
+        let precision = self.problem.q.precision();
         let Config {
             heads, dim_k, dim_v, ..
-        } = self.config;
+        } = self.problem.config;
         let shape = LinearShape {
             precision,
             heads,
             dim_v,
-            cu_seqlens: &self.cu_seqlens,
+            cu_seqlens: &self.problem.cu_seqlens,
         };
         let expected_out = self.expected_out.as_ref().unwrap_or(&reference.out);
         let mut judgement = linear_out(shape, &results.out, expected_out);
@@ -156,22 +138,19 @@ impl LinearCall {
     }
 }
 
-fn parse_log_decay(file: &ReplayFile<'_>, tokens: usize, heads: usize) -> Result<(Vec<f32>, bool), String> {
-    let per_token = match file.shape("log_decay")?.as_slice() {
-        [h] if *h == heads => false,
-        [t, h] if *t == tokens && *h == heads => true,
-        other => {
-            return Err(format!(
-                "tensor `log_decay` has shape {other:?}, expected [{heads}] or [{tokens}, {heads}]"
-            ));
-        }
-    };
-    let shape = if per_token { vec![tokens, heads] } else { vec![heads] };
+fn parse_log_decay(file: &ReplayFile<'_>, tokens: usize, heads: usize) -> Result<DecayValues, String> {
+    let shape = file.shape("log_decay")?;
+    if shape != [heads] && shape != [tokens, heads] {
+        return Err(format!(
+            "tensor `log_decay` has shape {shape:?}, expected [{heads}] or [{tokens}, {heads}]"
+        ));
+    }
     let values = file.floats("log_decay", &shape)?;
-    match values.iter().find(|&&g| g.is_nan() || g > 0.0) {
+    match values.iter().find(|g| g.is_nan() || **g > 0.0) {
         Some(g) => Err(format!(
             "tensor `log_decay` holds {g}, expected numbers that are at most 0"
         )),
-        None => Ok((values, per_token)),
+        None if shape.len() == 1 => Ok(DecayValues::PerHead(values)),
+        None => Ok(DecayValues::PerToken(values)),
     }
 }

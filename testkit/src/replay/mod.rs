@@ -18,13 +18,15 @@ mod sparse;
 pub use linear::LinearCall;
 pub use sparse::SparseCall;
 
+use crate::devices::Machine;
 use crate::tolerance::{Judgement, Precision};
+use crate::values::Values;
 use file::ReplayFile;
-use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a file cannot be replayed, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -34,33 +36,6 @@ pub struct Unusable {
     pub file: PathBuf,
     /// What is wrong with it, naming the tensor or the constant.
     pub problem: String,
-}
-
-/// A tensor of 16-bit numbers, as stored.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// bfloat16.
-    Bf16(Vec<bf16>),
-    /// IEEE half precision.
-    F16(Vec<f16>),
-}
-
-impl Values {
-    /// The type.
-    pub fn precision(&self) -> Precision {
-        match self {
-            Values::Bf16(_) => Precision::Bf16,
-            Values::F16(_) => Precision::F16,
-        }
-    }
-
-    /// The numbers, exactly.
-    pub fn to_f64(&self) -> Vec<f64> {
-        match self {
-            Values::Bf16(values) => values.iter().map(|x| x.to_f64()).collect(),
-            Values::F16(values) => values.iter().map(|x| x.to_f64()).collect(),
-        }
-    }
 }
 
 /// One call.
@@ -135,6 +110,20 @@ impl Replay {
         }
     }
 
+    /// Runs the call on a device; also says how long the operation took.
+    ///
+    /// # Errors
+    /// What the operation says; [`Error::Unsupported`](sala_kernels::Error::Unsupported) where it has no kernels yet.
+    pub fn run(&self, machine: &Machine) -> sala_kernels::Result<(Results, Duration)> {
+        match &self.call {
+            Call::Linear(call) => call.run(machine),
+            Call::Sparse(_) => Err(sala_kernels::Error::Unsupported {
+                what: "sparse attention".into(),
+                why: "it has no kernels yet, only its reference".into(),
+            }),
+        }
+    }
+
     /// Compares results with the expected values and the reference.
     pub fn judge(&self, results: &Results) -> Judgement {
         match &self.call {
@@ -163,25 +152,49 @@ impl Replay {
     }
 }
 
+/// The files that come with the crate: those in the folder `SALA_TEST_DATA`, or in `tests/data`, by name.
+pub fn vector_files() -> Result<Vec<PathBuf>, Unusable> {
+    let folder = std::env::var_os("SALA_TEST_DATA").map_or_else(default_folder, PathBuf::from);
+    let unusable = |problem| Unusable {
+        file: folder.clone(),
+        problem,
+    };
+    let entries = std::fs::read_dir(&folder).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
+    files.sort();
+    if files.is_empty() {
+        Err(unusable("has no safetensors files".into()))
+    } else {
+        Ok(files)
+    }
+}
+
+fn default_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
+}
+
 /// Shapes of result tensors by name.
 type ResultShapes = HashMap<&'static str, Vec<usize>>;
 
 /// The results as named bytes.
 fn result_tensors(results: &Results) -> Vec<(&'static str, Dtype, Vec<u8>)> {
     let f32_bytes = |values: &[f64]| values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
-    let out = &results.out;
     let mut tensors = vec![match results.out_precision {
-        None => ("out", Dtype::F32, f32_bytes(out)),
-        Some(Precision::Bf16) => (
-            "out",
-            Dtype::BF16,
-            out.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect(),
-        ),
-        Some(Precision::F16) => (
-            "out",
-            Dtype::F16,
-            out.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
-        ),
+        None => ("out", Dtype::F32, f32_bytes(&results.out)),
+        Some(precision) => {
+            let values = Values::round(precision, results.out.iter().copied());
+            let dtype = if precision == Precision::Bf16 {
+                Dtype::BF16
+            } else {
+                Dtype::F16
+            };
+            (
+                "out",
+                dtype,
+                values.to_bits().iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+            )
+        }
     }];
     if let Some(lse) = &results.lse {
         tensors.push(("lse", Dtype::F32, f32_bytes(lse)));

@@ -1,8 +1,9 @@
 //! Replayed block-sparse attention: key compression, block selection, attention.
 
 use super::file::ReplayFile;
-use super::{ResultShapes, Results, Values};
+use super::{ResultShapes, Results};
 use crate::tolerance::{Judgement, SelectionCase, attention_out, exceeds, lse, selection};
+use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
 use sala_kernels::reference::select_blocks::{self, BlockScores, Position, ScoreLse, block_scores, positions};
 use sala_kernels::reference::sparse_attention::{self, Attention, Blocks};
