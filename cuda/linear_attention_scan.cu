@@ -293,6 +293,10 @@ DEVICE void finish_output(Output& out, const FragmentA<CHUNK>& value, const Scan
     }
 }
 
+// Of eight tile rows, the one that a pair of lanes reads first (pass 0) or second: rows 0, 3, 4, 7, then 1, 2, 5, 6. The two chunks of
+// four such rows lie in eight different banks whatever the width of the tile.
+DEVICE int row_of_pair(int pair, int pass) { return 2 * pair + ((pair ^ pass) & 1); }
+
 // Writes the warp's 16 channels of O through shared memory, 32 bytes a token.
 template <class T, int DIM_V_TILE>
 DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const sala_linear_attention_params& p, const Sequence& s, int chunk) {
@@ -308,8 +312,7 @@ DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const 
     uint16_t* to = reinterpret_cast<uint16_t*>(p.out) + token * p.out_token_stride + s.head * p.out_head_stride + s.column0 + channel;
     UNROLL
     for (int i = 0; i < CHUNK / 16; ++i) {
-        // Every other row, so that the eight lanes of a wavefront meet eight different banks.
-        const int row = i * 16 + lane / 16 * 8 + lane / 2 % 4 * 2 + lane / 8 % 2;
+        const int row = i * 16 + lane / 16 * 8 + row_of_pair(lane / 2 % 4, lane / 8 % 2);
         const Piece piece = load_shared<Piece>(stage.address(row, channel / 8 + lane % 2));
         if (row < length) store_global(reinterpret_cast<Piece*>(to + row * p.out_token_stride + lane % 2 * 8), piece);
     }

@@ -29,11 +29,12 @@ fn prefill(tokens: usize, dim_k: usize, dim_v: usize, multiprocessors: u32) -> C
     let values = vec![bf16::ONE; tokens * HEADS * dim_v];
     let mut out = vec![bf16::ZERO; tokens * HEADS * dim_v];
     let mut state = vec![0f32; HEADS * dim_k * dim_v];
+    let cu_seqlens = [0, tokens as i32];
     let args = PrefillArgs {
         q: Tensor::from_slice(&keys, &[tokens, HEADS, dim_k]).unwrap(),
         k: Tensor::from_slice(&keys, &[tokens, HEADS, dim_k]).unwrap(),
         v: Tensor::from_slice(&values, &[tokens, HEADS, dim_v]).unwrap(),
-        cu_seqlens: Tensor::from_slice(&[0, tokens as i32], &[2]).unwrap(),
+        cu_seqlens: Tensor::from_slice(&cu_seqlens, &[2]).unwrap(),
         log_decay: Some(Tensor::from_slice(&[-0.1, -0.2], &[HEADS]).unwrap()),
         state: Some(TensorMut::from_slice(&mut state, &[1, HEADS, dim_k, dim_v]).unwrap()),
         state_in: Some(Tensor::from_slice(&[0], &[1]).unwrap()),
@@ -51,7 +52,7 @@ fn prefill(tokens: usize, dim_k: usize, dim_v: usize, multiprocessors: u32) -> C
 fn scan_issues_the_products_of_its_formula() {
     const CHUNK: usize = 64;
     for (tokens, dim_k, dim_v, multiprocessors, tile) in [
-        (64, 128, 128, 1, 128),
+        (64usize, 128, 128, 1, 128),
         (130, 128, 128, 4, 64),
         (64, 64, 64, 1000, 32),
         (65, 64, 128, 1, 64),
@@ -136,6 +137,8 @@ fn decode_moves_every_byte_of_the_state_twice() {
         let states = (batch * HEADS * dim * dim * 4) as u64;
         let outputs = (batch * HEADS * dim * 2) as u64;
         assert_eq!(counted.global_bytes_written, states + outputs);
-        assert!(counted.global_bytes_read < states + states / 20, "{counted:?}");
+        assert!(counted.global_bytes_read >= states, "{counted:?}");
+        // Lengths, slots and decays are asked for by every thread, but they are the same few sectors.
+        assert!(counted.global_bytes_distinct <= states + 4 * outputs + 512, "{counted:?}");
     }
 }
