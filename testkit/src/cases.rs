@@ -85,7 +85,7 @@ pub enum Magnitude {
     Normal,
     /// All zero.
     Zero,
-    /// Queries and keys of 10⁴, whose products exceed f16; values make up for it.
+    /// Queries of 10³ and keys of 10⁴, whose products exceed f16; values make up for it.
     HugeScores,
     /// Keys and values of 10⁴, so that the state exceeds f16; queries make up for it.
     HugeState,
@@ -213,7 +213,7 @@ impl Magnitude {
         match self {
             Magnitude::Normal => [1.0, 1.0, 1.0, 4.0],
             Magnitude::Zero => [0.0, 0.0, 0.0, 0.0],
-            Magnitude::HugeScores => [1e4, 1e4, 1e-5, 0.1],
+            Magnitude::HugeScores => [1e3, 1e4, 3e-4, 1.0],
             Magnitude::HugeState => [1e-5, 1e4, 1e4, 1e8],
         }
     }

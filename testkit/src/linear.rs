@@ -1,13 +1,11 @@
 //! Linear-attention calls as data: run one on a device, or on the reference.
 
 use crate::devices::Machine;
-use crate::memory::{Arena, Packing, Placement};
+use crate::memory::{Arena, Packing};
 use crate::tolerance::{Judgement, LinearShape, linear_out, linear_state};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, LogDecay, States};
-use sala_kernels::{
-    Buffer, DType, Decay, DecodeArgs, LinearAttention, PrefillArgs, Result, StateLayout, Tensor, TensorMut,
-};
+use sala_kernels::{Buffer, DType, Decay, DecodeArgs, LinearAttention, PrefillArgs, Result, StateLayout, Tensor};
 use std::time::{Duration, Instant};
 
 /// A log decay and its values.
