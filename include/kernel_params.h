@@ -54,6 +54,31 @@ typedef struct sala_linear_attention_params {
     int32_t reserved;
 } sala_linear_attention_params;
 
+// Block-sparse and dense attention. A row of q is one head of one token; a warp takes 16 rows of one kv head: several tokens with all the heads
+// of their group, or 16 heads of one token of a larger group.
+typedef struct sala_sparse_attention_params {
+    sala_sequences sequences;
+    uint64_t q, k, v, out;   // 16-bit [total_q, heads_q, dim]; keys: see sala_sequences
+    uint64_t lse;            // f32 [total_q, heads_q]
+    uint64_t block_indices;  // i32 [total_q, heads_kv, list_len]; absent: every sequence is dense
+    uint64_t scale_factor;   // f32 [total_q]
+    uint64_t gate;           // 16-bit [total_q, heads_q, dim]
+    uint64_t status;         // u32 [4]
+    int64_t q_token_stride, q_head_stride;
+    int64_t k_batch_stride, k_token_stride, k_head_stride;  // batch stride: 0 for packed keys
+    int64_t v_batch_stride, v_token_stride, v_head_stride;
+    int64_t out_token_stride, out_head_stride;
+    int64_t lse_token_stride;
+    int64_t list_token_stride, list_head_stride;
+    int64_t gate_token_stride, gate_head_stride;
+    int32_t list_len;
+    int32_t block_size;                                  // keys: 32, 64 or 128
+    int32_t group;                                       // query heads of a kv head
+    int32_t tokens_a_warp, warps_a_token, tile_tokens;  // how rows are dealt to warps: 1 in one of the first two
+    float scale;
+    int32_t reserved;
+} sala_sparse_attention_params;
+
 #ifdef __cplusplus
 }
 #endif

@@ -16,7 +16,7 @@ struct SequenceRange {
     bool valid;      // false: lengths that do not fit the tensors or the hints; the sequence is refused
 
     // Position of query `row`: queries are the last tokens of the sequence. Negative where there are more queries than keys.
-    DEVICE_MEMBER int position(int row) const { return row + keys - queries; }
+    DEVICE int position(int row) const { return row + keys - queries; }
 };
 
 DEVICE SequenceRange find_sequence(const sala_sequences& s, int index) {

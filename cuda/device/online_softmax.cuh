@@ -1,0 +1,111 @@
+// Softmax along keys that arrive in pieces, for the 16 rows whose scores lie in the accumulators of a warp.
+//
+// A row keeps a reference maximum m and the sum l of its weights; O is kept unnormalised. With c = |scale|·log2 e, a piece of scores s gives
+//
+//     x  = max s               m' = x if c (x − m) > 8, else m
+//     P  = 2^(c (s − m'))      a  = 2^(c (m − m'))            l ← a·l + Σ P            O ← a·O + P V
+//
+// Raising m only when a weight would exceed 2^8 spares most pieces the pass over O. Whether a row is raised depends on that row alone, so
+// that its bits do not depend on the other rows of the warp. m starts finite, so no ∞ − ∞ arises; a score of −∞ is a key that is not visible.
+// The difference s − m is formed before the product: with c·s and c·m in the millions, a fused c·s − c·m would be wrong by powers of two.
+#pragma once
+
+#include "machine.cuh"
+#include "math.cuh"
+#include "tile.cuh"
+#include "warp.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr float LOG2_E = 1.44269504f;
+constexpr float LN_2 = 0.693147181f;
+constexpr float INFINITE = __builtin_huge_valf();
+
+// The lane's two rows (accumulator_row(0) and accumulator_row(2)) of a softmax in progress.
+struct OnlineSoftmax {
+    float factor[2];   // c, above zero
+    float maximum[2];  // m; the same on the four lanes of a row
+    float sum[2];      // this lane's part of l
+};
+
+// How a piece changes what the earlier pieces gave: a, for the lane's two rows.
+struct Rescale {
+    float rows[2];
+};
+
+// `scale` is the factor of a row's scores; its sign is not used (see takes_negated_query).
+DEVICE void start_row(OnlineSoftmax& softmax, int side, float scale) {
+    constexpr float SMALLEST_NORMAL = 1.17549435e-38f;  // a factor of 0 would make ∞ · 0 of keys that are not visible
+    constexpr float LOWEST = -3.40282347e38f;
+    softmax.factor[side] = maximum(scale < 0.0f ? -scale : scale, SMALLEST_NORMAL) * LOG2_E;
+    softmax.maximum[side] = LOWEST;
+    softmax.sum[side] = 0.0f;
+}
+
+// Where the scale is negative, the scores must be those of −q: the largest exponent then belongs to the largest score.
+DEVICE bool takes_negated_query(float scale) { return scale < 0.0f; }
+
+// The maxima of the lane's two rows; four lanes share a row.
+template <int N>
+DEVICE void find_row_maxima(float (&largest)[2], const Accumulator<N>& scores) {
+    largest[0] = largest[1] = -INFINITE;
+    UNROLL
+    for (int j = 0; j < N / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) largest[e / 2] = maximum(largest[e / 2], scores.values[j][e]);
+    }
+    reduce_max_each<4>(largest);
+}
+
+// Raises the reference maxima where a piece with these row maxima asks for it.
+DEVICE Rescale raise_maxima(OnlineSoftmax& softmax, const float (&largest)[2]) {
+    constexpr float HEADROOM = 8.0f;
+    Rescale rescale;
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const float old = softmax.maximum[side];
+        const bool raise = softmax.factor[side] * (largest[side] - old) > HEADROOM;
+        softmax.maximum[side] = raise ? largest[side] : old;
+        rescale.rows[side] = raise ? exp2(softmax.factor[side] * (old - largest[side])) : 1.0f;
+    }
+    return rescale;
+}
+
+// Turns scores into weights, and gives their sums over this lane's columns.
+template <int N>
+DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineSoftmax& softmax) {
+    sums[0] = sums[1] = 0.0f;
+    UNROLL
+    for (int j = 0; j < N / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) {
+            const float weight = exp2(softmax.factor[e / 2] * (scores.values[j][e] - softmax.maximum[e / 2]));
+            scores.values[j][e] = weight;
+            sums[e / 2] += weight;
+        }
+    }
+}
+
+// Applies a piece's rescaling and weights to the sums, and the rescaling to O.
+template <int N>
+DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& rescale, const float (&sums)[2]) {
+    UNROLL
+    for (int side = 0; side < 2; ++side) softmax.sum[side] = fma(softmax.sum[side], rescale.rows[side], sums[side]);
+    if (rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+}
+
+// Ends the softmax: completes the sums over the four lanes of each row.
+DEVICE void finish_sums(OnlineSoftmax& softmax) { reduce_add_each<4>(softmax.sum); }
+
+// ln Σ exp of a row whose sum is complete; −∞ where no key was visible.
+DEVICE float log_sum_exp(const OnlineSoftmax& softmax, int side) {
+    if (softmax.sum[side] == 0.0f) return -INFINITE;
+    return LN_2 * fma(softmax.factor[side], softmax.maximum[side], log2(softmax.sum[side]));
+}
+
+// What normalises a row of O; 0 where no key was visible.
+DEVICE float normaliser(const OnlineSoftmax& softmax, int side) { return softmax.sum[side] == 0.0f ? 0.0f : 1.0f / softmax.sum[side]; }
+
+}  // namespace SALA_VARIANT
+}  // namespace sala
