@@ -122,8 +122,8 @@ DEVICE int insert_lists(uint32_t (&sets)[SET_WORDS], const sala_sparse_attention
     for (int i = thread_index(); i < tile.tokens * p.list_len; i += THREADS) {
         const int token = i / p.list_len;
         const int position = tile.sequence.position(tile.first_row + token);
-        const int* list = reinterpret_cast<const int*>(p.block_indices) + tile.token(token) * p.list_token_stride +
-                          tile.head_kv * p.list_head_stride;
+        const int* list =
+            reinterpret_cast<const int*>(p.block_indices) + tile.token(token) * p.list_token_stride + tile.head_kv * p.list_head_stride;
         const int block = load_global(list + i % p.list_len);
         if (position < 0 || block == -1) continue;
         if (block < 0 || block >= blocks) {
@@ -186,8 +186,8 @@ struct Visibility {
     int last[2];        // last key that is not in the row's future
 };
 
-DEVICE Visibility find_visibility(uint32_t (&sets)[SET_WORDS], const Window& window, bool dense, const Row (&row)[2], const int (&position)[2],
-                                  int step) {
+DEVICE Visibility find_visibility(uint32_t (&sets)[SET_WORDS], const Window& window, bool dense, const Row (&row)[2],
+                                  const int (&position)[2], int step) {
     constexpr uint32_t BOTH = 3;
     Visibility visible;
     UNROLL

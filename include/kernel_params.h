@@ -34,12 +34,12 @@ typedef struct sala_sequences {
 
 // Chunked prefill scan and single-token decode of linear attention.
 typedef struct sala_linear_attention_params {
-    uint64_t q, k, v, out;        // 16-bit [tokens, heads, dim]; decode: tokens = batch
-    uint64_t cu_seqlens;          // i32 [batch + 1]; prefill only
-    uint64_t log_decay;           // f32 [heads] or [tokens, heads]
-    uint64_t state;               // f32 [slots, heads, rows, columns]
-    uint64_t state_in, state_out; // i32 [batch]
-    uint64_t status;              // u32 [4]
+    uint64_t q, k, v, out;         // 16-bit [tokens, heads, dim]; decode: tokens = batch
+    uint64_t cu_seqlens;           // i32 [batch + 1]; prefill only
+    uint64_t log_decay;            // f32 [heads] or [tokens, heads]
+    uint64_t state;                // f32 [slots, heads, rows, columns]
+    uint64_t state_in, state_out;  // i32 [batch]
+    uint64_t status;               // u32 [4]
     int64_t q_token_stride, q_head_stride;
     int64_t k_token_stride, k_head_stride;
     int64_t v_token_stride, v_head_stride;
@@ -48,8 +48,8 @@ typedef struct sala_linear_attention_params {
     int64_t state_slot_stride, state_head_stride, state_row_stride;
     int64_t tokens, slots;
     int32_t batch, heads;
-    int32_t decay;       // enum sala_decay
-    int32_t state_is_vk; // 0: rows are key channels, columns value channels; 1: the other way round
+    int32_t decay;        // enum sala_decay
+    int32_t state_is_vk;  // 0: rows are key channels, columns value channels; 1: the other way round
     float scale;
     int32_t reserved;
 } sala_linear_attention_params;
@@ -72,8 +72,8 @@ typedef struct sala_sparse_attention_params {
     int64_t list_token_stride, list_head_stride;
     int64_t gate_token_stride, gate_head_stride;
     int32_t list_len;
-    int32_t block_size;                                  // keys: 32, 64 or 128
-    int32_t group;                                       // query heads of a kv head
+    int32_t block_size;                                 // keys: 32, 64 or 128
+    int32_t group;                                      // query heads of a kv head
     int32_t tokens_a_warp, warps_a_token, tile_tokens;  // how rows are dealt to warps: 1 in one of the first two
     float scale;
     int32_t reserved;

@@ -82,6 +82,18 @@ impl Kernels {
         &self.device
     }
 
+    /// A stream for launches that have run when they return, as only those on the host have.
+    pub(crate) fn host_stream(&self) -> Result<Stream> {
+        if !self.device.is_host() {
+            return Err(Error::argument(
+                "kernels",
+                "kernels loaded on a host device",
+                self.device.name(),
+            ));
+        }
+        Stream::new(&self.device)
+    }
+
     /// Queues a grid of a kernel. An empty grid is nothing to do.
     ///
     /// Allocates nothing, synchronises nothing and makes one driver call.

@@ -7,7 +7,9 @@ mod error;
 mod kernels;
 mod linear_attention;
 pub mod reference;
+mod sequences;
 pub mod shapes;
+mod sparse_attention;
 #[doc(hidden)]
 pub mod sys;
 mod tensor;
@@ -22,4 +24,6 @@ pub use kernels::Kernels;
 pub use linear_attention::{
     Decay, DecodeArgs, LinearAttention, LinearAttentionBuilder, PrefillArgs, StateLayout, lightning_log_decay,
 };
+pub use sequences::{KeyLengths, Sequences};
+pub use sparse_attention::{SparseAttention, SparseAttentionArgs, SparseAttentionBuilder};
 pub use tensor::{MAX_RANK, Tensor, TensorMut};

@@ -288,7 +288,7 @@ impl LinearAttention {
     /// # Errors
     /// As [`Self::prefill`]; `kernels` must have been loaded on a host device.
     pub fn prefill_host(&self, kernels: &Kernels, args: PrefillArgs<'_>) -> Result<()> {
-        let stream = host_stream(kernels)?;
+        let stream = kernels.host_stream()?;
         // SAFETY: a host launch has finished when it returns, and the views borrow their memory until then.
         unsafe { self.prefill(kernels, &stream, args) }
     }
@@ -298,7 +298,7 @@ impl LinearAttention {
     /// # Errors
     /// As [`Self::decode`]; `kernels` must have been loaded on a host device.
     pub fn decode_host(&self, kernels: &Kernels, args: DecodeArgs<'_>) -> Result<()> {
-        let stream = host_stream(kernels)?;
+        let stream = kernels.host_stream()?;
         // SAFETY: a host launch has finished when it returns, and the views borrow their memory until then.
         unsafe { self.decode(kernels, &stream, args) }
     }
@@ -611,17 +611,6 @@ fn first_axis(argument: &'static str, tensor: &Tensor<'_>) -> Result<usize> {
 
 fn address(tensor: Option<&Tensor<'_>>) -> u64 {
     tensor.map_or(0, Tensor::address)
-}
-
-fn host_stream(kernels: &Kernels) -> Result<Stream> {
-    if !kernels.device().is_host() {
-        return Err(Error::argument(
-            "kernels",
-            "kernels loaded on a host device",
-            kernels.device().name(),
-        ));
-    }
-    Stream::new(kernels.device())
 }
 
 fn dim_name(dim: usize) -> &'static str {

@@ -43,6 +43,15 @@ pub const KERNEL_FILES: &[KernelFile] = &[
         keep: every_shape,
         test_only: false,
     },
+    // Attention over listed blocks or all keys: element, channels.
+    KernelFile {
+        name: "sparse_attention",
+        params: "sala_sparse_attention_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"]],
+        keep: every_shape,
+        test_only: false,
+    },
 ];
 
 fn every_shape(_: &[&str]) -> bool {

@@ -135,3 +135,111 @@ const _: () = {
     ["Offset of field: sala_linear_attention_params::reserved"]
         [::core::mem::offset_of!(sala_linear_attention_params, reserved) - 220usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sparse_attention_params {
+    pub sequences: sala_sequences,
+    pub q: u64,
+    pub k: u64,
+    pub v: u64,
+    pub out: u64,
+    pub lse: u64,
+    pub block_indices: u64,
+    pub scale_factor: u64,
+    pub gate: u64,
+    pub status: u64,
+    pub q_token_stride: i64,
+    pub q_head_stride: i64,
+    pub k_batch_stride: i64,
+    pub k_token_stride: i64,
+    pub k_head_stride: i64,
+    pub v_batch_stride: i64,
+    pub v_token_stride: i64,
+    pub v_head_stride: i64,
+    pub out_token_stride: i64,
+    pub out_head_stride: i64,
+    pub lse_token_stride: i64,
+    pub list_token_stride: i64,
+    pub list_head_stride: i64,
+    pub gate_token_stride: i64,
+    pub gate_head_stride: i64,
+    pub list_len: i32,
+    pub block_size: i32,
+    pub group: i32,
+    pub tokens_a_warp: i32,
+    pub warps_a_token: i32,
+    pub tile_tokens: i32,
+    pub scale: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 288usize];
+    ["Alignment of sala_sparse_attention_params"][::core::mem::align_of::<sala_sparse_attention_params>() - 8usize];
+    ["Offset of field: sala_sparse_attention_params::sequences"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, sequences) - 0usize];
+    ["Offset of field: sala_sparse_attention_params::q"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, q) - 64usize];
+    ["Offset of field: sala_sparse_attention_params::k"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, k) - 72usize];
+    ["Offset of field: sala_sparse_attention_params::v"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, v) - 80usize];
+    ["Offset of field: sala_sparse_attention_params::out"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, out) - 88usize];
+    ["Offset of field: sala_sparse_attention_params::lse"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, lse) - 96usize];
+    ["Offset of field: sala_sparse_attention_params::block_indices"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, block_indices) - 104usize];
+    ["Offset of field: sala_sparse_attention_params::scale_factor"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale_factor) - 112usize];
+    ["Offset of field: sala_sparse_attention_params::gate"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, gate) - 120usize];
+    ["Offset of field: sala_sparse_attention_params::status"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, status) - 128usize];
+    ["Offset of field: sala_sparse_attention_params::q_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, q_token_stride) - 136usize];
+    ["Offset of field: sala_sparse_attention_params::q_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, q_head_stride) - 144usize];
+    ["Offset of field: sala_sparse_attention_params::k_batch_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, k_batch_stride) - 152usize];
+    ["Offset of field: sala_sparse_attention_params::k_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, k_token_stride) - 160usize];
+    ["Offset of field: sala_sparse_attention_params::k_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, k_head_stride) - 168usize];
+    ["Offset of field: sala_sparse_attention_params::v_batch_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, v_batch_stride) - 176usize];
+    ["Offset of field: sala_sparse_attention_params::v_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, v_token_stride) - 184usize];
+    ["Offset of field: sala_sparse_attention_params::v_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, v_head_stride) - 192usize];
+    ["Offset of field: sala_sparse_attention_params::out_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, out_token_stride) - 200usize];
+    ["Offset of field: sala_sparse_attention_params::out_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, out_head_stride) - 208usize];
+    ["Offset of field: sala_sparse_attention_params::lse_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, lse_token_stride) - 216usize];
+    ["Offset of field: sala_sparse_attention_params::list_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, list_token_stride) - 224usize];
+    ["Offset of field: sala_sparse_attention_params::list_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, list_head_stride) - 232usize];
+    ["Offset of field: sala_sparse_attention_params::gate_token_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, gate_token_stride) - 240usize];
+    ["Offset of field: sala_sparse_attention_params::gate_head_stride"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, gate_head_stride) - 248usize];
+    ["Offset of field: sala_sparse_attention_params::list_len"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, list_len) - 256usize];
+    ["Offset of field: sala_sparse_attention_params::block_size"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, block_size) - 260usize];
+    ["Offset of field: sala_sparse_attention_params::group"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, group) - 264usize];
+    ["Offset of field: sala_sparse_attention_params::tokens_a_warp"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, tokens_a_warp) - 268usize];
+    ["Offset of field: sala_sparse_attention_params::warps_a_token"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, warps_a_token) - 272usize];
+    ["Offset of field: sala_sparse_attention_params::tile_tokens"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 276usize];
+    ["Offset of field: sala_sparse_attention_params::scale"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 280usize];
+    ["Offset of field: sala_sparse_attention_params::reserved"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, reserved) - 284usize];
+};
