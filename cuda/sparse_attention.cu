@@ -56,7 +56,7 @@ struct AttentionPlan {
     uint16_t value[2][STEP * DIM];
     uint32_t sets[SET_WORDS];  // the union of the tile, then one set a token, each of a window's words
 };
-static_assert(sizeof(AttentionPlan<128>) <= 101376, "99 KiB is what every GPU has");
+static_assert(sizeof(AttentionPlan<64>) == 67584 && sizeof(AttentionPlan<128>) == 100352, "what the host asks for; every GPU has 101376");
 
 // The tokens of one block, and what their sequence and head have in common.
 struct Tile {
