@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use crate::device::{CudaKernels, HostKernels, IMAGES, Image, Kind, Target};
+use crate::device::{CudaKernels, HostKernels, IMAGES, Image, Kind, Launch, Target};
 use crate::{Device, Error, Result, Stream, shapes};
 
 /// All kernels, loaded on one device. Operations launch through it.
@@ -156,17 +156,23 @@ impl Kernels {
         if shared > self.device.max_shared_memory() {
             return Err(too_much_shared_memory(name, shared, self.device.max_shared_memory()));
         }
+        let launch = Launch {
+            index,
+            name,
+            grid,
+            threads,
+            shared,
+            params,
+        };
         match (&self.loaded, stream.target()) {
             (Loaded::Host(kernels), Target::Host(counters)) => {
                 // SAFETY: the caller's promise.
-                let cost = unsafe { kernels.launch(index, name, grid, threads, shared, params)? };
+                let cost = unsafe { kernels.launch(&launch)? };
                 *counters.lock().unwrap_or_else(PoisonError::into_inner) += cost;
                 Ok(())
             }
-            (Loaded::Cuda(kernels), Target::Cuda(stream)) => {
-                // SAFETY: the caller's promise; the stream belongs to the context, as checked above.
-                unsafe { kernels.launch(index, name, stream, grid, threads, shared, params) }
-            }
+            // SAFETY: the caller's promise; the stream belongs to the context, as checked above.
+            (Loaded::Cuda(kernels), Target::Cuda(stream)) => unsafe { kernels.launch(stream, &launch) },
             _ => Err(self.wrong_stream(stream)),
         }
     }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
+use super::Launch;
 use super::driver::{self, ContextHandle, Driver, FunctionHandle, ModuleHandle, StreamHandle};
 use super::image::{Capability, Image, no_image};
 use crate::shapes::{self, KernelFile};
@@ -231,27 +232,17 @@ impl CudaKernels {
     /// Queues a grid: one driver call, unless the context is not current on this thread.
     ///
     /// # Safety
-    /// `params` must be the parameter struct of the kernel at `index`, the memory that it names must be the kernel's to use until
+    /// The parameters must be the parameter struct of the launch's kernel, the memory that they name must be the kernel's to use until
     /// it has run, and `stream` must be a live stream of the context.
-    pub(crate) unsafe fn launch(
-        &self,
-        index: usize,
-        name: &str,
-        stream: StreamHandle,
-        grid: [u32; 3],
-        threads: u32,
-        shared: u32,
-        params: &[u8],
-    ) -> Result<()> {
-        let function = match self.functions.get(index) {
+    pub(crate) unsafe fn launch(&self, stream: StreamHandle, launch: &Launch<'_>) -> Result<()> {
+        let function = match self.functions.get(launch.index) {
             Some(function) => *function.as_ref().map_err(Error::clone)?,
-            None => return Err(no_image(name, self.context.compute_capability(), &[])),
+            None => return Err(no_image(launch.name, self.context.compute_capability(), &[])),
         };
-        let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
-        let [x, y, z] = grid;
-        let mut launch = || {
-            let arguments = arguments.as_mut_ptr();
-            let driver = self.context.driver();
+        let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
+        let ([x, y, z], threads) = (launch.grid, launch.threads);
+        let mut queue = || {
+            let (driver, params) = (self.context.driver(), params.as_mut_ptr());
             // SAFETY: the function takes one parameter, which the caller vouches for; the driver copies it before it returns.
             unsafe {
                 driver.launch(
@@ -262,15 +253,15 @@ impl CudaKernels {
                     threads,
                     1,
                     1,
-                    shared,
+                    launch.shared,
                     stream,
-                    arguments,
+                    params,
                     std::ptr::null_mut(),
                 )
             }
         };
-        match launch() {
-            Err(Error::Driver { code, .. }) if wants_context(code) => self.context.with_current(|_| launch()),
+        match queue() {
+            Err(Error::Driver { code, .. }) if wants_context(code) => self.context.with_current(|_| queue()),
             result => result,
         }
     }

@@ -104,6 +104,7 @@ pub(crate) use executor::HostKernels;
 mod executor {
     use std::ffi::{CStr, CString, c_char};
 
+    use super::super::Launch;
     use super::{Copies, Counters, HostOptions, Schedule};
     use crate::sys::executor as sys;
     use crate::{Error, Result};
@@ -145,17 +146,10 @@ mod executor {
         /// Runs a grid to its end and returns what it has cost.
         ///
         /// # Safety
-        /// `params` must be the parameter struct of the kernel at `index`, and the memory that it names must be the kernel's to use.
-        pub(crate) unsafe fn launch(
-            &self,
-            index: usize,
-            name: &str,
-            grid: [u32; 3],
-            threads: u32,
-            shared: u32,
-            params: &[u8],
-        ) -> Result<Counters> {
-            let function = match self.functions.get(index) {
+        /// The parameters must be the parameter struct of the launch's kernel, and the memory that they name must be the kernel's to use.
+        pub(crate) unsafe fn launch(&self, launch: &Launch<'_>) -> Result<Counters> {
+            let (name, params) = (launch.name, launch.params);
+            let function = match self.functions.get(launch.index) {
                 Some(function) => function.as_ref().map_err(Error::clone)?,
                 None => return Err(not_built(name)),
             };
@@ -175,11 +169,11 @@ mod executor {
             let status = unsafe {
                 sys::sala_host_launch(
                     function.0,
-                    grid.as_ptr(),
-                    threads,
-                    shared,
+                    launch.grid.as_ptr(),
+                    launch.threads,
+                    launch.shared,
                     params.as_ptr().cast(),
-                    params.len() as u64,
+                    size,
                     &self.options,
                     &mut counters,
                     report.as_mut_ptr(),
@@ -222,7 +216,7 @@ mod executor {
     }
 
     impl HostOptions {
-        fn to_c(&self) -> sys::sala_host_options {
+        fn to_c(self) -> sys::sala_host_options {
             sys::sala_host_options {
                 seed: self.seed,
                 schedule: match self.schedule {
@@ -263,6 +257,7 @@ mod executor {
 
 #[cfg(not(feature = "host"))]
 mod absent {
+    use super::super::Launch;
     use super::{Counters, HostOptions};
     use crate::{Error, Result};
 
@@ -280,15 +275,7 @@ mod absent {
 
         /// # Safety
         /// Never called.
-        pub(crate) unsafe fn launch(
-            &self,
-            _: usize,
-            _: &str,
-            _: [u32; 3],
-            _: u32,
-            _: u32,
-            _: &[u8],
-        ) -> Result<Counters> {
+        pub(crate) unsafe fn launch(&self, _: &Launch<'_>) -> Result<Counters> {
             match *self {}
         }
     }

@@ -60,6 +60,19 @@ pub(crate) enum Place {
     Cuda(ContextHandle),
 }
 
+/// One launch of a kernel, whatever the device.
+pub(crate) struct Launch<'a> {
+    /// The kernel's place in the list of instances, and its name for errors.
+    pub(crate) index: usize,
+    pub(crate) name: &'a str,
+    pub(crate) grid: [u32; 3],
+    pub(crate) threads: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub(crate) shared: u32,
+    /// The kernel's parameter struct.
+    pub(crate) params: &'a [u8],
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -87,10 +87,10 @@ impl Stream {
     pub fn synchronize(&self) -> Result<()> {
         match &self.queue {
             Queue::Host(_) => Ok(()),
-            // SAFETY: the stream is live.
-            Queue::Cuda { context, handle, .. } => {
-                context.with_current(|driver| unsafe { driver.stream_synchronize(*handle) })
-            }
+            Queue::Cuda { context, handle, .. } => context.with_current(|driver| {
+                // SAFETY: the stream is live.
+                unsafe { driver.stream_synchronize(*handle) }
+            }),
         }
     }
 
