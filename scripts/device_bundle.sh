@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Packs what another machine needs to test this crate on its GPU into target/device-bundle: release builds of the tests, examples and benches, the
+# test vectors, and run.sh. That machine needs glibc 2.36 and NVIDIA's driver, no compiler and no cargo.
+#
+#   scripts/device_bundle.sh && target/device-bundle/run.sh check
+#
+# SALA_CUDA_ARCHS=90 keeps only the images for that GPU and makes the bundle smaller.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+limit_mib=60
+bundle=target/device-bundle
+# They need the tools of the machine that builds.
+build_machine_only='/(compiled_kernels|stub_driver|bindings|xtask)-[0-9a-f]+$'
+
+# Copies executables into a folder of the bundle, without debug information and without the hash in their names.
+pack() {
+    local folder=$bundle/$1 executable name
+    mkdir -p "$folder"
+    while read -r executable; do
+        name=$(basename "$executable" | sed -E 's/-[0-9a-f]{16}$//')
+        strip --strip-debug -o "$folder/$name" "$executable"
+    done
+}
+
+# The executables that a cargo command built; cargo names them in parentheses.
+executables() {
+    "$@" 2>&1 | tee /dev/stderr | sed -nE 's/^ *Executable .*\((.*)\)$/\1/p'
+}
+
+rm -rf "$bundle"
+mkdir -p "$bundle"
+
+executables cargo test --release --workspace --exclude xtask --lib --tests --no-run | grep -vE "$build_machine_only" | pack tests
+if compgen -G 'examples/*' >/dev/null; then
+    cargo build --release --examples
+    find target/release/examples -maxdepth 1 -type f -executable ! -name '*-????????????????' ! -name '*.so' | pack examples
+fi
+if compgen -G 'benches/*.rs' >/dev/null; then
+    executables cargo bench --no-run | grep -vE "$build_machine_only" | grep -v '/sala_kernels-' | pack benches
+fi
+
+cp -r tests/data "$bundle/data"
+cp scripts/device_bundle_run.sh "$bundle/run.sh"
+# For machines that have no C++ runtime of their own.
+mkdir "$bundle/lib"
+for library in libstdc++.so.6 libgcc_s.so.1; do
+    cp -L "$("${CXX:-c++}" -print-file-name="$library")" "$bundle/lib/"
+done
+strip --strip-debug "$bundle"/lib/*
+
+size_mib=$(du -sm "$bundle" | cut -f 1)
+echo "$bundle: $size_mib MiB"
+if ((size_mib > limit_mib)); then
+    echo "larger than $limit_mib MiB: name fewer architectures in SALA_CUDA_ARCHS" >&2
+    exit 1
+fi

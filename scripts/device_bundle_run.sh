@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Runs what scripts/device_bundle.sh packed, on this machine's GPU, or on its CPU alone where there is no GPU.
+#
+#   run.sh check [LOG FOLDER]    every test and the recorded vectors; ends with a table and, if one failed, with status 1
+#   run.sh bench [LOG FOLDER]    every bench
+#
+# LIMIT=seconds (300) for each program; what it printed is in LOG FOLDER (logs).
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+command=${1:-}
+logs=${2:-logs}
+limit=${LIMIT:-300}
+
+export SALA_TEST_DATA=$here/data
+if ! ldconfig -p 2>/dev/null | grep -q 'libstdc++\.so\.6'; then
+    export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+
+failures=0
+table=""
+has_cuda=false
+
+announce_device() {
+    if nvidia-smi -L 2>/dev/null; then
+        has_cuda=true
+    else
+        echo "CUDA is absent: everything runs on the CPU only."
+    fi
+}
+
+# run NAME PROGRAM ARGUMENTS...: one row of the table.
+run() {
+    local name=$1 log=$logs/$1.log start=$SECONDS status passed failed skipped
+    shift
+    echo "== $name"
+    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1
+    status=$?
+    passed=$(grep -oE '[0-9]+ passed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
+    failed=$(grep -oE '[0-9]+ failed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
+    skipped=$(grep -c 'skipped on CUDA' "$log")
+    case $status in
+    0) verdict=ok ;;
+    124 | 137) verdict="time limit" ;;
+    *) verdict="status $status" ;;
+    esac
+    if ((status != 0)); then
+        failures=$((failures + 1))
+        tail -n 40 "$log"
+    fi
+    table+=$(printf '%-28s %7s %7s %13s %8s  %s' "$name" "$passed" "$failed" "$skipped" "$((SECONDS - start))" "$verdict")$'\n'
+}
+
+run_all() {
+    local folder=$here/$1 program
+    shift
+    for program in "$folder"/*; do
+        [[ -x $program ]] && run "$(basename "$program")" "$program" "$@"
+    done
+}
+
+check() {
+    announce_device
+    run_all tests --show-output
+    if [[ -x $here/examples/replay ]]; then
+        run replay-host "$here/examples/replay" --device host
+        $has_cuda && run replay-cuda "$here/examples/replay" --device cuda
+    fi
+}
+
+bench() {
+    announce_device
+    run_all benches --bench
+}
+
+case $command in
+check | bench) ;;
+*)
+    echo "usage: run.sh check|bench [LOG FOLDER]" >&2
+    exit 2
+    ;;
+esac
+mkdir -p "$logs"
+"$command"
+echo
+printf '%-28s %7s %7s %13s %8s\n' name passed failed "without CUDA" seconds
+printf '%s' "$table"
+if ((failures > 0)); then
+    echo "$failures of the programs failed"
+    exit 1
+fi
