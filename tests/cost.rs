@@ -139,6 +139,9 @@ fn decode_moves_every_byte_of_the_state_twice() {
         assert_eq!(counted.global_bytes_written, states + outputs);
         assert!(counted.global_bytes_read >= states, "{counted:?}");
         // Lengths, slots and decays are asked for by every thread, but they are the same few sectors.
-        assert!(counted.global_bytes_distinct <= states + 4 * outputs + 512, "{counted:?}");
+        assert!(
+            counted.global_bytes_distinct <= states + 4 * outputs + 512,
+            "{counted:?}"
+        );
     }
 }

@@ -7,3 +7,5 @@ pub mod memory;
 pub mod replay;
 pub mod tolerance;
 pub mod values;
+
+pub use safetensors;
