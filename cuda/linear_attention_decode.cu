@@ -65,7 +65,8 @@ DEVICE void load_token(DecodePlan<DIM_K>& plan, const sala_linear_attention_para
 
 // `first` is the thread's element of the first pass; passes are `pass_stride` floats apart.
 template <int PASSES>
-DEVICE void load_state(Float4 (&state)[PASSES], const sala_linear_attention_params& p, const Step& step, int64_t first, int64_t pass_stride) {
+DEVICE void load_state(Float4 (&state)[PASSES], const sala_linear_attention_params& p, const Step& step, int64_t first,
+                       int64_t pass_stride) {
     UNROLL
     for (int i = 0; i < PASSES; ++i) {
         state[i] = Float4{};

@@ -25,9 +25,9 @@
 // chunk), decoupled e^(+G) e^(−G) factors (overflow), states in global memory between two passes (2.5 × the bytes).
 #include "device/async_copy.cuh"
 #include "device/barrier.cuh"
+#include "device/decay_table.cuh"
 #include "device/element.cuh"
 #include "device/fit.cuh"
-#include "device/log_decay.cuh"
 #include "device/machine.cuh"
 #include "device/math.cuh"
 #include "device/matrix.cuh"
@@ -43,20 +43,10 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr int CHUNK = 64;
 constexpr int HALF = CHUNK / 2;
-constexpr float LOG2_E = 1.44269504f;
 constexpr int BLOCK = 16;      // tokens of a piece of O
 constexpr int WARP_ROWS = 16;  // value channels a warp owns
 constexpr int REFUSED = -1;
-
-// Decay factors of one chunk. G is kept as an unevaluated sum: after a few resets it is large, and the differences that matter are small.
-struct DecayTable {
-    float high[CHUNK], low[CHUNK];  // G_i
-    float from_state[CHUNK];        // scale · e^G_i
-    float to_state[CHUNK];          // e^(G_last − G_j)
-    float chunk_minus_one;          // e^G_last − 1
-};
 
 template <int DIM_K, int DIM_V_TILE>
 struct ScanPlan {
@@ -77,8 +67,9 @@ struct Sequence {
     StateSlots slots;
 };
 
-DEVICE int chunk_count(const Sequence& s) { return (s.length + CHUNK - 1) / CHUNK; }
+DEVICE int chunk_count(const Sequence& s) { return ceil_div(s.length, CHUNK); }
 DEVICE int chunk_length(const Sequence& s, int chunk) { return minimum(s.length - chunk * CHUNK, CHUNK); }
+DEVICE int64_t chunk_token(const Sequence& s, int chunk) { return s.first_token + static_cast<int64_t>(chunk) * CHUNK; }
 
 // The sequence of this block, or one of length REFUSED.
 DEVICE Sequence find_sequence(const sala_linear_attention_params& p, int dim_v_tile) {
@@ -111,63 +102,6 @@ DEVICE void load_rows(SharedTile<COLUMNS> tile, uint64_t tensor, int64_t token, 
     }
 }
 
-// ---- decay
-
-// a + b exactly, as a rounded sum and its error.
-struct ExactSum {
-    float high, low;
-};
-
-DEVICE ExactSum add(ExactSum a, ExactSum b) {
-    const float high = a.high + b.high;
-    const float part = high - a.high;
-    const float error = (a.high - (high - part)) + (b.high - part);
-    return {high, error + (a.low + b.low)};
-}
-
-DEVICE float exp_of_difference(ExactSum a, ExactSum b) { return exp2(((a.high - b.high) + (a.low - b.low)) * LOG2_E); }
-
-// Running sums of g over the chunk, two neighbouring tokens a lane. Tokens past the end count as undecayed.
-DEVICE void running_sums(ExactSum (&sum)[2], const sala_linear_attention_params& p, const Sequence& s, int chunk) {
-    const int length = chunk_length(s, chunk);
-    const int row = 2 * lane_index();
-    if (p.decay != SALA_DECAY_PER_TOKEN) {
-        const float g = log_decay_at(p, 0, s.head);
-        for (int i = 0; i < 2; ++i) {
-            const float count = static_cast<float>(minimum(row + i + 1, length));
-            sum[i].high = count * g;
-            sum[i].low = fma(count, g, -sum[i].high);
-        }
-        return;
-    }
-    const int64_t token = s.first_token + static_cast<int64_t>(chunk) * CHUNK + row;
-    for (int i = 0; i < 2; ++i) sum[i] = {row + i < length ? log_decay_at(p, token + i, s.head) : 0.0f, 0.0f};
-    sum[1] = add(sum[0], sum[1]);
-    ExactSum before = sum[1];  // becomes the sum over this lane and all lanes before it
-    for (int distance = 1; distance < 32; distance *= 2) {
-        const ExactSum other{shuffle_up(before.high, distance), shuffle_up(before.low, distance)};
-        if (lane_index() >= distance) before = add(other, before);
-    }
-    before = {shuffle_up(before.high, 1), shuffle_up(before.low, 1)};
-    if (lane_index() == 0) before = {0.0f, 0.0f};
-    for (int i = 0; i < 2; ++i) sum[i] = add(before, sum[i]);
-}
-
-// Fills the table of one chunk; one warp does it.
-DEVICE void build_decay_table(DecayTable& table, const sala_linear_attention_params& p, const Sequence& s, int chunk) {
-    ExactSum sum[2];
-    running_sums(sum, p, s, chunk);
-    const ExactSum last{shuffle(sum[1].high, 31), shuffle(sum[1].low, 31)};
-    for (int i = 0; i < 2; ++i) {
-        const int row = 2 * lane_index() + i;
-        table.high[row] = sum[i].high;
-        table.low[row] = sum[i].low;
-        table.from_state[row] = p.scale * exp_of_difference(sum[i], {0.0f, 0.0f});
-        table.to_state[row] = exp_of_difference(last, sum[i]);
-    }
-    if (lane_index() == 0) table.chunk_minus_one = expm1(last.high + last.low);
-}
-
 // ---- P = scale · Q Kᵀ ⊙ D
 
 // P is made in pieces of 16 × 32; the two that lie wholly above the diagonal are left out.
@@ -187,8 +121,7 @@ DEVICE void apply_decay(Accumulator<HALF>& scores, const DecayTable& table, Scor
         for (int e = 0; e < 4; ++e) {
             const int i = piece.row0 + accumulator_row(e);
             const int j = piece.half * HALF + accumulator_col(n, e);
-            const float decay = exp_of_difference({table.high[i], table.low[i]}, {table.high[j], table.low[j]});
-            scores.values[n][e] = i >= j ? scores.values[n][e] * (scale * decay) : 0.0f;
+            scores.values[n][e] = i >= j ? scores.values[n][e] * (scale * decay_between(table, i, j)) : 0.0f;
         }
     }
 }
@@ -299,7 +232,8 @@ DEVICE int row_of_pair(int pair, int pass) { return 2 * pair + ((pair ^ pass) & 
 
 // Writes the warp's 16 channels of O through shared memory, 32 bytes a token.
 template <class T, int DIM_V_TILE>
-DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const sala_linear_attention_params& p, const Sequence& s, int chunk) {
+DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const sala_linear_attention_params& p, const Sequence& s,
+                         int chunk) {
     using Piece = Vector<uint32_t, 4>;
     const int channel = warp_index() * WARP_ROWS;
     UNROLL
@@ -307,7 +241,7 @@ DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const 
     sync_warp();  // the warp's channels are in shared memory
 
     const int length = chunk_length(s, chunk);
-    const int64_t token = s.first_token + static_cast<int64_t>(chunk) * CHUNK;
+    const int64_t token = chunk_token(s, chunk);
     const int lane = lane_index();
     uint16_t* to = reinterpret_cast<uint16_t*>(p.out) + token * p.out_token_stride + s.head * p.out_head_stride + s.column0 + channel;
     UNROLL
@@ -320,7 +254,7 @@ DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const 
 
 // ---- S
 
-// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K. The form S + (e^G − 1)·S keeps slow decays that e^G would round away.
+// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K.
 template <class T, int DIM_K>
 DEVICE void update_state(Accumulator<DIM_K>& state, FragmentA<CHUNK>& value, SharedTile<DIM_K> key, const DecayTable& table) {
     const float decay = table.chunk_minus_one;
@@ -361,7 +295,8 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     constexpr int WARPS = DIM_V_TILE / WARP_ROWS;
     constexpr int THREADS = WARPS * 32;
     static_assert(DIM_V_TILE <= DIM_K, "O is staged where Q was");
-    static_assert(sizeof(ScanPlan<DIM_K, DIM_V_TILE>) == 512 * DIM_K + 128 * DIM_V_TILE + 8192 + 2 * 1028 + 1024, "the launch asks for this");
+    static_assert(sizeof(ScanPlan<DIM_K, DIM_V_TILE>) == 512 * DIM_K + 128 * DIM_V_TILE + 8192 + 2 * 1028 + 1024,
+                  "the launch asks for this");
 
     const Sequence s = find_sequence(p, DIM_V_TILE);
     if (s.length == REFUSED) return;
@@ -369,7 +304,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     const SharedTile<DIM_V_TILE> value_tile{shared_address(plan.value)};
 
     const auto load_queries_and_keys = [&](int chunk) {
-        const int64_t token = s.first_token + static_cast<int64_t>(chunk) * CHUNK;
+        const int64_t token = chunk_token(s, chunk);
         const int rows = chunk_length(s, chunk);
         const SharedTile<DIM_K> query{shared_address(plan.query[chunk % 2])};
         const SharedTile<DIM_K> key{shared_address(plan.key[chunk % 2])};
@@ -377,15 +312,16 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
         load_rows<DIM_K, THREADS>(key, p.k, token, p.k_token_stride, s.head * p.k_head_stride, rows);
     };
     const auto load_values = [&](int chunk) {
-        const int64_t token = s.first_token + static_cast<int64_t>(chunk) * CHUNK;
-        load_rows<DIM_V_TILE, THREADS>(value_tile, p.v, token, p.v_token_stride, s.head * p.v_head_stride + s.column0, chunk_length(s, chunk));
+        const int64_t token = chunk_token(s, chunk);
+        load_rows<DIM_V_TILE, THREADS>(value_tile, p.v, token, p.v_token_stride, s.head * p.v_head_stride + s.column0,
+                                       chunk_length(s, chunk));
     };
 
     const int chunks = chunk_count(s);
     if (chunks > 0) {
         load_queries_and_keys(0);
         load_values(0);
-        if (warp_index() == WARPS - 1) build_decay_table(plan.decay[0], p, s, 0);
+        if (warp_index() == WARPS - 1) build_decay_table(plan.decay[0], p, s.first_token, chunk_length(s, 0), s.head);
     }
     Accumulator<DIM_K> state;
     state.fill(0.0f);
@@ -402,7 +338,8 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
 
         if (chunk + 1 < chunks) load_queries_and_keys(chunk + 1);
         make_scores<T, DIM_K, DIM_V_TILE, WARPS>(plan, stage, p.scale);
-        if (chunk + 1 < chunks && warp_index() == WARPS - 1) build_decay_table(plan.decay[1 - stage], p, s, chunk + 1);
+        if (chunk + 1 < chunks && warp_index() == WARPS - 1)
+            build_decay_table(plan.decay[1 - stage], p, chunk_token(s, chunk + 1), chunk_length(s, chunk + 1), s.head);
         FragmentA<CHUNK> value = load_fragment_a_trans<CHUNK>(value_tile, 0, warp_index() * WARP_ROWS);
         Output out;
         read_state<T>(out, state, query);
@@ -414,7 +351,8 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
         store_output<T>(out, SharedTile<DIM_V_TILE>{query.base}, p, s, chunk);
         update_state<T>(state, value, key, plan.decay[stage]);
     }
-    if (s.slots.out != NO_SLOT) visit_state<DIM_K>(p, s, s.slots.out, [&](int n, int e, float* at) { store_global(at, state.values[n][e]); });
+    if (s.slots.out != NO_SLOT)
+        visit_state<DIM_K>(p, s, s.slots.out, [&](int n, int e, float* at) { store_global(at, state.values[n][e]); });
 }
 
 #define INSTANCE(name, T, DIM_K, DIM_V_TILE) \

@@ -26,7 +26,8 @@ DEVICE SequenceRange find_sequence(const sala_sequences& s, int index) {
     const int64_t end_q = load_global(cu_q + index + 1);
     const int64_t begin_k = cu_k != nullptr ? load_global(cu_k + index) : 0;
     const int64_t end_k = cu_k != nullptr ? load_global(cu_k + index + 1) : load_global(reinterpret_cast<const int*>(s.seqlens_k) + index);
-    const bool in_bounds = 0 <= begin_q && begin_q <= end_q && end_q <= s.total_q && 0 <= begin_k && begin_k <= end_k && end_k <= s.capacity_k;
+    const bool in_bounds =
+        0 <= begin_q && begin_q <= end_q && end_q <= s.total_q && 0 <= begin_k && begin_k <= end_k && end_k <= s.capacity_k;
     if (!in_bounds || end_q - begin_q > s.max_seqlen_q || end_k - begin_k > s.max_seqlen_k) return {0, 0, 0, 0, 0, false};
     const int keys = static_cast<int>(end_k - begin_k);
     const int switch_len = s.switch_len != 0 ? load_global(reinterpret_cast<const int*>(s.switch_len) + index) : keys;

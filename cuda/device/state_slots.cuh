@@ -14,10 +14,10 @@ inline namespace SALA_VARIANT {
 constexpr int NO_SLOT = -1;
 
 struct StateSlots {
-    int in;        // NO_SLOT: the state starts from zero
-    int out;       // NO_SLOT: the final state is not stored
-    bool valid;    // false: `state_in` names no slot, the sequence is refused
-    int refused;   // how many of the two indices were bad
+    int in;       // NO_SLOT: the state starts from zero
+    int out;      // NO_SLOT: the final state is not stored
+    bool valid;   // false: `state_in` names no slot, the sequence is refused
+    int refused;  // how many of the two indices were bad
 };
 
 // Whether storing sequence `index` into `slot` would collide with another sequence of the call: the first one that names a slot for
