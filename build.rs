@@ -32,6 +32,7 @@ fn main() {
 }
 
 fn build() -> Result<(), Failure> {
+    println!("cargo::rustc-check-cfg=cfg(sala_host_x86_64_v3)");
     let environment = Environment::read()?;
     let kernels = kernels::list(&environment)?;
     if environment.documentation_only {

@@ -77,7 +77,6 @@ struct Compiler {
 
 impl Compiler {
     fn find(environment: &Environment) -> Result<Self, Failure> {
-        println!("cargo::rustc-check-cfg=cfg(sala_host_x86_64_v3)");
         let mut build = cc::Build::new();
         build
             .cpp(true)

@@ -128,6 +128,14 @@ mod executor {
     // SAFETY: as above.
     unsafe impl Sync for Function {}
 
+    /// Whether this CPU has what the build script compiled the kernels for.
+    fn cpu_runs_the_build() -> bool {
+        #[cfg(sala_host_x86_64_v3)]
+        return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("fma");
+        #[cfg(not(sala_host_x86_64_v3))]
+        true
+    }
+
     impl HostKernels {
         /// Looks up every instance.
         pub(crate) fn load(options: &HostOptions, names: &[String]) -> Result<Self> {
@@ -135,6 +143,12 @@ mod executor {
                 return Err(Error::unsupported(
                     "HostOptions::detect_races",
                     "the crate was built without feature `race`",
+                ));
+            }
+            if !cpu_runs_the_build() {
+                return Err(Error::unsupported(
+                    "the host device",
+                    "its kernels were compiled for x86-64-v3 (AVX2 and FMA), which this CPU lacks",
                 ));
             }
             Ok(Self {
