@@ -18,7 +18,8 @@ use crate::kernels::Kernel;
 
 /// Products and sums are fused only where a kernel says `fma`, so that results do not depend on the CPU the crate was built on.
 const FLAGS: [&str; 5] = ["-DSALA_HOST", "-ffp-contract=off", "-Wno-unknown-pragmas", "-x", "c++"];
-const RACE_FLAGS: [&str; 2] = ["-DSALA_VARIANT=race", "-fsanitize=thread"];
+/// With line tables, from which a report takes the line of a plain access.
+const RACE_FLAGS: [&str; 3] = ["-DSALA_VARIANT=race", "-fsanitize=thread", "-g1"];
 const ADDRESS_FLAGS: [&str; 4] = [
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",

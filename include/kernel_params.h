@@ -18,6 +18,11 @@ enum sala_decay {
     SALA_DECAY_PER_TOKEN = 2,
 };
 
+// Unit kernels of the device primitives, which only tests launch. What the memory holds is each kernel's own affair.
+typedef struct sala_unit_test_params {
+    uint64_t input, second_input, output;
+} sala_unit_test_params;
+
 // The sequences of an attention call. Keys are either packed, [total_k, heads_kv, dim] cut by cu_seqlens_k, or a cache of equal
 // capacities, [batch, capacity, heads_kv, dim] filled up to seqlens_k; the other address is 0.
 typedef struct sala_sequences {

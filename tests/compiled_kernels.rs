@@ -37,6 +37,7 @@ type ByArchAndName = BTreeMap<(String, String), Compiled>;
 fn parameters_size(name: &str) -> usize {
     match name {
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
+        "sala_unit_test_params" => size_of::<params::sala_unit_test_params>(),
         other => panic!("no Rust struct is listed here for {other}"),
     }
 }

@@ -109,9 +109,4 @@ void async_copy_wait(uint32_t pending) {
     if (groups > pending) wait_for_groups(*running, fiber, groups - pending);
 }
 
-void abandon_copies(Fiber& fiber) {
-    for (Copy& copy : fiber.copies.copies) perform(*running, copy);
-    fiber.copies.clear();
-}
-
 }  // namespace sala::host

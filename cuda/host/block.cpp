@@ -143,7 +143,7 @@ void end_thread(Block& block, Fiber& fiber) {
     if (warp.arrived != 0) {
         fail(warp.site, "the thread ends while %d lanes of its warp wait for it in %s", __builtin_popcount(warp.arrived), warp.name);
     }
-    abandon_copies(fiber);
+    fiber.copies.clear();  // what the thread never waited for never arrives
     fiber.exited = true;
     warp.alive &= ~(1u << fiber.lane);
     --block.alive;

@@ -210,7 +210,4 @@ inline bool is_shared(const Block& block, const void* pointer) {
 // Counts the sectors of an access to global memory.
 void count_sectors(Block& block, const void* pointer, uint32_t bytes);
 
-// Ends the thread's last copies, if it never waited for them.
-void abandon_copies(Fiber& fiber);
-
 }  // namespace sala::host

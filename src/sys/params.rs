@@ -6,6 +6,23 @@ pub const SALA_DECAY_PER_TOKEN: sala_decay = 2;
 pub type sala_decay = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_unit_test_params {
+    pub input: u64,
+    pub second_input: u64,
+    pub output: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_unit_test_params"][::core::mem::size_of::<sala_unit_test_params>() - 24usize];
+    ["Alignment of sala_unit_test_params"][::core::mem::align_of::<sala_unit_test_params>() - 8usize];
+    ["Offset of field: sala_unit_test_params::input"][::core::mem::offset_of!(sala_unit_test_params, input) - 0usize];
+    ["Offset of field: sala_unit_test_params::second_input"]
+        [::core::mem::offset_of!(sala_unit_test_params, second_input) - 8usize];
+    ["Offset of field: sala_unit_test_params::output"]
+        [::core::mem::offset_of!(sala_unit_test_params, output) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sequences {
     pub cu_seqlens_q: u64,
     pub cu_seqlens_k: u64,

@@ -1,0 +1,271 @@
+// Kernels with one bug each, which the executor must report, and their correct relatives, which it must not. Never run on a GPU.
+//
+// A line that a report must name ends in the comment "reported" (tests/executor.rs looks for it); of two such lines either will do.
+// Every kernel runs in one block of 128 threads with one 4-byte input and output a thread.
+#include "device/async_copy.cuh"
+#include "device/atomic.cuh"
+#include "device/barrier.cuh"
+#include "device/machine.cuh"
+#include "device/memory.cuh"
+#include "device/tile.cuh"
+#include "device/warp.cuh"
+
+#include "kernel_params.h"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr int THREADS = 128;
+
+struct Plan {
+    uint32_t values[THREADS];
+    uint32_t more[2][THREADS];
+};
+
+using Word4 = Vector<uint32_t, 4>;
+
+DEVICE const uint32_t* input(const sala_unit_test_params& p) { return reinterpret_cast<const uint32_t*>(p.input); }
+
+DEVICE void store_output(const sala_unit_test_params& p, uint32_t value) {
+    store_global(reinterpret_cast<uint32_t*>(p.output) + thread_index(), value);
+}
+
+DEVICE uint32_t value_address(int index) { return shared_address(&dynamic_shared<Plan>().values[index]); }
+
+// The neighbour's value is read before the neighbour has surely written it.
+DEVICE void missing_barrier(const sala_unit_test_params& p) {
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));     // reported
+    store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+}
+
+// The same through plain C++, whose lines come from the program's line tables.
+DEVICE void missing_barrier_plain(const sala_unit_test_params& p) {
+    Plan& plan = dynamic_shared<Plan>();
+    plan.values[thread_index()] = load_global(input(p) + thread_index());  // reported
+    store_output(p, plan.values[(thread_index() + 32) % THREADS]);         // reported
+}
+
+// The value is overwritten before the neighbour has surely read it.
+DEVICE void missing_second_barrier(const sala_unit_test_params& p) {
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));
+    sync_block();
+    const uint32_t value = load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS));  // reported
+    store_shared(value_address(thread_index()), 0u);                                               // reported
+    store_output(p, value);
+}
+
+DEVICE void missing_sync_warp(const sala_unit_test_params& p) {
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));  // reported
+    store_output(p, load_shared<uint32_t>(value_address(thread_index() ^ 1)));            // reported
+}
+
+// A shuffle brings the lanes together, but orders no memory.
+DEVICE void shuffle_for_sync_warp(const sala_unit_test_params& p) {
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));  // reported
+    const uint32_t zero = shuffle_xor(0u, 1);
+    store_output(p, zero + load_shared<uint32_t>(value_address(thread_index() ^ 1)));  // reported
+}
+
+// Waits for the older of two groups and reads what the newer brings.
+DEVICE void weak_copy_wait(const sala_unit_test_params& p) {
+    Plan& plan = dynamic_shared<Plan>();
+    for (int i = 0; i < 2; ++i) {
+        async_copy<4>(shared_address(&plan.more[i][thread_index()]), input(p) + thread_index());  // reported
+        async_copy_commit();
+    }
+    async_copy_wait<1>();
+    sync_block();
+    store_output(p, load_shared<uint32_t>(shared_address(&plan.more[1][(thread_index() + 32) % THREADS])));  // reported
+}
+
+// Waits for its own copies, and reads those of another thread.
+DEVICE void copy_without_barrier(const sala_unit_test_params& p) {
+    async_copy<4>(value_address(thread_index()), input(p) + thread_index());  // reported
+    async_copy_commit();
+    async_copy_wait<0>();
+    store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+}
+
+// Copies into a buffer that others still read.
+DEVICE void overwriting_copy(const sala_unit_test_params& p) {
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));
+    sync_block();
+    const uint32_t value = load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS));  // reported
+    async_copy<4>(value_address(thread_index()), input(p));                                        // reported
+    async_copy_commit();
+    async_copy_wait<0>();
+    store_output(p, value);
+}
+
+DEVICE void uninitialised_read(const sala_unit_test_params& p) {
+    if (thread_index() != 77) store_shared(value_address(thread_index()), 1u);
+    sync_block();
+    store_output(p, load_shared<uint32_t>(value_address(thread_index())));  // reported
+}
+
+// Atomic and plain accesses to one word.
+DEVICE void half_atomic(const sala_unit_test_params& p) {
+    if (thread_index() == 0) store_shared(value_address(0), 0u);
+    sync_block();
+    if (thread_index() < 64) atomic_add_shared(value_address(0), 1u);                    // reported
+    store_output(p, thread_index() < 64 ? 0 : load_shared<uint32_t>(value_address(0)));  // reported
+}
+
+DEVICE void barrier_count_mismatch(const sala_unit_test_params& p) {
+    if (warp_index() == 0) {
+        sync_barrier(1, 64);  // reported
+    } else {
+        sync_barrier(1, 128);  // reported
+    }
+    store_output(p, 0);
+}
+
+DEVICE void skipped_barrier(const sala_unit_test_params& p) {
+    if (warp_index() != 2) sync_block();  // reported
+    store_output(p, 0);
+}
+
+// Waits for 64 threads where 32 arrive.
+DEVICE void missing_arrival(const sala_unit_test_params& p) {
+    if (warp_index() == 1) sync_barrier(3, 64);  // reported
+    store_output(p, 0);
+}
+
+DEVICE void divergent_shuffle(const sala_unit_test_params& p) {
+    uint32_t value = load_global(input(p) + thread_index());
+    if (lane_index() < 16) {
+        value = shuffle_xor(value, 1);  // reported
+    } else {
+        value = shuffle_xor(value, 2);  // reported
+    }
+    store_output(p, value);
+}
+
+DEVICE void early_exit(const sala_unit_test_params& p) {
+    if (thread_index() == 37) return;
+    store_output(p, ballot(true));  // reported
+}
+
+DEVICE void misaligned_matrix(const sala_unit_test_params& p) {
+    uint32_t r[4];
+    store_shared(value_address(thread_index()), 0u);
+    sync_block();
+    load_matrix_x4(r, value_address(0) + static_cast<uint32_t>(lane_index() == 9 ? 24 : 0));  // reported
+    store_output(p, r[0]);
+}
+
+DEVICE void misaligned_load_shared(const sala_unit_test_params& p) {
+    store_output(p, load_shared<Word4>(value_address(1))[0]);  // reported
+}
+
+DEVICE void misaligned_load_global(const sala_unit_test_params& p) {
+    store_output(p, load_global(reinterpret_cast<const Word4*>(input(p) + 1))[0]);  // reported
+}
+
+DEVICE void misaligned_copy(const sala_unit_test_params& p) {
+    async_copy<16>(value_address(0), input(p) + 1);  // reported
+    store_output(p, 0);
+}
+
+DEVICE void null_load(const sala_unit_test_params& p) {
+    store_output(p, load_global(reinterpret_cast<const uint32_t*>(p.second_input) + thread_index()));  // reported
+}
+
+DEVICE void shared_out_of_bounds(const sala_unit_test_params& p) {
+    const uint32_t first = value_address(0) + static_cast<uint32_t>(sizeof(Plan)) - 4 * 64;
+    store_shared(first + 4 * static_cast<uint32_t>(thread_index()), 1u);  // reported
+    store_output(p, 0);
+}
+
+struct LargePlan {
+    uint32_t values[1 << 14];
+};
+
+DEVICE void plan_too_large(const sala_unit_test_params& p) {
+    store_output(p, dynamic_shared<LargePlan>().values[thread_index()]);  // reported
+}
+
+// Lanes that name different parts of a tile.
+DEVICE void disagreeing_product(const sala_unit_test_params& p) {
+    Accumulator<8> c;
+    FragmentA<16> a;
+    c.fill(0.0f);
+    for (int i = 0; i < 4; ++i) a.registers[0][i] = 0;
+    multiply_nk<bf16>(c, a, SharedTile<32>{value_address(0)}, lane_index() == 3 ? 8 : 0, 0);  // reported
+    store_output(p, float_bits(c.values[0][0]));
+}
+
+DEVICE void columns_past_tile(const sala_unit_test_params& p) {
+    Accumulator<8> c;
+    FragmentA<32> a;
+    c.fill(0.0f);
+    for (int i = 0; i < 8; ++i) a.registers[i / 4][i % 4] = 0;
+    multiply_nk<bf16>(c, a, SharedTile<32>{value_address(0)}, 0, 8);  // reported
+    store_output(p, float_bits(c.values[0][0]));
+}
+
+// Warp 0 hands values to the others, one barrier for "full" and one for "empty".
+DEVICE void clean_hand_over(const sala_unit_test_params& p) {
+    constexpr int FULL = 1;
+    constexpr int EMPTY = 2;
+    uint32_t sum = 0;
+    for (int round = 0; round < 4; ++round) {
+        if (warp_index() == 0) {
+            if (round > 0) sync_barrier(EMPTY, THREADS);
+            store_shared(value_address(lane_index()), load_global(input(p) + lane_index() + 32 * round));
+            arrive_barrier(FULL, THREADS);
+        } else {
+            sync_barrier(FULL, THREADS);
+            sum = 3 * sum + load_shared<uint32_t>(value_address((lane_index() + warp_index()) % WARP_SIZE));
+            if (round < 3) arrive_barrier(EMPTY, THREADS);
+        }
+    }
+    store_output(p, sum);
+}
+
+// Two buffers filled by asynchronous copies one round ahead.
+DEVICE void clean_pipeline(const sala_unit_test_params& p) {
+    Plan& plan = dynamic_shared<Plan>();
+    const int thread = thread_index();
+    async_copy<4>(shared_address(&plan.more[0][thread]), input(p) + thread);
+    async_copy_commit();
+    uint32_t sum = 0;
+    for (int round = 0; round < 6; ++round) {
+        async_copy<4>(shared_address(&plan.more[(round + 1) % 2][thread]), input(p) + (thread + round) % THREADS, round % 2 == 0);
+        async_copy_commit();
+        async_copy_wait<1>();
+        sync_block();
+        sum = 5 * sum + plan.more[round % 2][(thread + 17) % THREADS];
+        sync_block();
+    }
+    async_copy_wait<0>();
+    store_output(p, sum);
+}
+
+DEVICE void clean_sync_warp(const sala_unit_test_params& p) {
+    uint32_t value = load_global(input(p) + thread_index());
+    for (int step = 1; step < WARP_SIZE; step *= 2) {
+        store_shared(value_address(thread_index()), value);
+        sync_warp();
+        value += load_shared<uint32_t>(value_address(thread_index() ^ step));
+        sync_warp();
+    }
+    store_output(p, value);
+}
+
+DEVICE void clean_atomics(const sala_unit_test_params& p) {
+    Plan& plan = dynamic_shared<Plan>();
+    plan.values[thread_index()] = 0;
+    sync_block();
+    atomic_add_shared(shared_address(&plan.values[load_global(input(p) + thread_index()) % 8]), 1u);
+    atomic_max(&plan.values[8], static_cast<uint32_t>(thread_index()));
+    sync_block();
+    store_output(p, plan.values[thread_index() % 16]);
+}
+
+#define INSTANCE(name, fault) \
+    KERNEL(name, sala_unit_test_params, THREADS, 1) { fault(p); }
+#include "instances/faults.h"
+
+}  // namespace SALA_VARIANT
+}  // namespace sala

@@ -1,0 +1,252 @@
+//! The executor must report every bug planted in `cuda/tests/faults.cu`, naming kernel, file and line, and nothing else.
+
+use std::thread;
+
+use sala_kernels::sys::params::sala_unit_test_params;
+use sala_kernels::{Buffer, Copies, Device, Error, HostOptions, Kernels, Result, Schedule, Stream};
+
+const THREADS: u32 = 128;
+const SHARED_BYTES: u32 = 3 * 4 * THREADS;
+const SOURCE: &str = include_str!("../cuda/tests/faults.cu");
+
+/// Runs one kernel of the file in one block and returns its output.
+fn run(options: HostOptions, name: &str) -> Result<Vec<u32>> {
+    let device = Device::host_with(options);
+    let kernels = Kernels::load(&device)?;
+    run_on(&kernels, name)
+}
+
+fn run_on(kernels: &Kernels, name: &str) -> Result<Vec<u32>> {
+    let input = Buffer::from_slice(kernels.device(), &input())?;
+    let output = Buffer::from_slice(kernels.device(), &[0_u32; THREADS as usize])?;
+    let params = sala_unit_test_params {
+        input: input.address(),
+        second_input: 0,
+        output: output.address(),
+    };
+    launch(kernels, name, bytemuck::bytes_of(&params))?;
+    output.read()
+}
+
+fn launch(kernels: &Kernels, name: &str, params: &[u8]) -> Result<()> {
+    let stream = Stream::new(kernels.device())?;
+    // SAFETY: the buffers that `params` names outlive the launch, which has ended when it returns.
+    unsafe {
+        kernels.launch_named(
+            &format!("faults_{name}"),
+            &stream,
+            [1, 1, 1],
+            THREADS,
+            SHARED_BYTES,
+            params,
+        )
+    }
+}
+
+fn input() -> Vec<u32> {
+    (0..THREADS).map(|i| i * i * 40_503 % 1000).collect()
+}
+
+fn plain() -> HostOptions {
+    HostOptions::default()
+}
+
+fn racy() -> HostOptions {
+    HostOptions {
+        detect_races: true,
+        ..HostOptions::default()
+    }
+}
+
+/// The kernels are not instrumented for races and for addresses at once.
+fn detects_races() -> bool {
+    std::env::var_os("SALA_HOST_SANITIZER").is_none()
+}
+
+/// The lines of a kernel in the source file that its report may name.
+fn marked_lines(name: &str) -> Vec<usize> {
+    let start = format!("DEVICE void {name}(");
+    let mut lines = SOURCE
+        .lines()
+        .zip(1..)
+        .skip_while(|(text, _)| !text.starts_with(&start));
+    let body = lines.by_ref().take_while(|(text, _)| *text != "}");
+    body.filter(|(text, _)| text.ends_with("// reported"))
+        .map(|(_, line)| line)
+        .collect()
+}
+
+fn assert_reported(options: HostOptions, name: &str, what: &str) {
+    let report = match run(options, name) {
+        Err(Error::Execution { report, .. }) => report,
+        other => panic!("{name}: expected a report of {what}, got {other:?}"),
+    };
+    let lines = marked_lines(name);
+    assert!(!lines.is_empty(), "{name}: no line is marked");
+    assert!(
+        report.contains(&format!("kernel faults_{name}, block (0, 0, 0)")),
+        "{report}"
+    );
+    assert!(report.contains(what), "{name}: expected {what}: {report}");
+    let place = |line: &usize| report.contains(&format!("faults.cu:{line}"));
+    assert!(
+        lines.iter().any(place),
+        "{name}: expected one of lines {lines:?}: {report}"
+    );
+}
+
+/// Every legal order of threads and copies that the options can ask for, with some seeds.
+fn orders() -> Vec<HostOptions> {
+    let mut orders = Vec::new();
+    for detect_races in [false, true] {
+        for copies in [Copies::Lazy, Copies::Eager, Copies::Random] {
+            for (schedule, seeds) in [(Schedule::RoundRobin, 1), (Schedule::Reverse, 1), (Schedule::Random, 5)] {
+                for seed in 0..seeds {
+                    let preempt = if detect_races && seed % 2 == 1 { 3 } else { 0 };
+                    orders.push(HostOptions {
+                        seed,
+                        schedule,
+                        copies,
+                        detect_races,
+                        preempt,
+                        ..HostOptions::default()
+                    });
+                }
+            }
+        }
+    }
+    orders.retain(|options| detects_races() || !options.detect_races);
+    orders
+}
+
+#[test]
+fn broken_rules_of_the_machine_are_reported() {
+    for (name, what) in [
+        ("barrier_count_mismatch", "barrier 1: this thread expects"),
+        ("skipped_barrier", "deadlock"),
+        ("missing_arrival", "deadlock"),
+        ("divergent_shuffle", "divergent warp"),
+        ("early_exit", "ballot"),
+        ("misaligned_matrix", "not aligned to 16 bytes"),
+        ("misaligned_load_shared", "not aligned to 16 bytes"),
+        ("misaligned_load_global", "not aligned to 16 bytes"),
+        ("misaligned_copy", "not aligned to 16 bytes"),
+        ("null_load", "null pointer"),
+        ("shared_out_of_bounds", "out of bounds"),
+        ("plan_too_large", "shared-memory plan takes 65536 bytes"),
+        ("disagreeing_product", "another part of a tile"),
+        ("columns_past_tile", "columns 8 to 40 of a tile of 32 columns"),
+    ] {
+        for options in orders() {
+            assert_reported(options, name, what);
+        }
+    }
+}
+
+#[test]
+fn races_are_reported() {
+    if !detects_races() {
+        return;
+    }
+    for (name, what) in [
+        ("missing_barrier", "race"),
+        ("missing_second_barrier", "race"),
+        ("missing_sync_warp", "race"),
+        ("shuffle_for_sync_warp", "race"),
+        ("weak_copy_wait", "asynchronous write"),
+        ("copy_without_barrier", "race"),
+        ("overwriting_copy", "race"),
+        ("uninitialised_read", "uninitialised"),
+        ("half_atomic", "race"),
+    ] {
+        for options in orders().into_iter().filter(|options| options.detect_races) {
+            // In some orders a thread reads what nobody has written yet: the same bug.
+            let first = run(options, name)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            let what = if first.contains("uninitialised") {
+                "uninitialised"
+            } else {
+                what
+            };
+            assert_reported(options, name, what);
+        }
+    }
+}
+
+/// Plain accesses are named by the program's line tables, if there is a tool to read them.
+#[test]
+fn races_of_plain_accesses_are_reported() {
+    if !detects_races() {
+        return;
+    }
+    let report = run(racy(), "missing_barrier_plain")
+        .expect_err("the kernel races")
+        .to_string();
+    assert!(report.contains("race") || report.contains("uninitialised"), "{report}");
+    let tool = std::process::Command::new("addr2line").arg("--version").output();
+    if tool.is_ok_and(|output| output.status.success()) {
+        assert_reported(racy(), "missing_barrier_plain", "shared memory");
+    }
+}
+
+#[test]
+fn late_copies_show_a_weak_wait() {
+    let lazy = run(plain(), "weak_copy_wait").expect("nothing to report without race detection");
+    assert!(lazy.iter().all(|word| *word == u32::MAX), "{lazy:?}");
+    let eager = HostOptions {
+        copies: Copies::Eager,
+        ..plain()
+    };
+    let mut expected = input();
+    expected.rotate_left(32);
+    assert_eq!(run(eager, "weak_copy_wait"), Ok(expected));
+}
+
+#[test]
+fn parameters_of_another_size_are_refused() {
+    let device = Device::host();
+    let kernels = Kernels::load(&device).expect("host kernels");
+    let error = launch(&kernels, "clean_pipeline", &[0; 16])
+        .expect_err("24 bytes are expected")
+        .to_string();
+    assert!(error.contains("24") && error.contains("16"), "{error}");
+}
+
+#[test]
+fn correct_kernels_give_the_same_bits_in_every_order() {
+    for name in ["clean_hand_over", "clean_pipeline", "clean_sync_warp", "clean_atomics"] {
+        let expected = run(plain(), name).unwrap_or_else(|error| panic!("{error}"));
+        for options in orders() {
+            assert_eq!(run(options, name).as_ref(), Ok(&expected), "{name}: {options:?}");
+        }
+    }
+}
+
+#[test]
+fn exchanges_through_shared_memory_arrive() {
+    let sums = run(plain(), "clean_sync_warp").expect("a correct kernel");
+    let input = input();
+    for (warp, values) in input.chunks(32).enumerate() {
+        let sum: u32 = values.iter().sum();
+        assert_eq!(sums[32 * warp..32 * (warp + 1)], [sum; 32]);
+    }
+}
+
+#[test]
+fn threads_may_launch_at_once() {
+    let expected = run(plain(), "clean_pipeline").expect("a correct kernel");
+    let kernels = Kernels::load(&Device::host()).expect("host kernels");
+    let (expected, kernels) = (&expected, &kernels);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    assert_eq!(run_on(kernels, "clean_pipeline").as_ref(), Ok(expected));
+                    assert!(run_on(kernels, "skipped_barrier").is_err());
+                }
+            });
+        }
+    });
+}
