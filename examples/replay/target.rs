@@ -20,7 +20,7 @@ pub enum DeviceKind {
 /// A device with its kernels, or the reference.
 pub enum Target {
     Reference,
-    Machine(Machine),
+    Machine(Box<Machine>),
 }
 
 /// How running a call went.
@@ -42,7 +42,9 @@ impl Target {
             DeviceKind::Host => Machine::open("host", Device::host()),
             DeviceKind::Cuda => Device::cuda(0).and_then(|device| Machine::open("cuda", device)),
         };
-        machine.map(Target::Machine).map_err(|error| error.to_string())
+        machine
+            .map(|machine| Target::Machine(Box::new(machine)))
+            .map_err(|error| error.to_string())
     }
 
     pub fn name(&self) -> &str {

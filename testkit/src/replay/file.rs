@@ -7,6 +7,10 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::str::FromStr;
 
+/// More heads or channels than any operation has, and few enough that no product of them overflows.
+const MAX_HEADS: usize = 65_535;
+const MAX_DIM: usize = 1024;
+
 /// A file that holds one call.
 pub struct ReplayFile<'a> {
     metadata: HashMap<String, String>,
@@ -39,10 +43,15 @@ impl<'a> ReplayFile<'a> {
 
     /// A constant that counts something.
     pub fn count(&self, name: &str) -> Result<usize, String> {
+        self.count_up_to(name, u32::MAX)
+    }
+
+    /// A constant that counts something of which there are not too many.
+    pub fn count_up_to(&self, name: &str, most: u32) -> Result<usize, String> {
         let text = self.text(name)?;
-        u32::from_str(text)
-            .map(|n| n as usize)
-            .map_err(|_| format!("`{name}` is `{text}`, expected a whole number"))
+        let count = u32::from_str(text).ok().filter(|&count| count <= most);
+        let sentence = || format!("`{name}` is `{text}`, expected a whole number from 0 to {most}");
+        count.map(|count| count as usize).ok_or_else(sentence)
     }
 
     /// The softmax scale or output factor.
@@ -67,10 +76,11 @@ impl<'a> ReplayFile<'a> {
         let shape =
             shape.map_err(|_| format!("tensor `{name}` has shape {:?}, expected three axes", tensor.shape()))?;
         match shape {
-            [_, heads, dim] if heads > 0 && dim > 0 => Ok(shape),
-            _ => Err(format!(
-                "tensor `{name}` has shape {shape:?}, expected at least one head and channel"
-            )),
+            [_, 1..=MAX_HEADS, 1..=MAX_DIM] => Ok(shape),
+            _ => {
+                let limits = format!("1 to {MAX_HEADS} heads and 1 to {MAX_DIM} channels");
+                Err(format!("tensor `{name}` has shape {shape:?}, expected {limits}"))
+            }
         }
     }
 
@@ -92,9 +102,9 @@ impl<'a> ReplayFile<'a> {
         for (name, values) in [("k", &k), ("v", &v)] {
             if values.precision() != q.precision() {
                 return Err(format!(
-                    "tensor `{name}` is {:?}, expected {:?} as `q` is",
-                    values.precision(),
-                    q.precision()
+                    "tensor `{name}` is {}, expected {} as `q` is",
+                    values.dtype(),
+                    q.dtype()
                 ));
             }
         }

@@ -31,6 +31,9 @@ const TENSORS: [&str; 8] = [
     "expected.final_state",
 ];
 
+/// The most elements that the states of a call may have: 8 GiB of them.
+const MAX_STATES: usize = 1 << 31;
+
 impl LinearCall {
     pub(super) fn parse(file: &ReplayFile<'_>) -> Result<Self, String> {
         file.expect_only(&TENSORS)?;
@@ -50,6 +53,11 @@ impl LinearCall {
         let cu_seqlens = file.bounds("cu_seqlens", tokens)?;
         let batch = cu_seqlens.len() - 1;
         let state_shape = [batch, heads, dim_k, dim_v];
+        if batch.saturating_mul(config.slot_len()) > MAX_STATES {
+            return Err(format!(
+                "has states of shape {state_shape:?}, expected at most {MAX_STATES} elements in all"
+            ));
+        }
         let initial_state = file.optional_floats("initial_state", &state_shape)?;
         let slots: Vec<i32> = (0..batch as i32).collect();
         let problem = LinearProblem {

@@ -74,12 +74,19 @@ pub struct Results {
 impl Replay {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Replay, Unusable> {
-        let unusable = |problem| Unusable {
+        let unusable = |error| Unusable {
+            file: path.to_path_buf(),
+            problem: format!("cannot be read: {error}"),
+        };
+        Replay::from_bytes(path, &std::fs::read(path).map_err(unusable)?)
+    }
+
+    /// Checks the bytes of a file.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Replay, Unusable> {
+        let call = parse(bytes).map_err(|problem| Unusable {
             file: path.to_path_buf(),
             problem,
-        };
-        let bytes = std::fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
-        let call = parse(&bytes).map_err(unusable)?;
+        })?;
         Ok(Replay {
             path: path.to_path_buf(),
             call,

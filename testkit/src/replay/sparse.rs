@@ -72,6 +72,9 @@ const TENSORS: [&str; 11] = [
     "expected.margin",
 ];
 
+/// More blocks than any list is asked to hold.
+const MAX_BLOCKS: u32 = 4096;
+
 impl SparseCall {
     pub(super) fn parse(file: &ReplayFile<'_>) -> Result<Self, String> {
         file.expect_only(&TENSORS)?;
@@ -403,11 +406,9 @@ fn parse_selection(
         "exact" => ScoreLse::Exact,
         other => return Err(format!("`lse` is `{other}`, expected `coarse` or `exact`")),
     };
-    let (topk, init_blocks, local_blocks) = (
-        file.count("topk")?,
-        file.count("init_blocks")?,
-        file.count("local_blocks")?,
-    );
+    let [topk, init_blocks, local_blocks] =
+        ["topk", "init_blocks", "local_blocks"].map(|name| file.count_up_to(name, MAX_BLOCKS));
+    let (topk, init_blocks, local_blocks) = (topk?, init_blocks?, local_blocks?);
     if init_blocks + 1 > topk {
         return Err(format!(
             "`init_blocks` is `{init_blocks}`, expected less than `topk`, which is `{topk}`"
