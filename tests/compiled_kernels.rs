@@ -12,7 +12,10 @@ use sala_kernels::shapes::{self, KernelFile};
 use sala_kernels::sys::params;
 
 /// Instructions that every instance of a kernel file must have: products on tensor cores, copies to shared memory that pass by the registers.
-const INSTRUCTIONS: &[(&str, &[&str])] = &[("linear_attention_scan", &["HMMA", "LDGSTS"])];
+const INSTRUCTIONS: &[(&str, &[&str])] = &[
+    ("linear_attention_scan", &["HMMA", "LDGSTS"]),
+    ("sparse_attention", &["HMMA", "LDGSTS"]),
+];
 
 /// Registers of a multiprocessor, and the unit in which a warp takes them; the same from compute capability 8.0 to 12.1.
 const REGISTERS: u32 = 65_536;
@@ -37,6 +40,7 @@ type ByArchAndName = BTreeMap<(String, String), Compiled>;
 fn parameters_size(name: &str) -> usize {
     match name {
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
+        "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         "sala_unit_test_params" => size_of::<params::sala_unit_test_params>(),
         other => panic!("no Rust struct is listed here for {other}"),
     }

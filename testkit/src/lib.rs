@@ -1,5 +1,7 @@
 //! What the tests, examples and benches of sala-kernels share: replay files, tolerances, devices and generated cases.
 
+pub mod attention;
+pub mod attention_cases;
 pub mod cases;
 pub mod devices;
 pub mod linear;
