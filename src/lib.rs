@@ -1,5 +1,6 @@
 //! Hand-tuned CUDA kernels for hybrid sparse + linear attention.
 
+pub mod adapters;
 mod checks;
 mod device;
 mod dtype;
@@ -14,6 +15,8 @@ mod sparse_attention;
 pub mod sys;
 mod tensor;
 
+#[cfg(feature = "cudarc")]
+pub use cudarc;
 #[cfg(feature = "test-kernels")]
 #[doc(hidden)]
 pub use device::Image;

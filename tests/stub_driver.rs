@@ -3,6 +3,9 @@
 //!
 //! Most tests share one process, in which the crate has loaded the stub. What concerns the loading itself runs in a process of its own.
 
+#[cfg(feature = "cudarc")]
+#[path = "stub_driver/cudarc.rs"]
+mod over_cudarc;
 #[path = "stub_driver/stub.rs"]
 mod stub;
 
@@ -471,10 +474,14 @@ fn in_own_process(test: &str, driver: &std::path::Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])
         .env("SALA_CUDA_DRIVER", driver)
+        .env(stub::CHOSEN_STUB, driver)
+        .env("LD_LIBRARY_PATH", driver.parent().unwrap())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("1 passed"), "{test} was not run: {said}");
+    said
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
-use super::Launch;
 use super::driver::{self, ContextHandle, Driver, FunctionHandle, ModuleHandle, StreamHandle};
 use super::image::{Capability, Image, no_image};
+use super::{Launch, Owner};
 use crate::shapes::{self, KernelFile};
 use crate::{Error, Result};
 
@@ -18,8 +18,8 @@ pub(crate) struct CudaContext {
     driver: &'static Driver,
     handle: ContextHandle,
     device: driver::DeviceHandle,
-    /// The context is the device's primary one, to be released when this is dropped.
-    retained: bool,
+    /// Us: the context is the device's primary one, and was retained.
+    owner: Owner,
     name: String,
     compute_capability: Capability,
     multiprocessors: u32,
@@ -61,15 +61,15 @@ impl CudaContext {
         let mut context = Self::describe(driver, device)?;
         // SAFETY: a place for the handle, and a device of the driver.
         unsafe { driver.primary_context_retain(&mut context.handle, device)? };
-        context.retained = true;
+        context.owner = Owner::Us;
         Ok(context)
     }
 
-    /// Describes a context that the caller keeps alive.
+    /// Describes a context that somebody else has made.
     ///
     /// # Safety
     /// `context` must be a live `CUcontext`, and stay so until the result is dropped.
-    pub(super) unsafe fn borrowed(context: *mut c_void) -> Result<Self> {
+    pub(super) unsafe fn foreign(context: *mut c_void, owner: Owner) -> Result<Self> {
         if context.is_null() {
             return Err(Error::argument("context", "a CUcontext", "a null pointer"));
         }
@@ -82,10 +82,11 @@ impl CudaContext {
         })?;
         let mut context = Self::describe(driver, device)?;
         context.handle = handle;
+        context.owner = owner;
         Ok(context)
     }
 
-    /// All but the handle.
+    /// All but the handle and its owner.
     fn describe(driver: &'static Driver, device: driver::DeviceHandle) -> Result<Self> {
         use driver::device_attribute as attribute;
         let query = |attribute| device_attribute(driver, device, attribute);
@@ -93,7 +94,7 @@ impl CudaContext {
             driver,
             handle: ContextHandle::NULL,
             device,
-            retained: false,
+            owner: Owner::Caller,
             name: device_name(driver, device)?,
             compute_capability: (
                 query(attribute::COMPUTE_CAPABILITY_MAJOR)?,
@@ -141,7 +142,7 @@ impl CudaContext {
 
 impl Drop for CudaContext {
     fn drop(&mut self) {
-        if self.retained {
+        if matches!(self.owner, Owner::Us) {
             // SAFETY: balances the retaining one; everything made from the context held a reference to `self`. A failure at this point
             // concerns nobody.
             let _ = unsafe { self.driver.primary_context_release(self.device) };

@@ -239,8 +239,9 @@ impl Driver {
         }
     }
 
+    /// The [`Error::Driver`] of a failed call.
     #[cold]
-    fn error(&self, call: &'static str, code: Status) -> Error {
+    pub(crate) fn error(&self, call: &'static str, code: Status) -> Error {
         let mut name = std::ptr::null();
         // SAFETY: `name` is a place for a pointer.
         let found = unsafe { (self.table.error_name)(code, &mut name) };

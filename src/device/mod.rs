@@ -24,7 +24,7 @@ pub use stream::Stream;
 pub(crate) use stream::Target;
 
 pub(crate) use cuda::CudaKernels;
-pub(crate) use driver::ContextHandle;
+pub(crate) use driver::{ContextHandle, Driver};
 pub(crate) use host::HostKernels;
 pub(crate) use image::IMAGES;
 #[cfg(feature = "test-kernels")]
@@ -60,6 +60,20 @@ pub(crate) enum Place {
     Cuda(ContextHandle),
 }
 
+/// Who sees to it that an object of the driver lives, and releases it.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// Whoever wraps it here.
+    Us,
+    /// The caller, by a promise.
+    Caller,
+    /// A value of another library, which is kept for as long.
+    #[cfg(feature = "cudarc")]
+    Kept {
+        _value: Arc<dyn std::any::Any + Send + Sync>,
+    },
+}
+
 /// One launch of a kernel, whatever the device.
 pub(crate) struct Launch<'a> {
     /// The kernel's place in the list of instances, and its name for errors.
@@ -71,6 +85,14 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared: u32,
     /// The kernel's parameter struct.
     pub(crate) params: &'a [u8],
+}
+
+impl Place {
+    /// The memory of a `CUcontext`.
+    #[cfg(feature = "cudarc")]
+    pub(crate) fn of_context(context: *mut c_void) -> Self {
+        Self::Cuda(ContextHandle(context))
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -117,8 +139,17 @@ impl Device {
     /// # Safety
     /// `context` must be a live context, and stay so until the last clone of the device and everything made from it is dropped.
     pub unsafe fn from_cuda_context(context: *mut c_void) -> Result<Self> {
-        // SAFETY: the caller's promise is the function's requirement.
-        let context = unsafe { CudaContext::borrowed(context)? };
+        // SAFETY: the caller's promise.
+        unsafe { Self::with_context(context, Owner::Caller) }
+    }
+
+    /// A device through a context that `owner` keeps alive.
+    ///
+    /// # Safety
+    /// `context` must be a live context, and stay so until `owner` is dropped, or as [`Self::from_cuda_context`] says.
+    pub(crate) unsafe fn with_context(context: *mut c_void, owner: Owner) -> Result<Self> {
+        // SAFETY: the caller's promise.
+        let context = unsafe { CudaContext::foreign(context, owner)? };
         Ok(Self {
             kind: Kind::Cuda(Arc::new(context)),
         })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cuda::CudaContext;
 use super::driver::{ContextHandle, STREAM_NON_BLOCKING, StreamHandle};
-use super::{Counters, Device, Kind};
+use super::{Counters, Device, Kind, Owner};
 use crate::{Error, Result};
 
 /// A queue of launches on one device: a `CUstream`, or on the host a place where counters gather.
@@ -24,8 +24,7 @@ enum Queue {
     Cuda {
         context: Arc<CudaContext>,
         handle: StreamHandle,
-        /// Made here, to be destroyed here.
-        owned: bool,
+        owner: Owner,
     },
 }
 
@@ -46,7 +45,7 @@ impl Stream {
             let mut handle = StreamHandle::NULL;
             // SAFETY: `handle` is a place for the stream.
             unsafe { driver.stream_create(&mut handle, STREAM_NON_BLOCKING)? };
-            Ok(Self::cuda(device, context, handle, true))
+            Ok(Self::cuda(device, context, handle, Owner::Us))
         })
     }
 
@@ -80,7 +79,7 @@ impl Stream {
                 format_args!("one of context {:p}", owner.0),
             ));
         }
-        Ok(Self::cuda(device, context, handle, false))
+        Ok(Self::cuda(device, context, handle, Owner::Caller))
     }
 
     /// Waits until all queued work has run. Reports the first failure among it.
@@ -115,6 +114,18 @@ impl Stream {
         }
     }
 
+    /// A stream of another library, which lives as long as `owner`.
+    ///
+    /// # Safety
+    /// `stream` must be a live stream of the device's context, or null, and stay so until `owner` is dropped.
+    #[cfg(feature = "cudarc")]
+    pub(crate) unsafe fn foreign(device: &Device, stream: *mut c_void, owner: Owner) -> Self {
+        match &device.kind {
+            Kind::Host(_) => Self::host(device),
+            Kind::Cuda(context) => Self::cuda(device, context, StreamHandle(stream), owner),
+        }
+    }
+
     /// What a launch needs.
     pub(crate) fn target(&self) -> Target<'_> {
         match &self.queue {
@@ -130,13 +141,13 @@ impl Stream {
         }
     }
 
-    fn cuda(device: &Device, context: &Arc<CudaContext>, handle: StreamHandle, owned: bool) -> Self {
+    fn cuda(device: &Device, context: &Arc<CudaContext>, handle: StreamHandle, owner: Owner) -> Self {
         Self {
             device: device.clone(),
             queue: Queue::Cuda {
                 context: Arc::clone(context),
                 handle,
-                owned,
+                owner,
             },
         }
     }
@@ -147,7 +158,7 @@ impl Drop for Stream {
         if let Queue::Cuda {
             context,
             handle,
-            owned: true,
+            owner: Owner::Us,
         } = &self.queue
         {
             // SAFETY: made by `new`, and destroyed once; the driver lets queued work finish. A failure at this point concerns nobody.

@@ -11,6 +11,9 @@ use libloading::Library;
 /// `CUDA_ERROR_OUT_OF_MEMORY`, for faults.
 pub const OUT_OF_MEMORY: u32 = 2;
 
+/// Names the stub that a test process is to load; otherwise it compiles one.
+pub const CHOSEN_STUB: &str = "SALA_STUB_DRIVER";
+
 /// Receives a launch: kernel, grid, threads, dynamic shared memory, parameters.
 pub type LaunchHook = unsafe extern "C" fn(*const c_char, *const u32, u32, u32, *const c_void) -> c_int;
 
@@ -81,7 +84,7 @@ impl Stub {
         static LIBRARY: OnceLock<Library> = OnceLock::new();
         let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let library = LIBRARY.get_or_init(|| {
-            let path = compile("stub_driver", &[]);
+            let path = std::env::var_os(CHOSEN_STUB).map_or_else(|| compile("stub_driver", &[]), PathBuf::from);
             // SAFETY: only code under this lock reads the environment while the tests run.
             unsafe { std::env::set_var("SALA_CUDA_DRIVER", &path) };
             // SAFETY: the stub has no initialisers.

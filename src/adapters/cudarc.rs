@@ -1,0 +1,308 @@
+//! Safe launches over [cudarc](::cudarc)'s slices and streams (feature `cudarc`).
+//!
+//! cudarc orders the work of several streams by events that belong to its slices: whoever uses a slice first makes its stream
+//! wait for them and records them afterwards. A [`Launch`] does so for every slice that it is given, so that slices can be read,
+//! written and dropped as usual right after it.
+//!
+//! ```no_run
+//! use sala_kernels::adapters::cudarc::{self, Launch};
+//! use sala_kernels::{DType, Decay, Kernels, LinearAttention, PrefillArgs, cudarc::driver::CudaContext};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let context = CudaContext::new(0)?;
+//! let stream = context.default_stream();
+//! let kernels = Kernels::load(&cudarc::device(&context)?)?;
+//! let operation = LinearAttention::builder(DType::Bf16, 32, 128, 128).decay(Decay::None).build()?;
+//!
+//! let tokens = 1000;
+//! let shape = [tokens, 32, 128];
+//! let qkv = stream.alloc_zeros::<u16>(3 * tokens * 32 * 128)?;
+//! let cu_seqlens = stream.clone_htod(&[0i32, 1000])?;
+//! let mut out = stream.alloc_zeros::<u16>(tokens * 32 * 128)?;
+//!
+//! let mut launch = Launch::new(&kernels, &stream)?;
+//! let qkv = launch.read(qkv.as_view(), DType::Bf16, &[3 * tokens, 32, 128])?;
+//! let args = PrefillArgs {
+//!     q: qkv.narrow(0, 0..tokens)?,
+//!     k: qkv.narrow(0, tokens..2 * tokens)?,
+//!     v: qkv.narrow(0, 2 * tokens..3 * tokens)?,
+//!     cu_seqlens: launch.read(cu_seqlens.as_view(), DType::I32, &[2])?,
+//!     log_decay: None,
+//!     state: None,
+//!     state_in: None,
+//!     state_out: None,
+//!     out: launch.write(out.as_view_mut(), DType::Bf16, &shape)?,
+//!     status: None,
+//! };
+//! launch.prefill(&operation, args)?;
+//! let result = stream.clone_dtoh(&out)?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ffi::c_void;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ::cudarc::driver::{CudaContext, CudaStream, CudaView, CudaViewMut, DeviceSlice, DriverError, SyncOnDrop};
+use bytemuck::Pod;
+
+use crate::device::{Driver, Owner, Place};
+use crate::{
+    DType, DecodeArgs, Device, Error, Kernels, LinearAttention, PrefillArgs, Result, Stream, Tensor, TensorMut,
+};
+
+/// The device of a cudarc context, which is kept as long as the device is.
+pub fn device(context: &Arc<CudaContext>) -> Result<Device> {
+    let owner = Owner::Kept {
+        _value: Arc::clone(context) as _,
+    };
+    // SAFETY: `owner` keeps the context.
+    unsafe { Device::with_context(context.cu_ctx().cast(), owner) }
+}
+
+/// A cudarc stream as one of this crate's, for its unsafe launches; refuses a stream of another context than the device's.
+pub fn stream(device: &Device, stream: &Arc<CudaStream>) -> Result<Stream> {
+    check_context("stream", device.place(), stream.context())?;
+    let owner = Owner::Kept {
+        _value: Arc::clone(stream) as _,
+    };
+    // SAFETY: `owner` keeps the stream, which belongs to the device's context.
+    Ok(unsafe { Stream::foreign(device, stream.cu_stream().cast(), owner) })
+}
+
+/// One launch: the slices that it reads and writes, registered one by one, and at last the operation.
+///
+/// Registering a slice makes the stream wait for what must come before; dropping the launch, which the operation's method does,
+/// records that the slice was used. An operation refuses a view that was not registered with its launch.
+///
+/// It makes what driver calls cudarc's events need, and allocates a little; the operations' own, unsafe launches do not.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    kernels: &'a Kernels,
+    queue: &'a Arc<CudaStream>,
+    stream: Stream,
+    memory: Vec<Registered<'a>>,
+}
+
+/// The memory of a slice.
+#[derive(Debug)]
+struct Registered<'a> {
+    addresses: Range<u64>,
+    /// Records the slice's event when dropped.
+    _recorded: SyncOnDrop<'a>,
+}
+
+impl<'a> Launch<'a> {
+    /// A launch on a stream of the device that the kernels were loaded on. Makes its context current on this thread, as cudarc does.
+    pub fn new(kernels: &'a Kernels, queue: &'a Arc<CudaStream>) -> Result<Self> {
+        let stream = stream(kernels.device(), queue)?;
+        check("cuCtxSetCurrent", queue.context().bind_to_thread())?;
+        Ok(Self {
+            kernels,
+            queue,
+            stream,
+            memory: Vec::new(),
+        })
+    }
+
+    /// A contiguous view of the first elements of a slice, for reading. `T` may be any plain type, such as `u16` for bf16.
+    pub fn read<T: Pod>(&mut self, memory: CudaView<'a, T>, dtype: DType, shape: &[usize]) -> Result<Tensor<'a>> {
+        self.register_read(memory, |place, address| {
+            Tensor::contiguous(place, address, dtype, shape)
+        })
+    }
+
+    /// A view of a slice for reading, with strides in elements of `dtype`.
+    pub fn read_with_strides<T: Pod>(
+        &mut self,
+        memory: CudaView<'a, T>,
+        dtype: DType,
+        shape: &[usize],
+        strides: &[usize],
+    ) -> Result<Tensor<'a>> {
+        self.register_read(memory, |place, address| {
+            Tensor::new(place, address, dtype, shape, strides)
+        })
+    }
+
+    /// A contiguous view of the first elements of a slice, for writing.
+    pub fn write<T: Pod>(
+        &mut self,
+        memory: CudaViewMut<'a, T>,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<TensorMut<'a>> {
+        self.register_write(memory, |place, address| {
+            Tensor::contiguous(place, address, dtype, shape)
+        })
+    }
+
+    /// A view of a slice for writing, with strides in elements of `dtype`. No two indices may name one element.
+    pub fn write_with_strides<T: Pod>(
+        &mut self,
+        memory: CudaViewMut<'a, T>,
+        dtype: DType,
+        shape: &[usize],
+        strides: &[usize],
+    ) -> Result<TensorMut<'a>> {
+        self.register_write(memory, |place, address| {
+            Tensor::new(place, address, dtype, shape, strides)
+        })
+    }
+
+    /// Launches [`LinearAttention::prefill`].
+    pub fn prefill(self, operation: &LinearAttention, args: PrefillArgs<'_>) -> Result<()> {
+        let PrefillArgs {
+            q,
+            k,
+            v,
+            cu_seqlens,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = &args;
+        self.check_registered("q", Some(q))?;
+        self.check_registered("k", Some(k))?;
+        self.check_registered("v", Some(v))?;
+        self.check_registered("cu_seqlens", Some(cu_seqlens))?;
+        self.check_registered("log_decay", log_decay.as_ref())?;
+        self.check_registered("state", view(state).as_ref())?;
+        self.check_registered("state_in", state_in.as_ref())?;
+        self.check_registered("state_out", state_out.as_ref())?;
+        self.check_registered("out", Some(&out.as_tensor()))?;
+        self.check_registered("status", view(status).as_ref())?;
+        // SAFETY: `run` says when; every view is of registered memory.
+        self.run(|kernels, stream| unsafe { operation.prefill(kernels, stream, args) })
+    }
+
+    /// Launches [`LinearAttention::decode`].
+    pub fn decode(self, operation: &LinearAttention, args: DecodeArgs<'_>) -> Result<()> {
+        let DecodeArgs {
+            q,
+            k,
+            v,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = &args;
+        self.check_registered("q", Some(q))?;
+        self.check_registered("k", Some(k))?;
+        self.check_registered("v", Some(v))?;
+        self.check_registered("log_decay", log_decay.as_ref())?;
+        self.check_registered("state", Some(&state.as_tensor()))?;
+        self.check_registered("state_in", state_in.as_ref())?;
+        self.check_registered("state_out", state_out.as_ref())?;
+        self.check_registered("out", Some(&out.as_tensor()))?;
+        self.check_registered("status", view(status).as_ref())?;
+        // SAFETY: `run` says when; every view is of registered memory.
+        self.run(|kernels, stream| unsafe { operation.decode(kernels, stream, args) })
+    }
+
+    fn register_read<T: Pod>(
+        &mut self,
+        memory: CudaView<'a, T>,
+        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+    ) -> Result<Tensor<'a>> {
+        self.check_place("memory", memory.stream())?;
+        let bytes = size_of::<T>() as u64 * memory.len() as u64;
+        let (address, recorded) = memory.view_ptr(self.queue);
+        self.register(address, bytes, recorded, view)
+    }
+
+    fn register_write<T: Pod>(
+        &mut self,
+        memory: CudaViewMut<'a, T>,
+        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+    ) -> Result<TensorMut<'a>> {
+        self.check_place("memory", memory.stream())?;
+        let bytes = size_of::<T>() as u64 * memory.len() as u64;
+        let (address, recorded) = memory.view_ptr_mut(self.queue);
+        TensorMut::unique(self.register(address, bytes, recorded, view)?)
+    }
+
+    fn register(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        recorded: SyncOnDrop<'a>,
+        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+    ) -> Result<Tensor<'a>> {
+        let view = view(self.kernels.device().place(), address)?;
+        view.fits(bytes)?;
+        self.memory.push(Registered {
+            addresses: address..address.saturating_add(bytes),
+            _recorded: recorded,
+        });
+        Ok(view)
+    }
+
+    fn check_place(&self, argument: &'static str, owner: &CudaStream) -> Result<()> {
+        check_context(argument, self.kernels.device().place(), owner.context())
+    }
+
+    /// Refuses a view of memory that this launch does not hold.
+    ///
+    /// It is enough to compare addresses: the slices are borrowed for as long as the launch lives, mutably the ones that are written, so
+    /// that no other view of them can be made by safe code.
+    fn check_registered(&self, argument: &'static str, view: Option<&Tensor<'_>>) -> Result<()> {
+        let Some(view) = view.filter(|view| !view.is_empty()) else {
+            return Ok(());
+        };
+        let (start, end) = (view.address(), view.address() + view.extent());
+        let holds = |memory: &Registered<'_>| memory.addresses.start <= start && end <= memory.addresses.end;
+        if self.memory.iter().any(holds) {
+            return Ok(());
+        }
+        Err(Error::argument(argument, "a view made by this launch", view))
+    }
+
+    /// Launches once all waits are queued, and then has the events recorded.
+    fn run(self, launch: impl FnOnce(&Kernels, &Stream) -> Result<()>) -> Result<()> {
+        let Self {
+            kernels,
+            queue,
+            stream,
+            memory,
+        } = self;
+        // cudarc keeps a failed wait to itself until asked; without the wait the launch would race.
+        check("cuStreamWaitEvent", queue.context().check_err())?;
+        launch(kernels, &stream)?;
+        drop(memory);
+        let recorded = check("cuEventRecord", queue.context().check_err());
+        if recorded.is_err() {
+            // Nobody else could tell when the slices are free, so wait for it.
+            stream.synchronize()?;
+        }
+        recorded
+    }
+}
+
+/// The view of an optional output.
+fn view<'a>(tensor: &'a Option<TensorMut<'_>>) -> Option<Tensor<'a>> {
+    tensor.as_ref().map(TensorMut::as_tensor)
+}
+
+/// Refuses memory or a stream of another context than the device's.
+fn check_context(argument: &'static str, expected: Place, context: &CudaContext) -> Result<()> {
+    let place = Place::of_context(context.cu_ctx().cast::<c_void>());
+    if place == expected {
+        Ok(())
+    } else {
+        Err(Error::argument(argument, expected, place))
+    }
+}
+
+/// Takes over an error of cudarc, without its `Display`, which asks the driver again and panics if that fails.
+fn check(call: &'static str, result: std::result::Result<(), DriverError>) -> Result<()> {
+    result.map_err(|DriverError(code)| match Driver::get() {
+        Ok(driver) => driver.error(call, code as u32),
+        Err(error) => error,
+    })
+}
