@@ -1,4 +1,4 @@
-//! Safe launches over [cudarc](::cudarc)'s slices and streams (feature `cudarc`).
+//! Safe launches over [cudarc]'s slices and streams (feature `cudarc`).
 //!
 //! cudarc orders the work of several streams by events that belong to its slices: whoever uses a slice first makes its stream
 //! wait for them and records them afterwards. A [`Launch`] does so for every slice that it is given, so that slices can be read,
@@ -34,7 +34,7 @@
 //!     out: launch.write(out.as_view_mut(), DType::Bf16, &shape)?,
 //!     status: None,
 //! };
-//! launch.prefill(&operation, args)?;
+//! launch.run(&operation, args)?;
 //! let result = stream.clone_dtoh(&out)?;
 //! # Ok(())
 //! # }
@@ -47,10 +47,9 @@ use std::sync::Arc;
 use ::cudarc::driver::{CudaContext, CudaStream, CudaView, CudaViewMut, DeviceSlice, DriverError, SyncOnDrop};
 use bytemuck::Pod;
 
+use super::arguments::Arguments;
 use crate::device::{Driver, Owner, Place};
-use crate::{
-    DType, DecodeArgs, Device, Error, Kernels, LinearAttention, PrefillArgs, Result, Stream, Tensor, TensorMut,
-};
+use crate::{DType, Device, Error, Kernels, Result, Stream, Tensor, TensorMut};
 
 /// The device of a cudarc context, which is kept as long as the device is.
 pub fn device(context: &Arc<CudaContext>) -> Result<Device> {
@@ -151,58 +150,33 @@ impl<'a> Launch<'a> {
         })
     }
 
-    /// Launches [`LinearAttention::prefill`].
-    pub fn prefill(self, operation: &LinearAttention, args: PrefillArgs<'_>) -> Result<()> {
-        let PrefillArgs {
-            q,
-            k,
-            v,
-            cu_seqlens,
-            log_decay,
-            state,
-            state_in,
-            state_out,
-            out,
-            status,
-        } = &args;
-        self.check_registered("q", Some(q))?;
-        self.check_registered("k", Some(k))?;
-        self.check_registered("v", Some(v))?;
-        self.check_registered("cu_seqlens", Some(cu_seqlens))?;
-        self.check_registered("log_decay", log_decay.as_ref())?;
-        self.check_registered("state", view(state).as_ref())?;
-        self.check_registered("state_in", state_in.as_ref())?;
-        self.check_registered("state_out", state_out.as_ref())?;
-        self.check_registered("out", Some(&out.as_tensor()))?;
-        self.check_registered("status", view(status).as_ref())?;
-        // SAFETY: `run` says when; every view is of registered memory.
-        self.run(|kernels, stream| unsafe { operation.prefill(kernels, stream, args) })
-    }
-
-    /// Launches [`LinearAttention::decode`].
-    pub fn decode(self, operation: &LinearAttention, args: DecodeArgs<'_>) -> Result<()> {
-        let DecodeArgs {
-            q,
-            k,
-            v,
-            log_decay,
-            state,
-            state_in,
-            state_out,
-            out,
-            status,
-        } = &args;
-        self.check_registered("q", Some(q))?;
-        self.check_registered("k", Some(k))?;
-        self.check_registered("v", Some(v))?;
-        self.check_registered("log_decay", log_decay.as_ref())?;
-        self.check_registered("state", Some(&state.as_tensor()))?;
-        self.check_registered("state_in", state_in.as_ref())?;
-        self.check_registered("state_out", state_out.as_ref())?;
-        self.check_registered("out", Some(&out.as_tensor()))?;
-        self.check_registered("status", view(status).as_ref())?;
-        // SAFETY: `run` says when; every view is of registered memory.
-        self.run(|kernels, stream| unsafe { operation.decode(kernels, stream, args) })
+    /// Launches the operation that takes these arguments.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a view that this launch did not make, and what the operation's own launch refuses. An error of cudarc that
+    /// concerns the order of streams: before the launch, which then does not happen, or after it, in which case it has been waited for.
+    pub fn run<A: Arguments>(self, operation: &A::Operation, args: A) -> Result<()> {
+        for (name, view) in args.views().iter() {
+            self.check_registered(name, view)?;
+        }
+        let Self {
+            kernels,
+            queue,
+            stream,
+            memory,
+        } = self;
+        // cudarc keeps a failed wait to itself until asked; without the wait the launch would race.
+        check("cuStreamWaitEvent", queue.context().check_err())?;
+        // SAFETY: all memory is borrowed, in the order of cudarc's events for reads and writes on this stream, until `memory` has had its
+        // use recorded, after which cudarc keeps it from being freed or overwritten too early.
+        unsafe { args.launch(operation, kernels, &stream)? };
+        drop(memory);
+        let recorded = check("cuEventRecord", queue.context().check_err());
+        if recorded.is_err() {
+            // Nobody else could tell when the slices are free, so wait for it.
+            stream.synchronize()?;
+        }
+        recorded
     }
 
     fn register_read<T: Pod>(
@@ -251,42 +225,14 @@ impl<'a> Launch<'a> {
     ///
     /// It is enough to compare addresses: the slices are borrowed for as long as the launch lives, mutably the ones that are written, so
     /// that no other view of them can be made by safe code.
-    fn check_registered(&self, argument: &'static str, view: Option<&Tensor<'_>>) -> Result<()> {
-        let Some(view) = view.filter(|view| !view.is_empty()) else {
-            return Ok(());
-        };
+    fn check_registered(&self, argument: &'static str, view: &Tensor<'_>) -> Result<()> {
         let (start, end) = (view.address(), view.address() + view.extent());
         let holds = |memory: &Registered<'_>| memory.addresses.start <= start && end <= memory.addresses.end;
-        if self.memory.iter().any(holds) {
+        if view.is_empty() || self.memory.iter().any(holds) {
             return Ok(());
         }
         Err(Error::argument(argument, "a view made by this launch", view))
     }
-
-    /// Launches once all waits are queued, and then has the events recorded.
-    fn run(self, launch: impl FnOnce(&Kernels, &Stream) -> Result<()>) -> Result<()> {
-        let Self {
-            kernels,
-            queue,
-            stream,
-            memory,
-        } = self;
-        // cudarc keeps a failed wait to itself until asked; without the wait the launch would race.
-        check("cuStreamWaitEvent", queue.context().check_err())?;
-        launch(kernels, &stream)?;
-        drop(memory);
-        let recorded = check("cuEventRecord", queue.context().check_err());
-        if recorded.is_err() {
-            // Nobody else could tell when the slices are free, so wait for it.
-            stream.synchronize()?;
-        }
-        recorded
-    }
-}
-
-/// The view of an optional output.
-fn view<'a>(tensor: &'a Option<TensorMut<'_>>) -> Option<Tensor<'a>> {
-    tensor.as_ref().map(TensorMut::as_tensor)
 }
 
 /// Refuses memory or a stream of another context than the device's.

@@ -5,4 +5,9 @@
 //! order. An adapter does that for one library, so that its launches are safe.
 
 #[cfg(feature = "cudarc")]
+mod arguments;
+#[cfg(feature = "cudarc")]
 pub mod cudarc;
+
+#[cfg(feature = "cudarc")]
+pub use arguments::Arguments;

@@ -24,7 +24,9 @@ pub use stream::Stream;
 pub(crate) use stream::Target;
 
 pub(crate) use cuda::CudaKernels;
-pub(crate) use driver::{ContextHandle, Driver};
+pub(crate) use driver::ContextHandle;
+#[cfg(feature = "cudarc")]
+pub(crate) use driver::Driver;
 pub(crate) use host::HostKernels;
 pub(crate) use image::IMAGES;
 #[cfg(feature = "test-kernels")]

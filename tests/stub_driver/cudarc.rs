@@ -73,7 +73,7 @@ impl Slices {
             out: launch.write(self.out.as_view_mut(), DType::Bf16, &rows)?,
             status: None,
         };
-        launch.decode(&step.operation, args)
+        launch.run(&step.operation, args)
     }
 }
 

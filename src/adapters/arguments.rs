@@ -1,0 +1,163 @@
+//! What adapters ask of an operation's arguments: every view, by name, and the launch. One implementation an operation.
+
+use crate::sequences::Sequences;
+use crate::{
+    DecodeArgs, Kernels, LinearAttention, PrefillArgs, Result, SparseAttention, SparseAttentionArgs, Stream, Tensor,
+    TensorMut,
+};
+
+/// The arguments of a launch. Implemented by the argument struct of every operation, and by nothing else.
+pub trait Arguments: sealed::Sealed {
+    /// The operation that takes them.
+    type Operation;
+
+    /// Every view among them. Implementations name all fields of their struct, so that none is forgotten.
+    #[doc(hidden)]
+    fn views(&self) -> Views<'_>;
+
+    /// Launches the operation.
+    ///
+    /// # Safety
+    /// As the operation's own launch.
+    #[doc(hidden)]
+    unsafe fn launch(self, operation: &Self::Operation, kernels: &Kernels, stream: &Stream) -> Result<()>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::PrefillArgs<'_> {}
+    impl Sealed for super::DecodeArgs<'_> {}
+    impl Sealed for super::SparseAttentionArgs<'_> {}
+}
+
+/// Views with the names of their arguments.
+#[derive(Debug, Default)]
+pub struct Views<'a>(Vec<(&'static str, Tensor<'a>)>);
+
+impl<'a> Views<'a> {
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(&'static str, Tensor<'a>)> {
+        self.0.iter()
+    }
+
+    fn read<'b>(mut self, name: &'static str, view: impl Into<Option<&'b Tensor<'a>>>) -> Self
+    where
+        'a: 'b,
+    {
+        self.0.extend(view.into().map(|view| (name, *view)));
+        self
+    }
+
+    fn written(mut self, name: &'static str, view: impl Into<Option<&'a TensorMut<'a>>>) -> Self {
+        self.0.extend(view.into().map(|view| (name, view.as_tensor())));
+        self
+    }
+
+    fn sequences(mut self, sequences: &Sequences<'a>) -> Self {
+        self.0.extend(sequences.views());
+        self
+    }
+}
+
+impl Arguments for PrefillArgs<'_> {
+    type Operation = LinearAttention;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k,
+            v,
+            cu_seqlens,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = self;
+        Views::default()
+            .read("q", q)
+            .read("k", k)
+            .read("v", v)
+            .read("cu_seqlens", cu_seqlens)
+            .read("log_decay", log_decay)
+            .written("state", state)
+            .read("state_in", state_in)
+            .read("state_out", state_out)
+            .written("out", out)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &LinearAttention, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.prefill(kernels, stream, self) }
+    }
+}
+
+impl Arguments for DecodeArgs<'_> {
+    type Operation = LinearAttention;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k,
+            v,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = self;
+        Views::default()
+            .read("q", q)
+            .read("k", k)
+            .read("v", v)
+            .read("log_decay", log_decay)
+            .written("state", state)
+            .read("state_in", state_in)
+            .read("state_out", state_out)
+            .written("out", out)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &LinearAttention, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.decode(kernels, stream, self) }
+    }
+}
+
+impl Arguments for SparseAttentionArgs<'_> {
+    type Operation = SparseAttention;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k,
+            v,
+            sequences,
+            block_indices,
+            scale_factor,
+            gate,
+            out,
+            lse,
+            status,
+        } = self;
+        Views::default()
+            .read("q", q)
+            .read("k", k)
+            .read("v", v)
+            .sequences(sequences)
+            .read("block_indices", block_indices)
+            .read("scale_factor", scale_factor)
+            .read("gate", gate)
+            .written("out", out)
+            .written("lse", lse)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &SparseAttention, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.launch(kernels, stream, self) }
+    }
+}
