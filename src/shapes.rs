@@ -21,7 +21,7 @@ pub struct KernelFile {
 }
 
 /// Where kernels run that use nothing beyond `mma.sync` and `cp.async`: an image per generation and PTX for later ones.
-pub const BASE_ARCHS: &[&str] = &["sm_80", "sm_90", "sm_100", "sm_120", "compute_80"];
+pub const BASE_ARCHS: &[&str] = &["sm_80", "sm_90a", "sm_100", "sm_120", "compute_80"];
 
 /// Every kernel file. The order is the order of kernel identifiers.
 pub const KERNEL_FILES: &[KernelFile] = &[

@@ -42,6 +42,7 @@ fn parameters_size(name: &str) -> usize {
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
         "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         "sala_unit_test_params" => size_of::<params::sala_unit_test_params>(),
+        "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         other => panic!("no Rust struct is listed here for {other}"),
     }
 }
