@@ -209,7 +209,9 @@ fn read_attributes(text: &str, compiled: &mut ByArchAndName) {
 /// The images of this build, as the build script left them.
 fn images() -> Vec<(&'static KernelFile, PathBuf)> {
     let folder = Path::new(env!("OUT_DIR")).join("images");
-    let files = shapes::compiled_files().map(|file| (file, folder.join(format!("{}.fatbin", file.name))));
+    let files = shapes::compiled_files()
+        .filter(|file| file.archs.iter().any(|arch| arch.starts_with("sm_")))
+        .map(|file| (file, folder.join(format!("{}.fatbin", file.name))));
     let images: Vec<_> = files.filter(|(_, fatbin)| fatbin.is_file()).collect();
     if images.is_empty() {
         skip("built without nvcc");
