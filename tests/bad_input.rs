@@ -614,6 +614,8 @@ fn any_device_data_is_survived() {
             case.lengths = vec![60, 45, 30];
             case.heads = 1;
             case.states = StateCase::InPlace;
+            // Inputs that dominate what decay leaves of a state: a remainder alone is far below the precision of the state it came from.
+            case.magnitude = Magnitude::Normal;
             let mut problem = case.problem();
             // States of one, so that no slot holds NaN that a bad index could seem to have spread.
             problem.pool.fill(1.0);
