@@ -42,7 +42,6 @@ fn parameters_size(name: &str) -> usize {
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
         "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         "sala_unit_test_params" => size_of::<params::sala_unit_test_params>(),
-        "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         other => panic!("no Rust struct is listed here for {other}"),
     }
 }

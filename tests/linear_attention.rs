@@ -66,7 +66,7 @@ fn check_decode(problem: &LinearProblem, machine: &Machine) {
 }
 
 fn rows(problem: &LinearProblem, values: &Values, tokens: std::ops::Range<usize>) -> Values {
-    let row = values.len() / problem.tokens();
+    let row = values.len() / problem.tokens().max(1);
     values.slice(tokens.start * row..tokens.end * row)
 }
 
