@@ -124,10 +124,7 @@ impl Replay {
     pub fn run(&self, machine: &Machine) -> sala_kernels::Result<(Results, Duration)> {
         match &self.call {
             Call::Linear(call) => call.run(machine),
-            Call::Sparse(_) => Err(sala_kernels::Error::Unsupported {
-                what: "sparse attention".into(),
-                why: "it has no kernels yet, only its reference".into(),
-            }),
+            Call::Sparse(call) => call.run(machine),
         }
     }
 

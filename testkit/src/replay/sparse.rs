@@ -2,12 +2,17 @@
 
 use super::file::ReplayFile;
 use super::{ResultShapes, Results};
+use crate::attention::{AttentionProblem, KeyStorage, Lists};
+use crate::devices::Machine;
+use crate::memory::Packing;
 use crate::tolerance::{Judgement, SelectionCase, attention_out, exceeds, lse, selection};
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
 use sala_kernels::reference::select_blocks::{self, BlockScores, Position, ScoreLse, block_scores, positions};
 use sala_kernels::reference::sparse_attention::{self, Attention, Blocks};
 use sala_kernels::reference::{Value, sequences};
+use sala_kernels::{Error, Result as KernelResult};
+use std::time::Duration;
 
 /// One call over whole sequences or chunks of them.
 #[derive(Clone, Debug)]
@@ -32,15 +37,6 @@ pub struct SparseCall {
     pub block_indices: Option<Lists>,
     /// What should come out.
     pub expected: Expected,
-}
-
-/// Lists of blocks of any length.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lists {
-    /// `[total_q, heads_kv, list_len]`.
-    pub indices: Vec<i32>,
-    /// Entries of a list.
-    pub list_len: usize,
 }
 
 /// Expected values of a file, as far as it has them.
@@ -138,8 +134,8 @@ impl SparseCall {
         let batch = self.cu_seqlens_q.len() - 1;
         let (total_q, total_k) = (self.total_q(), self.total_k());
         format!(
-            "Tq={total_q} Tk={total_k} B={batch} H={heads_q}/{heads_kv} D={dim} {:?}",
-            self.q.precision()
+            "Tq={total_q} Tk={total_k} B={batch} H={heads_q}/{heads_kv} D={dim} {}",
+            self.q.dtype()
         )
     }
 
@@ -170,10 +166,61 @@ impl SparseCall {
         }
     }
 
+    pub(super) fn run(&self, machine: &Machine) -> KernelResult<(Results, Duration)> {
+        if self.block_indices.is_none() && !self.is_dense() {
+            return Err(unsupported(
+                "block selection",
+                "it has no kernels yet, only its reference",
+            ));
+        }
+        if self.dim_v != self.selection.dim {
+            let why = format!("values have {} channels and keys {}", self.dim_v, self.selection.dim);
+            return Err(unsupported("sparse attention", &why));
+        }
+        let run = self.attention_problem(self.block_indices.clone()).run(machine)?;
+        let results = Results {
+            out: run.out.to_f64(),
+            out_precision: Some(run.out.precision()),
+            lse: Some(run.lse.iter().map(|&x| f64::from(x)).collect()),
+            block_indices: self.block_indices.as_ref().map(|lists| lists.indices.clone()),
+            final_state: None,
+        };
+        Ok((results, run.elapsed))
+    }
+
+    /// Whether no sequence needs lists.
+    fn is_dense(&self) -> bool {
+        self.dense().into_iter().all(|dense| dense)
+    }
+
+    fn attention_problem(&self, lists: Option<Lists>) -> AttentionProblem {
+        AttentionProblem {
+            config: self.attention(),
+            q: self.q.clone(),
+            k: self.k.clone(),
+            v: self.v.clone(),
+            cu_seqlens_q: self.cu_seqlens_q.clone(),
+            cu_seqlens_k: self.cu_seqlens_k.clone(),
+            lists,
+            dense_len: self.dense_len,
+            switch_len: None,
+            scale_factor: None,
+            gate: None,
+            storage: KeyStorage::Packed,
+            packing: Packing::Separate,
+            max_seqlens: [None, None],
+        }
+    }
+
     pub(super) fn judge(&self, results: &Results) -> Judgement {
         let mut judgement = Judgement::default();
         let lists = match (&self.block_indices, &results.block_indices) {
             (Some(lists), _) => lists.clone(),
+            // Nothing was to be selected.
+            (None, None) if self.is_dense() => Lists {
+                indices: Vec::new(),
+                list_len: 0,
+            },
             (None, None) => return failed("block_indices are missing from the results".into()),
             (None, Some(indices)) => {
                 if let Some(failure) = self.selection_failure(indices) {
@@ -318,7 +365,7 @@ impl SparseCall {
         }
     }
 
-    fn attend(&self, lists: &Lists) -> Attention {
+    fn attention(&self) -> sparse_attention::Config {
         let select_blocks::Config {
             heads_q,
             heads_kv,
@@ -327,14 +374,17 @@ impl SparseCall {
             block_size,
             ..
         } = self.selection;
-        let config = sparse_attention::Config {
+        sparse_attention::Config {
             heads_q,
             heads_kv,
             dim,
             dim_v: self.dim_v,
             scale,
             block_size,
-        };
+        }
+    }
+
+    fn attend(&self, lists: &Lists) -> Attention {
         let dense = self.dense();
         let blocks = Blocks::Listed {
             indices: &lists.indices,
@@ -342,8 +392,15 @@ impl SparseCall {
             dense: &dense,
         };
         let (q, k, v) = (self.q.to_f64(), self.k.to_f64(), self.v.to_f64());
-        let positions = self.positions();
-        sparse_attention::sparse_attention(&config, &q, &k, &v, &self.cu_seqlens_k, &positions, blocks, None, None)
+        let (config, cu_seqlens_k, positions) = (self.attention(), &self.cu_seqlens_k, self.positions());
+        sparse_attention::sparse_attention(&config, &q, &k, &v, cu_seqlens_k, &positions, blocks, None, None)
+    }
+}
+
+fn unsupported(what: &str, why: &str) -> Error {
+    Error::Unsupported {
+        what: what.into(),
+        why: why.into(),
     }
 }
 
