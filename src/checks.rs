@@ -129,19 +129,21 @@ pub(crate) fn disjoint(
 }
 
 /// Whether both views step along their first axis by the same number of bytes and stay apart within that step.
+///
+/// Neither is empty. Counted in 128 bits, because the stride of an axis of one element is any number.
 fn interleaved(left: &Tensor<'_>, right: &Tensor<'_>) -> bool {
-    let step = |tensor: &Tensor<'_>| tensor.stride(0) as u64 * tensor.dtype().size() as u64;
+    let step = |tensor: &Tensor<'_>| tensor.stride(0) as u128 * tensor.dtype().size() as u128;
     let row = |tensor: &Tensor<'_>| {
-        // No underflow: the caller has established that the view is not empty.
-        let steps = tensor.shape().first().map_or(0, |&size| size as u64 - 1);
-        tensor.extent() - steps * step(tensor)
+        let steps = tensor.shape().first().map_or(0, |&size| size as u128 - 1);
+        u128::from(tensor.extent()) - steps * step(tensor)
     };
     let period = step(left);
     if period == 0 || period != step(right) {
         return false;
     }
     // Where the right view's rows start, relative to the left one's, modulo the step.
-    let offset = (right.address() % period + period - left.address() % period) % period;
+    let phase = |tensor: &Tensor<'_>| u128::from(tensor.address()) % period;
+    let offset = (phase(right) + period - phase(left)) % period;
     offset >= row(left) && offset + row(right) <= period
 }
 

@@ -111,3 +111,67 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_and_why() {
+        let text = |text: &str| text.to_owned();
+        let messages = [
+            (Error::argument("q", "3 axes", "2"), "q: expected 3 axes, got 2"),
+            (
+                Error::NoDriver {
+                    tried: text("libcuda.so.1, libcuda.so"),
+                    reason: text("not found"),
+                },
+                "no CUDA driver: not found (tried libcuda.so.1, libcuda.so)",
+            ),
+            (
+                Error::MissingSymbol {
+                    symbol: "cuInit",
+                    library: text("libcuda.so.1"),
+                },
+                "the CUDA driver libcuda.so.1 has no function cuInit: it is older than CUDA 12",
+            ),
+            (
+                Error::Driver {
+                    call: "cuInit",
+                    code: 100,
+                    name: text("CUDA_ERROR_NO_DEVICE"),
+                },
+                "cuInit failed: CUDA_ERROR_NO_DEVICE (100)",
+            ),
+            (
+                Error::NoImage {
+                    kernel: text("scan"),
+                    device: text("sm_75"),
+                    embedded: text("sm_80"),
+                },
+                "scan: no image for sm_75; this build embeds sm_80",
+            ),
+            (
+                Error::unsupported("dim 96", "no kernel"),
+                "dim 96 is not supported: no kernel",
+            ),
+            (
+                Error::Execution {
+                    kernel: text("scan"),
+                    report: text("thread 3: out of bounds"),
+                },
+                "scan: thread 3: out of bounds",
+            ),
+        ];
+        for (error, message) in messages {
+            assert_eq!(error.to_string(), message);
+        }
+        assert!(Error::NoKernels.to_string().contains("pip install"));
+    }
+
+    #[test]
+    fn errors_cross_threads() {
+        fn sent<T: std::error::Error + Send + Sync + 'static>() {}
+        sent::<Error>();
+    }
+}

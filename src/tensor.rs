@@ -411,7 +411,7 @@ fn contiguous_strides(shape: &[usize]) -> Result<([usize; MAX_RANK], usize)> {
             Error::argument(
                 "shape",
                 "fewer than 2^64 elements",
-                format_args!("{:?}", shape.get(..rank)),
+                format_args!("{:?}", shape.get(..rank).unwrap_or_default()),
             )
         })?;
     }

@@ -9,6 +9,8 @@ mod over_cudarc;
 #[path = "stub_driver/stub.rs"]
 mod stub;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::process::Command;
 
@@ -20,6 +22,30 @@ use sala_kernels::{
     lightning_log_decay,
 };
 use stub::{OUT_OF_MEMORY, Stub};
+
+/// Counts the allocations of each thread, to show that launches make none.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 const ARCHS: &[&str] = &["sm_80", "sm_90", "sm_120", "compute_80"];
 static IMAGES: &[Image] = &[
@@ -204,18 +230,20 @@ fn results_are_those_of_the_host() {
 }
 
 #[test]
-fn a_launch_is_one_driver_call() {
+fn a_launch_is_one_driver_call_and_no_allocation() {
     let stub = Stub::get();
     let mut step = Step::new(&Device::cuda(0).unwrap()).unwrap();
     let before = stub.calls();
+    let allocations = ALLOCATIONS.get();
     step.launch().unwrap();
+    assert_eq!(ALLOCATIONS.get(), allocations);
     let mut after = stub.calls();
     let launches = after.remove("cuLaunchKernel");
     assert_eq!((launches, after), (Some(1), before));
 }
 
 #[test]
-fn a_prefill_is_one_driver_call() {
+fn a_prefill_is_one_driver_call_and_no_allocation() {
     let stub = Stub::get();
     let device = Device::cuda(0).unwrap();
     let kernels = Kernels::load_images(&device, IMAGES).unwrap();
@@ -243,8 +271,10 @@ fn a_prefill_is_one_driver_call() {
         status: None,
     };
     let before = stub.calls();
+    let allocations = ALLOCATIONS.get();
     // SAFETY: the stub drops launches without a hook.
     unsafe { operation.prefill(&kernels, &stream, args) }.unwrap();
+    assert_eq!(ALLOCATIONS.get(), allocations);
     let mut after = stub.calls();
     let launches = after.remove("cuLaunchKernel");
     assert_eq!((launches, after), (Some(1), before));

@@ -98,3 +98,42 @@ fn parts_of_a_packed_tensor_are_apart() {
     let other_step = view(0x1080, DType::Bf16, &[100, 64], &[264, 1]);
     assert!(disjoint("out", &part(0x1000, 64), "q", &other_step).is_err());
 }
+
+#[test]
+fn one_row_with_any_stride_crosses_what_it_crosses() {
+    let one = |address, stride| view(address, DType::Bf16, &[1, 64], &[stride, 1]);
+    for stride in [0, 1, 3, 64, 4096, i64::MAX as usize] {
+        assert!(
+            disjoint("out", &one(0x1000, stride), "q", &one(0x1040, stride)).is_err(),
+            "{stride}"
+        );
+        assert!(
+            disjoint("out", &one(0x1040, stride), "q", &one(0x1000, stride)).is_err(),
+            "{stride}"
+        );
+        disjoint("out", &one(0x1000, stride), "q", &one(0x1080, stride)).unwrap();
+    }
+}
+
+/// Byte ranges of every row, the definition of what `disjoint` decides.
+fn bytes(tensor: &Tensor<'_>) -> std::collections::BTreeSet<u64> {
+    let size = tensor.dtype().size() as u64;
+    let index = |axis: usize| (0..tensor.shape()[axis] as u64).map(move |i| i * tensor.stride(axis) as u64 * size);
+    let elements = index(0).flat_map(|row| index(1).map(move |column| tensor.address() + row + column));
+    elements.flat_map(|start| start..start + size).collect()
+}
+
+proptest::proptest! {
+    #[test]
+    fn views_that_pass_share_nothing(
+        addresses in (0u64..32, 0u64..32),
+        shapes in ((1usize..5, 1usize..5), (1usize..5, 1usize..5)),
+        strides in ((0usize..12, 1usize..3), (0usize..12, 1usize..3)),
+    ) {
+        let make = |address: u64, (rows, columns), (step, next)| view(address * 2, DType::Bf16, &[rows, columns], &[step, next]);
+        let (left, right) = (make(addresses.0, shapes.0, strides.0), make(addresses.1, shapes.1, strides.1));
+        if disjoint("out", &left, "q", &right).is_ok() {
+            proptest::prop_assert!(bytes(&left).is_disjoint(&bytes(&right)));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Owned memory of a device, for tools, tests and examples. An engine brings its own.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Arc;
 
 use super::cuda::CudaContext;
@@ -170,7 +170,10 @@ impl HostMemory {
         // SAFETY: the layout is not empty.
         let pointer = unsafe { alloc_zeroed(layout) };
         if pointer.is_null() {
-            handle_alloc_error(layout);
+            return Err(Error::unsupported(
+                format!("a buffer of {bytes} bytes"),
+                "the host has not that much memory",
+            ));
         }
         Ok(Self { pointer, layout })
     }

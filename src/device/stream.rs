@@ -49,7 +49,8 @@ impl Stream {
         })
     }
 
-    /// A stream that the caller has made (a `CUstream`). Null is the legacy default stream of the device's context.
+    /// A stream that the caller has made (a `CUstream`). Null is the legacy default stream of the device's context; `CU_STREAM_PER_THREAD`
+    /// is another stream on every thread that launches.
     ///
     /// Refuses a stream of another context, and any stream but null for a host device, which has none of its own.
     ///

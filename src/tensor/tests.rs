@@ -173,3 +173,36 @@ fn views_cross_threads() {
     sent::<Tensor<'_>>();
     sent::<TensorMut<'_>>();
 }
+
+/// Element offsets of every index.
+fn offsets(tensor: &Tensor<'_>) -> Vec<usize> {
+    tensor
+        .shape()
+        .iter()
+        .zip(tensor.strides())
+        .fold(vec![0], |heads, (&size, &stride)| {
+            heads
+                .iter()
+                .flat_map(|head| (0..size).map(move |index| head + index * stride))
+                .collect()
+        })
+}
+
+proptest::proptest! {
+    #[test]
+    fn extents_and_distinctness_are_what_they_say(
+        shape in proptest::collection::vec(0usize..4, 1..=MAX_RANK),
+        strides in proptest::collection::vec(0usize..20, MAX_RANK),
+    ) {
+        let view = raw(0x1000, &shape, &strides[..shape.len()]).unwrap();
+        let mut offsets = offsets(&view);
+        let reach = offsets.iter().max().map_or(0, |last| (last + 1) * 2);
+        proptest::prop_assert_eq!(view.extent(), reach as u64);
+        let elements = offsets.len();
+        offsets.sort_unstable();
+        offsets.dedup();
+        if TensorMut::unique(view).is_ok() {
+            proptest::prop_assert_eq!(offsets.len(), elements);
+        }
+    }
+}
