@@ -3,13 +3,13 @@
 
 #include <string.h>
 
-#include "block.h"
+#include "report.h"
+#include "scheduler.h"
+#include "shared_memory.h"
 
 namespace sala::host {
 
 namespace {
-
-constexpr int POISON = 0xff;
 
 // Reads the source as the copy will, so that AddressSanitizer reports the line that asked for it.
 void touch([[maybe_unused]] const void* global, [[maybe_unused]] uint32_t bytes) {

@@ -1,14 +1,13 @@
 // The host half of device/atomic.cuh.
 #include "../device/atomic.cuh"
 
-#include "block.h"
+#include "report.h"
+#include "scheduler.h"
+#include "shared_memory.h"
 
 namespace sala::host {
 
 namespace {
-
-// A thread that polls with atomics must let the others run.
-constexpr uint64_t CALLS_BETWEEN_YIELDS = 64;
 
 template <class T>
 uint32_t fetch_max(T* pointer, T value) {
@@ -33,18 +32,13 @@ uint32_t perform(Atomic operation, void* pointer, uint32_t value) {
     __builtin_unreachable();
 }
 
-void let_others_run(Block& block, Site site) {
-    note_call(site);
-    if (block.calls_without_progress % CALLS_BETWEEN_YIELDS == 0) yield_to_other_warp();
-}
-
 }  // namespace
 
 uint32_t atomic(Atomic operation, void* pointer, uint32_t value, Site site) {
     Block& block = *running;
     if (pointer == nullptr) fail(site, "atomic: null pointer");
     if (reinterpret_cast<uint64_t>(pointer) % 4 != 0) fail(site, "atomic: address %p is not aligned to 4 bytes", pointer);
-    let_others_run(block, site);
+    note_call(site);
     if (is_shared(block, pointer)) {
         if (block.race != nullptr) block.race->access(block.current->thread, pointer, 4, Access::ATOMIC, Place::at(site));
     } else {

@@ -1,7 +1,8 @@
 // The host half of device/barrier.cuh.
 #include "../device/barrier.cuh"
 
-#include "block.h"
+#include "report.h"
+#include "scheduler.h"
 
 namespace sala::host {
 

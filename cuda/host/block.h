@@ -1,7 +1,6 @@
-// One block in execution: its fibers, warps, barriers and shared memory, and the scheduler that runs them on one OS thread.
+// One block in execution: its fibers, warps, barriers and shared memory. One OS thread runs it.
 #pragma once
 #include <memory>
-#include <stdarg.h>
 #include <stdint.h>
 #include <unordered_set>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "executor.h"
 #include "fiber.h"
 #include "race.h"
+#include "random.h"
 #include "site.h"
 #include "wavefronts.h"
 
@@ -19,6 +19,9 @@ constexpr int MAX_THREADS = 1024;
 constexpr int MAX_WARPS = MAX_THREADS / WARP_SIZE;
 constexpr int BARRIERS = 16;
 constexpr uint32_t ALL_LANES = 0xffffffffu;
+
+// Bytes of shared memory that nobody has written: NaN in every element type.
+constexpr int POISON = 0xff;
 
 // Shared memory has 32-bit addresses. None is below 1024, so that 0 is an error; static shared memory comes before dynamic.
 constexpr uint32_t SHARED_BASE = 1024;
@@ -106,15 +109,6 @@ struct StaticVariable {
     uint32_t offset;
 };
 
-// xorshift64*: small, fast, and the same everywhere.
-struct Random {
-    uint64_t state = 1;
-
-    void seed(uint64_t seed, uint64_t stream);
-    uint32_t next();
-    uint32_t below(uint32_t bound) { return next() % bound; }
-};
-
 // What all blocks of a launch have in common.
 struct Launch {
     const char* kernel = nullptr;
@@ -165,49 +159,5 @@ struct Block {
 
 // The block that this OS thread runs.
 extern SALA_THREAD_LOCAL Block* running;
-
-// Ends the block with a report about the running thread (fail), another thread (fail_thread) or none (fail_block). Nothing on the fibers' stacks
-// is destroyed, so callers own no memory.
-[[noreturn]] void fail(Site site, const char* format, ...) __attribute__((format(printf, 2, 3)));
-[[noreturn]] void fail_thread(int thread, Site site, const char* format, ...) __attribute__((format(printf, 3, 4)));
-
-// Blocks the running fiber until wake.
-void wait(const char* primitive, Site site);
-void wake(Fiber& fiber);
-
-// Lets another ready fiber run.
-void yield();
-
-// As yield, but to another warp if one is ready: for threads that poll.
-void yield_to_other_warp();
-
-// Under the random schedule, yields now and then after a meeting.
-void maybe_yield(uint32_t one_in);
-
-// Counts a call that could be part of an endless loop, and fails when nothing has happened for too long.
-void note_call(Site site);
-
-// Brings the warp together: the last lane to arrive performs the operation for all. Fails if a lane cannot come, or comes from elsewhere.
-void meet(Operation operation, const char* name, void* argument, Site site);
-
-[[noreturn]] void fail_out_of_bounds(uint32_t address, uint32_t bytes, int thread, Site site);
-
-// The memory at a shared address.
-inline unsigned char* shared_pointer(Block& block, uint32_t address, uint32_t bytes, int thread, Site site) {
-    const uint32_t offset = address - SHARED_BASE;
-    if (address < SHARED_BASE || offset > block.shared_bytes || bytes > block.shared_bytes - offset) {
-        fail_out_of_bounds(address, bytes, thread, site);
-    }
-    return block.shared.get() + offset;
-}
-
-// Whether a pointer points into the block's shared memory.
-inline bool is_shared(const Block& block, const void* pointer) {
-    const uint64_t offset = reinterpret_cast<uint64_t>(pointer) - reinterpret_cast<uint64_t>(block.shared.get());
-    return offset < block.shared_bytes;
-}
-
-// Counts the sectors of an access to global memory.
-void count_sectors(Block& block, const void* pointer, uint32_t bytes);
 
 }  // namespace sala::host

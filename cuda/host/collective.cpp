@@ -1,7 +1,9 @@
-// Meetings of a warp.
+#include "collective.h"
+
 #include <string.h>
 
-#include "block.h"
+#include "report.h"
+#include "scheduler.h"
 
 namespace sala::host {
 

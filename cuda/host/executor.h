@@ -20,7 +20,7 @@ struct sala_host_options {
     uint32_t copies;       /* SALA_HOST_LAZY, _EAGER or _EITHER */
     uint32_t threads;      /* OS threads that run blocks; 0: one for each core */
     uint32_t detect_races; /* run the instrumented build of the kernel, on one OS thread */
-    uint32_t preempt;      /* n: switch threads at one in n of the instrumented accesses; 0: never */
+    uint32_t preempt;      /* n: switch threads at one in n of the accesses to shared memory; 0: never */
     uint32_t count;        /* also count distinct global bytes and the shared wavefronts of loads and stores (on one OS thread) */
 };
 

@@ -121,7 +121,13 @@ void Stacks::release() {
 }
 
 // Only the pages that a stack touches take memory.
-size_t Stacks::stack_bytes() { return 256 * 1024; }
+size_t Stacks::stack_bytes() {
+#if defined(__SANITIZE_ADDRESS__)
+    return 256 * 1024;
+#else
+    return 128 * 1024;
+#endif
+}
 
 bool Stacks::reserve(int count) {
     if (count <= count_) return true;

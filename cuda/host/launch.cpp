@@ -38,7 +38,7 @@ class BlockPool {
     }
 
   private:
-    static constexpr size_t MAX_BLOCKS = 64;
+    static constexpr size_t MAX_BLOCKS = 16;
 
     std::mutex mutex_;
     std::vector<std::unique_ptr<Block>> blocks_;

@@ -3,8 +3,10 @@
 
 #include <string.h>
 
-#include "block.h"
+#include "collective.h"
 #include "product.h"
+#include "report.h"
+#include "shared_memory.h"
 
 namespace sala::host {
 

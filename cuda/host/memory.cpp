@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-#include "block.h"
+#include "report.h"
+#include "scheduler.h"
+#include "shared_memory.h"
 
 namespace sala::host {
 
@@ -41,6 +43,7 @@ void move(void* to, const void* from, uint32_t bytes) {
 
 unsigned char* check_shared(Block& block, uint32_t address, uint32_t bytes, const char* what, Site site) {
     note_call(site);
+    maybe_preempt();
     if (address % bytes != 0) fail(site, "%s: shared address 0x%x is not aligned to %u bytes", what, address, bytes);
     unsigned char* pointer = shared_pointer(block, address, bytes, block.current->thread, site);
     if (block.launch.options.count != 0) block.current->warp->wavefronts.record(block.current->lane, address, bytes, site);

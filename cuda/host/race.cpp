@@ -1,9 +1,9 @@
 #include "race.h"
 
 #include <algorithm>
-#include <stdio.h>
 
-#include "block.h"
+#include "../device/machine.cuh"
+#include "report.h"
 #include "symbol.h"
 
 namespace sala::host {

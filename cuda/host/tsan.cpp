@@ -3,15 +3,15 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "block.h"
+#include "scheduler.h"
+#include "shared_memory.h"
 
 namespace sala::host {
 
 static void observe(const void* pointer, size_t bytes, Access kind, const void* instruction) {
     Block* block = running;
     if (block == nullptr || block->race == nullptr || bytes == 0 || !is_shared(*block, pointer)) return;
-    const uint32_t preempt = block->launch.options.preempt;
-    if (preempt != 0 && block->random.below(preempt) == 0) yield();
+    maybe_preempt();
     block->race->access(block->current->thread, pointer, static_cast<uint32_t>(bytes), kind, Place::instruction(instruction));
 }
 

@@ -1,7 +1,7 @@
 // The host half of device/warp.cuh.
 #include "../device/warp.cuh"
 
-#include "block.h"
+#include "collective.h"
 
 namespace sala::host {
 

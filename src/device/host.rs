@@ -46,7 +46,8 @@ pub struct HostOptions {
     pub threads: u32,
     /// Run the race-instrumented build of every kernel, many times slower; needs feature `race`.
     pub detect_races: bool,
-    /// With [`Self::detect_races`], switch threads at one in this many memory accesses; 0 for never.
+    /// Switch threads at one in this many accesses to shared memory; 0 for never. Without [`Self::detect_races`] only the
+    /// load and store primitives are seen.
     pub preempt: u32,
     /// Also count what is costly to count: distinct bytes and the wavefronts of vector accesses to shared memory.
     pub count: bool,
