@@ -3,7 +3,8 @@
 //! The compiler is `CXX` or `c++`, with `CXXFLAGS`. On x86-64 the code is for the x86-64-v3 level (AVX2, FMA) when the building machine has it or
 //! the target's features name it, and says so to the crate with `cfg(sala_host_x86_64_v3)`; another `-march` in `CXXFLAGS` takes its place.
 //! It is optimised in every profile: an interpreter of GPU code that is not would be ten times slower.
-//! `SALA_HOST_SANITIZER=address` builds all of it with AddressSanitizer and UndefinedBehaviorSanitizer.
+//! `SALA_HOST_SANITIZER=address` builds all of it with AddressSanitizer and UndefinedBehaviorSanitizer, for the tests of this package alone:
+//! what runs has to have their libraries loaded first, as scripts/sanitize.sh does.
 
 use std::env;
 use std::ffi::OsStr;
@@ -94,6 +95,9 @@ impl Compiler {
         let sanitized = sanitized()?;
         if sanitized {
             build.flags(ADDRESS_FLAGS);
+            for library in ["asan", "ubsan"] {
+                println!("cargo::rustc-link-arg=-l{library}");
+            }
         }
         let tool = build
             .try_get_compiler()

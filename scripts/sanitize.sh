@@ -21,9 +21,8 @@ fi
 # The runtime has to be the first library of the process. Fibers leave their stacks to the executor, so leaks would be false alarms.
 export "$runner=env LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1"
 export PROPTEST_CASES=${PROPTEST_CASES:-8}
-export RUSTFLAGS="${RUSTFLAGS:-} -Clink-arg=-lasan -Clink-arg=-lubsan"
 export SALA_CUDA_ARCHS=none
 export SALA_HOST_SANITIZER=address
 
-# Naming the target keeps the flags from build scripts, and these builds apart from all others. The instrumentation for races excludes this one.
-cargo test --locked --package sala-kernels --target "$target" "${tests[@]}" -- --skip race
+# The instrumentation for races excludes this one.
+cargo test --locked --package sala-kernels "${tests[@]}" -- --skip race
