@@ -31,23 +31,33 @@ fn vectors_pass_on_every_device() {
     }
 }
 
-/// The replay example, built as these tests were.
+/// The replay example: built as these tests were, or packed beside them where there is no cargo.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a running test has a path");
-        let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(name) => name,
-        };
-        let build = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "replay", "--profile", profile])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(build.expect("cargo runs").success(), "the example builds");
-        folder.join("examples/replay")
+        let folder = test.parent().expect("tests lie in a folder");
+        let above = folder
+            .parent()
+            .expect("tests lie in target/<profile>/deps, or packed in tests");
+        if folder.ends_with("deps") {
+            build_example(above);
+        }
+        above.join("examples/replay")
     })
+}
+
+/// Builds the example into `target/<profile>`.
+fn build_example(folder: &Path) {
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", "replay", "--profile", profile])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(build.expect("cargo runs").success(), "the example builds");
 }
 
 fn replay(arguments: &[&str]) -> Output {
