@@ -5,6 +5,8 @@
 //! Nothing here panics on what a machine lacks: without nvcc there are no images and one warning, everything else that fails is said as
 //! `cargo::error`.
 
+#[path = "build/archs.rs"]
+mod archs;
 #[path = "build/cache.rs"]
 mod cache;
 #[path = "build/closure.rs"]
