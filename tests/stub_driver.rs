@@ -48,16 +48,28 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const ARCHS: &[&str] = &["sm_80", "sm_90", "sm_120", "compute_80"];
+/// All that the stub wants of an image: the alignment and the first bytes of a fatbin.
+static FATBIN: &Aligned = &Aligned([0x50, 0xed, 0x55, 0xba]);
+
+#[repr(align(64))]
+struct Aligned([u8; 4]);
+
+impl Aligned {
+    const fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 static IMAGES: &[Image] = &[
     Image {
         name: "linear_attention_scan",
         archs: ARCHS,
-        bytes: b"scan",
+        bytes: FATBIN.as_slice(),
     },
     Image {
         name: "linear_attention_decode",
         archs: ARCHS,
-        bytes: b"decode",
+        bytes: FATBIN.as_slice(),
     },
 ];
 
@@ -373,7 +385,7 @@ fn a_device_finds_its_image() {
     static HOPPER: &[Image] = &[Image {
         name: "linear_attention_scan",
         archs: &["sm_90a"],
-        bytes: b"",
+        bytes: FATBIN.as_slice(),
     }];
     let load = |major, minor, images| {
         stub.set_device(major, minor, 100, 101_376);
@@ -395,12 +407,24 @@ fn a_device_finds_its_image() {
 }
 
 #[test]
+fn the_images_of_the_build_are_loaded() {
+    let stub = Stub::get();
+    stub.set_device(8, 0, 108, 166_912);
+    match Kernels::load(&Device::cuda(0).unwrap()) {
+        // The stub refuses what is not an aligned fatbin.
+        Ok(_) => assert!(stub.calls()["cuModuleLoadData"] > 0),
+        Err(Error::NoKernels | Error::NoImage { .. }) => assert!(!stub.calls().contains_key("cuModuleLoadData")),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
 fn a_kernel_without_an_image_says_so_at_its_launch() {
     let stub = Stub::get();
     static SCAN: &[Image] = &[Image {
         name: "linear_attention_scan",
         archs: ARCHS,
-        bytes: b"",
+        bytes: FATBIN.as_slice(),
     }];
     let device = Device::cuda(0).unwrap();
     let mut step = Step::new(&device).unwrap();

@@ -21,6 +21,7 @@ enum {
     CUDA_ERROR_INVALID_VALUE = 1,
     CUDA_ERROR_OUT_OF_MEMORY = 2,
     CUDA_ERROR_INVALID_DEVICE = 101,
+    CUDA_ERROR_INVALID_IMAGE = 200,
     CUDA_ERROR_INVALID_CONTEXT = 201,
     CUDA_ERROR_INVALID_HANDLE = 400,
 };
@@ -335,8 +336,10 @@ EXPORT CUresult cuEventDestroy_v2(void* event) {
 }
 
 EXPORT CUresult cuModuleLoadData(Module** module, const void* image) {
+    static const unsigned char fatbin[4] = {0x50, 0xed, 0x55, 0xba};
     ENTER("cuModuleLoadData");
     NEED_CONTEXT;
+    if ((uintptr_t)image % 64 != 0 || memcmp(image, fatbin, sizeof fatbin) != 0) return CUDA_ERROR_INVALID_IMAGE;
     *module = malloc(sizeof **module);
     (*module)->context = stack[top];
     (*module)->image = image;
