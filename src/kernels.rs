@@ -8,7 +8,8 @@ use crate::{Device, Error, Result, Stream, shapes};
 /// All kernels, loaded on one device. Operations launch through it.
 ///
 /// Loading is the slow part: it reads the images, looks up every function and lifts every limit on shared memory, so that a
-/// launch makes no driver call but the launch itself. One value per context is enough; it can be shared by threads.
+/// launch makes no driver call but the launch itself. One value per context is enough; it can be shared by threads. Dropping it waits for
+/// all work of the context, because the code of the kernels goes with it.
 #[derive(Debug)]
 pub struct Kernels {
     device: Device,

@@ -380,6 +380,19 @@ fn functions_may_ask_for_all_shared_memory() {
 }
 
 #[test]
+fn kernels_wait_for_their_launches_when_dropped() {
+    let stub = Stub::get();
+    let kernels = Kernels::load_images(&Device::cuda(0).unwrap(), IMAGES).unwrap();
+    assert!(!stub.calls().contains_key("cuCtxSynchronize"));
+    drop(kernels);
+    let calls = stub.calls();
+    assert_eq!(
+        (calls["cuCtxSynchronize"], calls["cuModuleUnload"]),
+        (1, IMAGES.len() as u64)
+    );
+}
+
+#[test]
 fn a_device_finds_its_image() {
     let stub = Stub::get();
     static HOPPER: &[Image] = &[Image {
@@ -485,11 +498,12 @@ fn whole_life() -> Result<()> {
 }
 
 /// Calls that only dropping makes: their failure concerns nobody.
-const RELEASES: [&str; 4] = [
+const RELEASES: [&str; 5] = [
     "cuDevicePrimaryCtxRelease_v2",
     "cuModuleUnload",
     "cuStreamDestroy_v2",
     "cuMemFree_v2",
+    "cuCtxSynchronize",
 ];
 
 #[test]

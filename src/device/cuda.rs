@@ -268,6 +268,16 @@ impl CudaKernels {
     }
 }
 
+impl Drop for CudaKernels {
+    /// Waits for the launches: the driver does not say that unloading a module does.
+    fn drop(&mut self) {
+        // SAFETY: the context is current. A failure at this point concerns nobody.
+        let _ = self
+            .context
+            .with_current(|driver| unsafe { driver.context_synchronize() });
+    }
+}
+
 /// Whether a launch failed because no context, or that of another device, is current on the thread.
 fn wants_context(code: driver::Status) -> bool {
     matches!(

@@ -146,6 +146,7 @@ functions! {
         context_push = "cuCtxPushCurrent_v2"(context: ContextHandle);
         context_pop = "cuCtxPopCurrent_v2"(context: *mut ContextHandle);
         context_set_current = "cuCtxSetCurrent"(context: ContextHandle);
+        context_synchronize = "cuCtxSynchronize"();
         context_device = "cuCtxGetDevice"(device: *mut DeviceHandle);
         stream_create = "cuStreamCreate"(stream: *mut StreamHandle, flags: c_uint);
         stream_destroy = "cuStreamDestroy_v2"(stream: StreamHandle);
