@@ -313,7 +313,7 @@ where
     let config = TestConfig {
         cases,
         failure_persistence: None,
-        max_shrink_time: 60_000,
+        max_shrink_time: 20_000,
         ..TestConfig::default()
     };
     let mut bytes = [0; 32];

@@ -1,7 +1,7 @@
 //! Linear-attention calls as data: run one on a device, or on the reference.
 
 use crate::devices::Machine;
-use crate::memory::{Arena, Packing};
+use crate::memory::{Arena, Packing, PaddedRows};
 use crate::tolerance::{Judgement, LinearShape, linear_out, linear_state};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, LogDecay, States};
@@ -225,25 +225,30 @@ impl LinearProblem {
         let cu_seqlens = Optional::new(machine, Some(&self.cu_seqlens))?;
         let state_in = Optional::new(machine, self.state_in.as_deref())?;
         let state_out = Optional::new(machine, self.state_out.as_deref())?;
-        let decay = Buffer::from_slice(device, self.decay.values())?;
-        let mut pool = Buffer::from_slice(device, &self.pool)?;
+        let decay_shape = match &self.decay {
+            DecayValues::PerToken(_) => vec![self.tokens(), heads],
+            _ => vec![heads],
+        };
+        let (rows, columns) = if self.config.state_is_vk {
+            (dim_v, dim_k)
+        } else {
+            (dim_k, dim_v)
+        };
+        let pool_shape = [self.slots(), heads, rows, columns];
+        let [decay_gap, pool_gap] = if self.packing == Packing::Fused { [3, 8] } else { [0, 0] };
+        let decay = PaddedRows::new(device, &decay_shape, self.decay.values(), decay_gap)?;
+        let mut pool = PaddedRows::new(device, &pool_shape, &self.pool, pool_gap)?;
         let mut status = Buffer::from_slice(device, &[0u32; 4])?;
 
         let (q, k, v) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.tensor(2)?);
         let out = outputs.tensor_mut(0)?;
         let log_decay = match &self.decay {
             DecayValues::None => None,
-            DecayValues::PerHead(_) => Some(decay.tensor(DType::F32, &[heads])?),
-            DecayValues::PerToken(_) => Some(decay.tensor(DType::F32, &[self.tokens(), heads])?),
+            _ => Some(decay.tensor()?),
         };
         let (state_in, state_out) = (state_in.tensor()?, state_out.tensor()?);
         let has_pool = !self.pool.is_empty() || state_in.is_some() || state_out.is_some();
-        let (rows, columns) = if self.config.state_is_vk {
-            (dim_v, dim_k)
-        } else {
-            (dim_k, dim_v)
-        };
-        let pool_view = pool.tensor_mut(DType::F32, &[self.slots(), heads, rows, columns])?;
+        let pool_view = pool.tensor_mut()?;
         let status_view = Some(status.tensor_mut(DType::U32, &[4])?);
 
         machine.stream.synchronize()?;
@@ -288,11 +293,12 @@ impl LinearProblem {
         machine.stream.synchronize()?;
         let elapsed = started.elapsed();
         let status: Vec<u32> = status.read()?;
+        let (pool, is_pool_intact) = pool.read()?;
         Ok(LinearRun {
             out: outputs.read(0)?,
-            pool: pool.read()?,
+            pool,
             status: [status[0], status[1], status[2], status[3]],
-            is_intact: inputs.is_intact()? && outputs.is_intact()?,
+            is_intact: inputs.is_intact()? && outputs.is_intact()? && is_pool_intact,
             elapsed,
         })
     }

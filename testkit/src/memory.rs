@@ -43,7 +43,8 @@ pub enum Packing {
     /// `[tokens, heads, channels]` each, one after the other.
     #[default]
     Separate,
-    /// One row a token that holds all tensors, as a fused projection leaves them, and 16 unused elements.
+    /// One row a token that holds all tensors, as a fused projection leaves them, and 16 unused elements; the rows of other tensors have gaps
+    /// after them too.
     Fused,
     /// `[heads, tokens, channels]` each, one after the other.
     HeadMajor,
@@ -187,4 +188,63 @@ impl Arena {
 /// Bit patterns as elements of a buffer; which 16-bit type they are does not matter to it.
 fn as_elements(bits: &[u16]) -> Vec<bf16> {
     bits.iter().copied().map(bf16::from_bits).collect()
+}
+
+/// A buffer of f32 rows with a gap of poison after each.
+pub struct PaddedRows {
+    buffer: Buffer,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl PaddedRows {
+    /// Lays out a tensor of the given shape; rows run along its last axis.
+    pub fn new(device: &Device, shape: &[usize], values: &[f32], gap: usize) -> Result<PaddedRows> {
+        let row = shape.last().copied().unwrap_or(1).max(1);
+        let mut padded = Vec::with_capacity(values.len() / row * (row + gap));
+        for values in values.chunks(row) {
+            padded.extend_from_slice(values);
+            padded.resize(padded.len() + gap, poison_f32());
+        }
+        let mut strides = vec![1; shape.len()];
+        let mut stride = row + gap;
+        for axis in (0..shape.len().saturating_sub(1)).rev() {
+            strides[axis] = stride;
+            stride *= shape[axis];
+        }
+        Ok(PaddedRows {
+            buffer: Buffer::from_slice(device, &padded)?,
+            shape: shape.to_vec(),
+            strides,
+        })
+    }
+
+    /// A view of the tensor.
+    pub fn tensor(&self) -> Result<Tensor<'_>> {
+        self.buffer.tensor_with_strides(DType::F32, &self.shape, &self.strides)
+    }
+
+    /// A view for writing.
+    pub fn tensor_mut(&mut self) -> Result<TensorMut<'_>> {
+        self.buffer
+            .tensor_mut_with_strides(DType::F32, &self.shape, &self.strides)
+    }
+
+    /// The values, and whether the gaps are as they were.
+    pub fn read(&self) -> Result<(Vec<f32>, bool)> {
+        let row = self.shape.last().copied().unwrap_or(1).max(1);
+        let stride = self.strides.iter().rev().nth(1).copied().unwrap_or(row);
+        let padded: Vec<f32> = self.buffer.read()?;
+        let rows = || padded.chunks(stride);
+        let values = rows().flat_map(|chunk| &chunk[..row]).copied().collect();
+        let is_intact = rows()
+            .flat_map(|chunk| &chunk[row..])
+            .all(|x| x.to_bits() == poison_f32().to_bits());
+        Ok((values, is_intact))
+    }
+}
+
+/// Two of [`POISON`], a NaN.
+fn poison_f32() -> f32 {
+    f32::from_bits(u32::from(POISON) << 16 | u32::from(POISON))
 }
