@@ -84,6 +84,18 @@ typedef struct sala_sparse_attention_params {
     int32_t reserved;
 } sala_sparse_attention_params;
 
+// The same attention over more blocks than there are tiles of query rows, in two launches with a workspace between them. A row group is sixteen
+// rows that one warp takes; groups are counted by sequence, kv head and place in the sequence. A place is one of the steps of 64 keys that a
+// group takes, in ascending order.
+typedef struct sala_sparse_attention_split_params {
+    sala_sparse_attention_params attention;
+    uint64_t scores;  // f32 [groups, places, 8, 32, 4]: as the lanes of a warp hold them
+    uint64_t maxima;  // f32 [groups, places, 16]
+    uint64_t steps;   // i32 [groups, places], -1 after the last
+    int32_t groups;   // of one sequence and kv head
+    int32_t places;   // a multiple of 8
+} sala_sparse_attention_split_params;
+
 #ifdef __cplusplus
 }
 #endif

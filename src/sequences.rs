@@ -50,11 +50,6 @@ impl<'a> Sequences<'a> {
             .map_or(0, |&length| length.saturating_sub(1))
     }
 
-    /// The upper bound of queries in a sequence, for a `q` of `total_q` rows.
-    pub(crate) fn max_queries(&self, total_q: usize) -> usize {
-        self.max_seqlen_q.unwrap_or(total_q).min(total_q)
-    }
-
     /// The index tensors, for checks that concern every view of a launch.
     pub(crate) fn views(&self) -> impl Iterator<Item = (&'static str, Tensor<'a>)> + use<'a> {
         let keys = match self.keys {
@@ -119,7 +114,6 @@ impl<'a> Sequences<'a> {
             KeyLengths::Packed { cu_seqlens_k } => (cu_seqlens_k.address(), 0),
             KeyLengths::Cached { seqlens_k } => (0, seqlens_k.address()),
         };
-        let max_seqlen_k = self.max_seqlen_k.unwrap_or(capacity_k).min(capacity_k);
         Ok(sala_sequences {
             cu_seqlens_q: self.cu_seqlens_q.address(),
             cu_seqlens_k,
@@ -128,8 +122,8 @@ impl<'a> Sequences<'a> {
             total_q: total_q as i64,
             capacity_k: capacity_k as i64,
             batch: batch as i32,
-            max_seqlen_q: saturate(self.max_queries(total_q)),
-            max_seqlen_k: saturate(max_seqlen_k),
+            max_seqlen_q: saturate(self.max_seqlen_q.unwrap_or(total_q).min(total_q)),
+            max_seqlen_k: saturate(self.max_seqlen_k.unwrap_or(capacity_k).min(capacity_k)),
             dense_len: saturate(dense_len),
         })
     }

@@ -52,6 +52,24 @@ pub const KERNEL_FILES: &[KernelFile] = &[
         keep: every_shape,
         test_only: false,
     },
+    // Its scores, when few query tokens are split over many blocks: element, channels.
+    KernelFile {
+        name: "sparse_attention_scores",
+        params: "sala_sparse_attention_split_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"]],
+        keep: every_shape,
+        test_only: false,
+    },
+    // What follows the scores: element.
+    KernelFile {
+        name: "sparse_attention_values",
+        params: "sala_sparse_attention_split_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"]],
+        keep: every_shape,
+        test_only: false,
+    },
     // What the device primitives do, one test each.
     KernelFile {
         name: "primitives",

@@ -8,12 +8,13 @@
 //! launch takes a ragged batch of whole prompts, chunks and single tokens, over packed keys or caches; short sequences are attended densely.
 //! [`crate::reference::sparse_attention`] is the definition.
 //!
-//! A token's result is the same bits alone and in any batch, and however its prompt is cut into chunks.
+//! A token's result is the same bits alone and in any batch, however its prompt is cut into chunks, and from [`SparseAttention::launch`] as
+//! from [`SparseAttention::decode`], which spreads a few tokens over a whole GPU.
 
 use crate::checks;
 use crate::kernels::KernelId;
 use crate::sequences::Sequences;
-use crate::sys::params::sala_sparse_attention_params;
+use crate::sys::params::{sala_sequences, sala_sparse_attention_params, sala_sparse_attention_split_params};
 use crate::{DType, Error, Kernels, Result, Stream, Tensor, TensorMut};
 
 /// Warps and threads of a block, and the query rows of a warp.
@@ -22,14 +23,28 @@ const THREADS: u32 = WARPS as u32 * 32;
 const WARP_ROWS: usize = 16;
 /// Keys of a step of the kernel.
 const STEP: usize = 64;
-/// 32-bit words in shared memory for the sets of blocks.
+/// 32-bit words in shared memory for the sets of blocks, and the keys that a word of one set describes.
 const SET_WORDS: usize = 8704;
+const WORD_KEYS: usize = 1024;
 /// The largest group of query heads on one kv head.
 const MAX_GROUP: usize = 64;
 /// The most entries of a list; a tile's entries are counted in 32 bits.
 const MAX_LIST: usize = 1 << 20;
 /// Limit of the second grid axis.
-const MAX_HEADS_KV: usize = 65_535;
+const MAX_GRID: usize = 65_535;
+/// Threads of a block of the scores kernel, and the steps it takes.
+const SCORES_THREADS: u32 = 128;
+const SCORES_STEPS: usize = 4;
+/// Threads of a block of the values kernel, the steps of a round, the columns of V, and `sizeof(ValuesPlan)`.
+const VALUES_THREADS: u32 = 256;
+const VALUES_ROUND: usize = 8;
+const VALUES_COLUMNS: usize = 32;
+const VALUES_SHARED_MEMORY: u32 = 83_968;
+/// Bytes of workspace for a step of sixteen rows: scores, maxima, the step.
+const SCORES_BYTES: usize = WARP_ROWS * STEP * 4;
+const MAXIMA_BYTES: usize = WARP_ROWS * 4;
+const STEP_BYTES: usize = 4;
+const PLACE_BYTES: usize = SCORES_BYTES + MAXIMA_BYTES + STEP_BYTES;
 
 /// A sparse-attention operation: shapes and options, checked once.
 ///
@@ -44,6 +59,8 @@ pub struct SparseAttention {
     shape: Shape,
     tiling: Tiling,
     kernel: KernelId,
+    scores: KernelId,
+    values: KernelId,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +91,24 @@ impl Tiling {
             warps_a_token,
             tile_tokens: WARPS / warps_a_token * tokens_a_warp,
         }
+    }
+}
+
+/// How the rows of a call are split over blocks when there are few of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Split {
+    /// Groups of sixteen rows of one sequence and kv head.
+    groups: usize,
+    /// Steps of keys that a group may take.
+    places: usize,
+    /// Groups of the call.
+    rows: usize,
+}
+
+impl Split {
+    /// Bytes of workspace.
+    fn bytes(&self) -> Option<usize> {
+        self.rows.checked_mul(self.places)?.checked_mul(PLACE_BYTES)
     }
 }
 
@@ -130,11 +165,6 @@ impl SparseAttention {
         }
     }
 
-    /// Bytes of workspace that a launch needs: none.
-    pub fn workspace(&self) -> usize {
-        0
-    }
-
     /// Launches the attention of every query token on `stream`.
     ///
     /// # Errors
@@ -146,9 +176,7 @@ impl SparseAttention {
     /// status not be touched, by anything that `stream` does not order.
     pub unsafe fn launch(&self, kernels: &Kernels, stream: &Stream, args: SparseAttentionArgs<'_>) -> Result<()> {
         let params = self.params(kernels, &args)?;
-        let queries = args.sequences.max_queries(params.sequences.total_q as usize);
-        let tiles = queries.div_ceil(self.tiling.tile_tokens);
-        let grid = [tiles as u32, self.shape.heads_kv as u32, args.sequences.batch() as u32];
+        let grid = self.grid(&params);
         // SAFETY: `params` describes views that were checked against this kernel's reads and writes; the caller keeps them alive and ordered.
         unsafe {
             kernels.launch(
@@ -170,6 +198,190 @@ impl SparseAttention {
         let stream = kernels.host_stream()?;
         // SAFETY: a host launch has finished when it returns, and the views borrow their memory until then.
         unsafe { self.launch(kernels, &stream, args) }
+    }
+
+    /// Bytes of workspace that [`Self::launch`] needs: none.
+    pub fn workspace(&self) -> usize {
+        0
+    }
+
+    /// Bytes of workspace with which [`Self::decode`] can spread a call over the GPU: `batch` sequences of at most `max_seqlen_q` queries and
+    /// `max_seqlen_k` keys, lists of `list_len` entries (`None` without lists), no [`Sequences::switch_len`]. 0 if no workspace helps.
+    ///
+    /// For one token a sequence that is 4 KiB for each step of 64 keys and kv head, at groups of up to 16 query heads.
+    pub fn decode_workspace(
+        &self,
+        batch: usize,
+        max_seqlen_q: usize,
+        max_seqlen_k: usize,
+        list_len: Option<usize>,
+    ) -> usize {
+        let split = self.split(batch, max_seqlen_q, max_seqlen_k, list_len, false);
+        split.and_then(|split| split.bytes()).unwrap_or(0)
+    }
+
+    /// [`Self::launch`] for a few query tokens, as in decode: the same results, bit for bit.
+    ///
+    /// [`Self::launch`] gives each kv head of a sequence a block or more, depending on its query tokens; where that leaves most of the GPU idle,
+    /// this splits the keys over blocks too, in two launches. It needs a workspace (of any type) of [`Self::decode_workspace`] bytes, which
+    /// belongs to one stream at a time. With a smaller one, and with query tokens enough, it is [`Self::launch`].
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    ///
+    /// # Safety
+    /// As [`Self::launch`]; the workspace counts as an output.
+    pub unsafe fn decode(
+        &self,
+        kernels: &Kernels,
+        stream: &Stream,
+        args: SparseAttentionArgs<'_>,
+        workspace: TensorMut<'_>,
+    ) -> Result<()> {
+        let attention = self.params(kernels, &args)?;
+        let workspace = workspace.as_tensor();
+        checks::place("workspace", &workspace, kernels.device().place())?;
+        checks::rank("workspace", &workspace, 1)?;
+        checks::last_axis_contiguous("workspace", &workspace)?;
+        checks::rows_aligned("workspace", &workspace)?;
+        for (name, view) in args.written().chain(args.read()) {
+            checks::disjoint("workspace", &workspace, name, &view)?;
+        }
+        let grid = self.grid(&attention);
+        let split = self.split_of(&attention, args.block_indices.is_some(), workspace.extent());
+        let is_idle = grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>()
+            < u64::from(kernels.device().multiprocessors());
+        let Some(split) = split.filter(|_| is_idle) else {
+            // SAFETY: as in `launch`.
+            return unsafe {
+                kernels.launch(
+                    self.kernel,
+                    stream,
+                    grid,
+                    THREADS,
+                    shared_memory(self.shape.dim),
+                    &attention,
+                )
+            };
+        };
+        let scores = workspace.address();
+        let maxima = scores + (split.rows * split.places * SCORES_BYTES) as u64;
+        let steps = maxima + (split.rows * split.places * MAXIMA_BYTES) as u64;
+        let (groups, places) = (split.groups as i32, split.places as i32);
+        let params = sala_sparse_attention_split_params {
+            attention,
+            scores,
+            maxima,
+            steps,
+            groups,
+            places,
+        };
+        let [_, heads_kv, batch] = grid;
+        let rows = heads_kv * split.groups as u32;
+        let scores_grid = [(split.places / SCORES_STEPS) as u32, rows, batch];
+        let values_grid = [(self.shape.dim / VALUES_COLUMNS) as u32, rows, batch];
+        // SAFETY: as in `launch`; the workspace holds what `split` counts, and the stream orders the two launches.
+        unsafe {
+            kernels.launch(
+                self.scores,
+                stream,
+                scores_grid,
+                SCORES_THREADS,
+                shared_memory(self.shape.dim),
+                &params,
+            )?;
+            kernels.launch(
+                self.values,
+                stream,
+                values_grid,
+                VALUES_THREADS,
+                VALUES_SHARED_MEMORY,
+                &params,
+            )
+        }
+    }
+
+    /// [`Self::decode`] on the CPU, over host memory.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; `kernels` must have been loaded on a host device.
+    pub fn decode_host(
+        &self,
+        kernels: &Kernels,
+        args: SparseAttentionArgs<'_>,
+        workspace: TensorMut<'_>,
+    ) -> Result<()> {
+        let stream = kernels.host_stream()?;
+        // SAFETY: a host launch has finished when it returns, and the views borrow their memory until then.
+        unsafe { self.decode(kernels, &stream, args, workspace) }
+    }
+
+    /// Tiles of query tokens, kv heads, sequences.
+    fn grid(&self, params: &sala_sparse_attention_params) -> [u32; 3] {
+        let sala_sequences {
+            max_seqlen_q, batch, ..
+        } = params.sequences;
+        let tiles = (max_seqlen_q as usize).div_ceil(self.tiling.tile_tokens);
+        [tiles as u32, self.shape.heads_kv as u32, batch as u32]
+    }
+
+    /// How a call is split, if it can be and the workspace has room for it.
+    fn split_of(&self, params: &sala_sparse_attention_params, has_lists: bool, workspace: u64) -> Option<Split> {
+        let sala_sequences {
+            batch,
+            max_seqlen_q,
+            max_seqlen_k,
+            switch_len,
+            ..
+        } = params.sequences;
+        let list_len = has_lists.then_some(params.list_len as usize);
+        let split = self.split(
+            batch as usize,
+            max_seqlen_q as usize,
+            max_seqlen_k as usize,
+            list_len,
+            switch_len != 0,
+        )?;
+        split.bytes().filter(|&bytes| bytes as u64 <= workspace)?;
+        Some(split)
+    }
+
+    /// How a call of these bounds is split. None where it has nothing to split, or where the kernels could not hold a sequence's sets or grid.
+    fn split(
+        &self,
+        batch: usize,
+        max_queries: usize,
+        max_keys: usize,
+        list_len: Option<usize>,
+        has_switch_len: bool,
+    ) -> Option<Split> {
+        let Shape {
+            heads_kv,
+            block_size,
+            dense_len,
+            ..
+        } = self.shape;
+        let Tiling {
+            tokens_a_warp,
+            warps_a_token,
+            ..
+        } = self.tiling;
+        let groups = max_queries.div_ceil(tokens_a_warp).checked_mul(warps_a_token)?;
+        let steps = max_keys.div_ceil(STEP);
+        // A group's lists name at most so many steps; with `switch_len`, a sequence of any length may be dense.
+        let listed = list_len.map_or(0, |entries| entries * tokens_a_warp * (block_size / STEP).max(1));
+        let dense = match list_len {
+            Some(_) if dense_len == 0 => 0,
+            Some(_) if !has_switch_len => steps.min((dense_len - 1).div_ceil(STEP)),
+            _ => steps,
+        };
+        let places = steps.min(listed).max(dense).next_multiple_of(VALUES_ROUND);
+        let window = max_keys.div_ceil(WORD_KEYS);
+        let fits = window <= SET_WORDS / (tokens_a_warp + 1)
+            && groups.checked_mul(heads_kv)? <= MAX_GRID
+            && places <= i32::MAX as usize;
+        let rows = batch.checked_mul(heads_kv)?.checked_mul(groups)?;
+        (fits && places > 0 && rows > 0).then_some(Split { groups, places, rows })
     }
 
     fn params(&self, kernels: &Kernels, args: &SparseAttentionArgs<'_>) -> Result<sala_sparse_attention_params> {
@@ -294,12 +506,8 @@ impl SparseAttentionBuilder {
         if !matches!(dtype, DType::Bf16 | DType::F16) {
             return Err(Error::argument("dtype", "bf16 or f16", dtype));
         }
-        if heads_kv == 0 || heads_kv > MAX_HEADS_KV {
-            return Err(Error::argument(
-                "heads_kv",
-                format_args!("1 to {MAX_HEADS_KV}"),
-                heads_kv,
-            ));
+        if heads_kv == 0 || heads_kv > MAX_GRID {
+            return Err(Error::argument("heads_kv", format_args!("1 to {MAX_GRID}"), heads_kv));
         }
         let group = heads_q / heads_kv;
         if !heads_q.is_multiple_of(heads_kv) || group == 0 || group > MAX_GROUP {
@@ -315,14 +523,13 @@ impl SparseAttentionBuilder {
         if !scale.is_finite() {
             return Err(Error::argument("scale", "a finite number", scale));
         }
-        let kernel = KernelId::find(
-            "sparse_attention",
-            &[dtype.name(), if dim == 64 { "64" } else { "128" }],
-        )?;
+        let (element, channels) = (dtype.name(), if dim == 64 { "64" } else { "128" });
         Ok(SparseAttention {
             shape: self.shape,
             tiling: Tiling::of(group),
-            kernel,
+            kernel: KernelId::find("sparse_attention", &[element, channels])?,
+            scores: KernelId::find("sparse_attention_scores", &[element, channels])?,
+            values: KernelId::find("sparse_attention_values", &[element])?,
         })
     }
 }
@@ -394,7 +601,8 @@ fn address(tensor: Option<&Tensor<'_>>) -> u64 {
     tensor.map_or(0, Tensor::address)
 }
 
-/// `sizeof(AttentionPlan<dim>)`: two stages of K and V, and the sets. The kernel asserts the same sum.
+/// `sizeof(AttentionPlan<dim>)`, two stages of K and V, and the sets; and `sizeof(ScoresPlan<dim>)`, K of four steps, and the sets. The kernels
+/// assert the same sum.
 const fn shared_memory(dim: usize) -> u32 {
     (2 * 2 * STEP * dim * 2 + SET_WORDS * 4) as u32
 }
@@ -420,6 +628,55 @@ mod tests {
         assert_eq!(tiling(17), [1, 2, 4]);
         assert_eq!(tiling(48), [1, 3, 2]);
         assert_eq!(tiling(64), [1, 4, 2]);
+    }
+
+    #[test]
+    fn a_split_has_a_place_for_every_step() {
+        let op = |group: usize, dense_len| {
+            SparseAttention::builder(DType::Bf16, 2 * group, 2, 128)
+                .dense_len(dense_len)
+                .build()
+                .unwrap()
+        };
+        let places = |op: &SparseAttention, keys, list_len| {
+            op.split(1, 1, keys, list_len, false).map_or(0, |split| split.places)
+        };
+        assert_eq!(
+            places(&op(16, 8192), 1 << 20, Some(96)),
+            128,
+            "as many as a dense sequence has"
+        );
+        assert_eq!(places(&op(16, 0), 1 << 20, Some(96)), 96);
+        assert_eq!(places(&op(16, 0), 1000, Some(96)), 16, "no more than there are keys");
+        assert_eq!(
+            places(&op(4, 0), 1 << 20, Some(10)),
+            40,
+            "a union of the lists of four tokens"
+        );
+        assert_eq!(places(&op(16, 8192), 1 << 20, None), 1 << 14);
+        assert_eq!(
+            op(16, 0).split(1, 1, 1 << 23, Some(96), false),
+            None,
+            "more keys than the sets describe"
+        );
+        assert_eq!(
+            op(16, 0).split(3, 1, 6400, Some(8), false),
+            Some(Split {
+                groups: 1,
+                places: 8,
+                rows: 6
+            })
+        );
+        assert_eq!(
+            op(64, 0).split(1, 2, 6400, Some(8), false),
+            Some(Split {
+                groups: 8,
+                places: 8,
+                rows: 16
+            })
+        );
+        assert_eq!(op(16, 0).decode_workspace(1, 1, 6400, Some(8)), 2 * 8 * (4096 + 64 + 4));
+        assert_eq!(op(16, 0).decode_workspace(0, 1, 6400, Some(8)), 0);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use sala_kernels::sys::params;
 const INSTRUCTIONS: &[(&str, &[&str])] = &[
     ("linear_attention_scan", &["HMMA", "LDGSTS"]),
     ("sparse_attention", &["HMMA", "LDGSTS"]),
+    ("sparse_attention_scores", &["HMMA", "LDGSTS"]),
+    ("sparse_attention_values", &["HMMA", "LDGSTS"]),
 ];
 
 /// Registers of a multiprocessor, and the unit in which a warp takes them; the same from compute capability 8.0 to 12.1.
@@ -41,6 +43,7 @@ fn parameters_size(name: &str) -> usize {
     match name {
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
         "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
+        "sala_sparse_attention_split_params" => size_of::<params::sala_sparse_attention_split_params>(),
         "sala_unit_test_params" => size_of::<params::sala_unit_test_params>(),
         other => panic!("no Rust struct is listed here for {other}"),
     }

@@ -3,10 +3,11 @@
 //! `PROPTEST_CASES` sets how many calls a property sees, `SALA_TEST_SEED` repeats a run.
 
 use sala_kernels::reference::sparse_attention::Attention;
+use sala_kernels::{Copies, Device, HostOptions, Schedule};
 use sala_testkit::attention::{AttentionProblem, AttentionRun, KeyStorage, Lists};
 use sala_testkit::attention_cases::{AttentionCase, GROUPS, Inputs, ListCase, attention_cases};
 use sala_testkit::cases::{LENGTHS, Numbers, check, seed};
-use sala_testkit::devices::{Machine, all, all_orders, race_detecting_host};
+use sala_testkit::devices::{Machine, all, all_orders, cuda, race_detecting_host};
 use sala_testkit::linear::same_bits;
 use sala_testkit::memory::{POISON, Packing};
 use sala_testkit::replay::{Call, Replay, Results};
@@ -538,31 +539,154 @@ fn long_sequences_are_walked_window_by_window() {
     for machine in all() {
         compare(&problem, &reference, &machine);
     }
+    for machine in machines_that_split() {
+        compare_decode(&problem, &reference, &machine);
+    }
 }
 
-/// Four tokens at the end of 70 003 keys, one head each: a tile of 128 tokens has sets for 68 608 keys.
+/// Twenty tokens of one head at the end of 90 003 keys: a tile of 128 tokens has sets for 68 608 keys at a time.
 fn long_problem() -> AttentionProblem {
-    let keys = 70_003;
+    let (tokens, keys, list_len) = (20, 90_003, 6);
     let case = AttentionCase {
         group: 1,
         dim: 64,
         precision: Precision::F16,
-        list_len: 6,
-        ..AttentionCase::plain(vec![(4, keys)], seed())
+        list_len,
+        ..AttentionCase::plain(vec![(tokens, keys)], seed())
     };
     let mut problem = case.problem();
-    if let Some(lists) = &mut problem.lists {
-        let last = (keys / 64) as i32;
-        let edge = 68_608 / 64;
-        lists.indices = [
-            [last, 0, edge - 1, edge, 500, -1],
-            [edge, edge + 1, edge + 2, last, last + 1, -1],
-            [0, 1, 2, 3, 4, 5],
-            [edge - 1, last, last - 1, 7, 7, 999_999],
-        ]
-        .concat();
-    }
+    let last = (keys / 64) as i32;
+    let edge = 68_608 / 64;
+    let lists = [
+        [last, 0, edge - 1, edge, 500, -1],
+        [edge, edge + 1, edge + 2, last, last + 1, -1],
+        [0, 1, 2, 3, 4, 5],
+        [edge - 1, last, last - 1, 7, 7, 999_999],
+    ];
+    let indices = lists.concat().repeat(tokens / lists.len());
+    problem.lists = Some(Lists { indices, list_len });
     problem
+}
+
+/// Devices that have so many multiprocessors that any call is split over them.
+fn machines_that_split() -> Vec<Machine> {
+    let host = |name, options| {
+        let options = HostOptions {
+            multiprocessors: u32::MAX,
+            ..options
+        };
+        Machine::open(name, Device::host_with(options)).expect("the tests are built with the executor")
+    };
+    let plain = HostOptions::default();
+    let shuffled = HostOptions {
+        seed: seed(),
+        schedule: Schedule::Random,
+        copies: Copies::Random,
+        ..plain
+    };
+    let racing = HostOptions {
+        detect_races: true,
+        preempt: 8,
+        ..shuffled
+    };
+    let hosts = [
+        host("host, splitting", plain),
+        host("host, splitting, shuffled", shuffled),
+        host("host, splitting, detecting races", racing),
+    ];
+    hosts.into_iter().chain(cuda()).collect()
+}
+
+fn decode(problem: &AttentionProblem, machine: &Machine) -> AttentionRun {
+    let run = problem
+        .decode(machine)
+        .unwrap_or_else(|error| panic!("on {}: {error}", machine.name));
+    assert!(run.is_intact, "{}: memory beside the tensors has changed", machine.name);
+    run
+}
+
+/// Splits a call, and compares everything it leaves behind with the reference and with the whole.
+fn compare_decode(problem: &AttentionProblem, reference: &Attention, machine: &Machine) {
+    let split = decode(problem, machine);
+    problem.judge(&split, reference).assert(&machine.name);
+    assert_eq!(split.status, [0, reference.refused_blocks, 0, 0], "{}", machine.name);
+    assert_same_bits(&split, &run(problem, machine), &machine.name);
+}
+
+#[test]
+fn splitting_changes_no_bit() {
+    let machines = machines_that_split();
+    check(24, attention_cases(192), |case| {
+        let problem = case.problem();
+        let reference = problem.run_on_reference();
+        machines
+            .iter()
+            .for_each(|machine| compare_decode(&problem, &reference, machine));
+    });
+}
+
+#[test]
+fn decode_steps_are_split_whatever_their_length() {
+    let machines = machines_that_split();
+    for (index, group) in GROUPS.into_iter().chain([64]).enumerate() {
+        let case = AttentionCase {
+            precision: PRECISIONS[index % 2],
+            group,
+            dim: [128, 64][index % 2],
+            block_size: [64, 128, 32][index % 3],
+            lists: [ListCase::Selected, ListCase::Unruly, ListCase::None][index % 3],
+            list_len: 12,
+            dense_len: 130,
+            with_factor: true,
+            with_gate: true,
+            cached: true,
+            ..AttentionCase::plain(vec![(1, 1), (1, 64), (0, 0), (1, 129), (1, 1500), (4, 900)], seed())
+        };
+        let problem = case.problem();
+        let reference = problem.run_on_reference();
+        machines
+            .iter()
+            .for_each(|machine| compare_decode(&problem, &reference, machine));
+        let by_switch = AttentionProblem {
+            switch_len: Some(vec![0, 0, 0, 1000, 129, 130]),
+            ..problem
+        };
+        let reference = by_switch.run_on_reference();
+        compare_decode(&by_switch, &reference, &machines[0]);
+    }
+}
+
+#[test]
+fn a_small_workspace_is_not_used() {
+    let problem = AttentionCase::plain(vec![(1, 300), (1, 500)], seed()).problem();
+    for machine in machines_that_split() {
+        let enough = problem.workspace().unwrap();
+        let whole = run(&problem, &machine);
+        for bytes in [0, 16, enough - 16, enough, enough + 16] {
+            let run = problem.launch(&machine, Some(bytes)).unwrap();
+            assert!(run.is_intact, "{}: {bytes} of {enough} bytes", machine.name);
+            assert_same_bits(&run, &whole, &machine.name);
+        }
+    }
+}
+
+#[test]
+fn refusals_are_counted_once_however_a_call_is_split() {
+    let mut problem = AttentionCase {
+        group: 48,
+        ..AttentionCase::plain(vec![(2, 90), (1, 70), (3, 40)], seed())
+    }
+    .problem();
+    problem.cu_seqlens_k[1] = i32::MAX;
+    if let Some(lists) = &mut problem.lists {
+        lists.indices.fill(1 << 10);
+    }
+    for machine in machines_that_split() {
+        let (whole, split) = (run(&problem, &machine), decode(&problem, &machine));
+        assert_eq!(whole.status, [0, 9, 2, 0], "{}", machine.name);
+        assert_eq!(split.status, whole.status, "{}", machine.name);
+        assert_same_bits(&whole, &split, &machine.name);
+    }
 }
 
 #[test]

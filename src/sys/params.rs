@@ -260,3 +260,32 @@ const _: () = {
     ["Offset of field: sala_sparse_attention_params::reserved"]
         [::core::mem::offset_of!(sala_sparse_attention_params, reserved) - 284usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sparse_attention_split_params {
+    pub attention: sala_sparse_attention_params,
+    pub scores: u64,
+    pub maxima: u64,
+    pub steps: u64,
+    pub groups: i32,
+    pub places: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sparse_attention_split_params"]
+        [::core::mem::size_of::<sala_sparse_attention_split_params>() - 320usize];
+    ["Alignment of sala_sparse_attention_split_params"]
+        [::core::mem::align_of::<sala_sparse_attention_split_params>() - 8usize];
+    ["Offset of field: sala_sparse_attention_split_params::attention"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, attention) - 0usize];
+    ["Offset of field: sala_sparse_attention_split_params::scores"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, scores) - 288usize];
+    ["Offset of field: sala_sparse_attention_split_params::maxima"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, maxima) - 296usize];
+    ["Offset of field: sala_sparse_attention_split_params::steps"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, steps) - 304usize];
+    ["Offset of field: sala_sparse_attention_split_params::groups"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, groups) - 312usize];
+    ["Offset of field: sala_sparse_attention_split_params::places"]
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 316usize];
+};

@@ -167,6 +167,33 @@ impl AttentionProblem {
 
     /// Runs the call on a device.
     pub fn run(&self, machine: &Machine) -> Result<AttentionRun> {
+        self.launch(machine, None)
+    }
+
+    /// Runs the call on a device as one of few tokens, with a workspace.
+    pub fn decode(&self, machine: &Machine) -> Result<AttentionRun> {
+        self.launch(machine, Some(self.workspace()?))
+    }
+
+    /// Bytes of workspace that let the call be split.
+    pub fn workspace(&self) -> Result<usize> {
+        let capacity = match self.storage {
+            KeyStorage::Packed => self.total_k(),
+            KeyStorage::Cached(capacity) => capacity,
+        };
+        let [queries, keys] = self.max_seqlens;
+        let (queries, keys) = (queries.unwrap_or(self.total_q()), keys.unwrap_or(capacity));
+        let operation = self.operation()?;
+        let list_len = self.lists.as_ref().map(|lists| lists.list_len);
+        // With lengths of its own to decide by, a sequence of any length may be dense.
+        let list_len = list_len.filter(|_| self.switch_len.is_none());
+        Ok(operation.decode_workspace(self.batch(), queries, keys, list_len))
+    }
+
+    /// Runs the call, with a workspace of some bytes if it is to be split.
+    pub fn launch(&self, machine: &Machine, workspace: Option<usize>) -> Result<AttentionRun> {
+        const GUARD: usize = 16;
+        const POISONED: u32 = POISON as u32 * 0x1_0001;
         let operation = self.operation()?;
         let queries = self.query_arena(&machine.device)?;
         let mut outputs = self.output_arena(&machine.device)?;
@@ -175,6 +202,8 @@ impl AttentionProblem {
         let rows = [self.total_q(), self.config.heads_q];
         let mut lse = Buffer::from_slice(&machine.device, &vec![f32::NAN; rows[0] * rows[1]])?;
         let mut status = Buffer::from_slice(&machine.device, &[0u32; 4])?;
+        let words = workspace.unwrap_or(0) / 4;
+        let mut scratch = Buffer::from_slice(&machine.device, &vec![POISONED; words + GUARD])?;
 
         let gate = self.gate.as_ref().map(|_| queries.tensor(1)).transpose()?;
         let args = SparseAttentionArgs {
@@ -191,17 +220,26 @@ impl AttentionProblem {
         };
         machine.stream.synchronize()?;
         let started = Instant::now();
-        // SAFETY: the stream is synchronized before the buffers are touched again.
-        unsafe { operation.launch(&machine.kernels, &machine.stream, args)? };
+        match workspace {
+            // SAFETY: the stream is synchronized before the buffers are touched again.
+            None => unsafe { operation.launch(&machine.kernels, &machine.stream, args)? },
+            Some(_) => {
+                let scratch = scratch.tensor_mut(DType::U32, &[words])?;
+                // SAFETY: as above.
+                unsafe { operation.decode(&machine.kernels, &machine.stream, args, scratch)? };
+            }
+        }
         machine.stream.synchronize()?;
         let elapsed = started.elapsed();
         let status: Vec<u32> = status.read()?;
         let lse: Vec<f32> = lse.read()?;
+        let scratch: Vec<u32> = scratch.read()?;
+        let is_guard_intact = scratch[words..].iter().all(|&word| word == POISONED);
         Ok(AttentionRun {
             out: outputs.read(0)?,
             lse: lse.into_iter().take(rows[0] * rows[1]).collect(),
             status: [status[0], status[1], status[2], status[3]],
-            is_intact: queries.is_intact()? && outputs.is_intact()? && keys.is_intact()?,
+            is_intact: queries.is_intact()? && outputs.is_intact()? && keys.is_intact()? && is_guard_intact,
             elapsed,
         })
     }
