@@ -123,6 +123,7 @@ pub const KERNEL_FILES: &[KernelFile] = &[
             "half_atomic",
             "barrier_count_mismatch",
             "skipped_barrier",
+            "divergent_barrier",
             "missing_arrival",
             "divergent_shuffle",
             "early_exit",

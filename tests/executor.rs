@@ -124,6 +124,7 @@ fn broken_rules_of_the_machine_are_reported() {
     for (name, what) in [
         ("barrier_count_mismatch", "barrier 1: this thread expects"),
         ("skipped_barrier", "deadlock"),
+        ("divergent_barrier", "divergent warp"),
         ("missing_arrival", "deadlock"),
         ("divergent_shuffle", "divergent warp"),
         ("early_exit", "ballot"),

@@ -22,6 +22,19 @@ Barrier& checked_barrier(Block& block, int barrier, int threads, Site site) {
     return state;
 }
 
+// A warp waits at a barrier as one: the instruction is undefined for lanes that come to it in different places.
+void check_company(Warp& warp, int lane, int barrier, Site site) {
+    if (warp.at_barrier == 0) {
+        warp.barrier = barrier;
+        warp.barrier_site = site;
+    } else if (warp.barrier != barrier || !same_site(warp.barrier_site, site)) {
+        fail(site, "divergent warp: the lane waits at barrier %d while %d lanes of its warp wait at barrier %d at %s:%d", barrier,
+             __builtin_popcount(warp.at_barrier), warp.barrier, warp.barrier_site.file, warp.barrier_site.line);
+    }
+    warp.at_barrier |= 1u << lane;
+    if (warp.at_barrier == ALL_LANES) warp.at_barrier = 0;
+}
+
 void release_waiting(Block& block, Barrier& state) {
     state.arrived = 0;
     block.calls_without_progress = 0;
@@ -53,6 +66,7 @@ void complete(Block& block, Barrier& state, Fiber* last_waiting) {
 void sync_barrier(int barrier, int threads, Site site) {
     Block& block = *running;
     Barrier& state = checked_barrier(block, barrier, threads, site);
+    check_company(*block.current->warp, block.current->lane, barrier, site);
     if (arrive(block, state)) {
         complete(block, state, block.current);
         maybe_yield(2);

@@ -51,6 +51,7 @@ void reset_warp(Block& block, int index) {
     warp.alive = ALL_LANES;
     warp.ready = ALL_LANES;
     warp.arrived = 0;
+    warp.at_barrier = 0;
     warp.wavefronts.clear();
 }
 

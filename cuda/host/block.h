@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <stdint.h>
+#include <string.h>
 #include <unordered_set>
 #include <vector>
 
@@ -93,6 +94,10 @@ struct Warp {
     const char* name = nullptr;
     Site site{};
     void* arguments[WARP_SIZE] = {};
+    // The lanes that wait at a barrier, and where; all follow.
+    uint32_t at_barrier = 0;
+    int barrier = 0;
+    Site barrier_site{};
     // Accesses to shared memory not yet matched over the lanes (while counting).
     WavefrontLog wavefronts;
 };
@@ -156,6 +161,9 @@ struct Block {
     // Runs one block to its end; false if it failed, and then `report` says how.
     bool run(uint64_t index);
 };
+
+// The compiler may keep one file name in several places.
+inline bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
 
 // The block that this OS thread runs.
 extern SALA_THREAD_LOCAL Block* running;

@@ -1,15 +1,11 @@
 #include "collective.h"
 
-#include <string.h>
-
 #include "report.h"
 #include "scheduler.h"
 
 namespace sala::host {
 
 namespace {
-
-bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
 
 void check_company(const Warp& warp, Operation operation, const char* name, Site site) {
     if (warp.operation != operation || !same_site(warp.site, site)) {

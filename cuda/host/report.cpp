@@ -35,9 +35,7 @@ void open_thread_report(Block& block, int thread, Site site) {
     append(block, ", thread %d (warp %d, lane %d): %s:%d: ", thread, thread / WARP_SIZE, thread % WARP_SIZE, site.file, site.line);
 }
 
-bool wait_alike(const Fiber& a, const Fiber& b) {
-    return a.waits_in == b.waits_in && a.waits_at.line == b.waits_at.line && strcmp(a.waits_at.file, b.waits_at.file) == 0;
-}
+bool wait_alike(const Fiber& a, const Fiber& b) { return a.waits_in == b.waits_in && same_site(a.waits_at, b.waits_at); }
 
 // Whether no fiber before this one waits at the same place.
 bool is_first_of_its_kind(const Block& block, const Fiber& fiber) {

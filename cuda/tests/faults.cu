@@ -125,6 +125,16 @@ DEVICE void skipped_barrier(const sala_unit_test_params& p) {
     store_output(p, 0);
 }
 
+// The halves of a warp wait in different places.
+DEVICE void divergent_barrier(const sala_unit_test_params& p) {
+    if (lane_index() < 16) {
+        sync_block();  // reported
+    } else {
+        sync_block();  // reported
+    }
+    store_output(p, 0);
+}
+
 // Waits for 64 threads where 32 arrive.
 DEVICE void missing_arrival(const sala_unit_test_params& p) {
     if (warp_index() == 1) sync_barrier(3, 64);  // reported
