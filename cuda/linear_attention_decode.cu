@@ -47,7 +47,7 @@ struct Step {
     int64_t token;
     int head;
     int column0;
-    float decay;  // e^g − 1: S + m·S keeps decays near 1 that e^g itself would round away
+    StateDecay decay;
 };
 
 template <class T, int DIM_K>
@@ -112,7 +112,7 @@ DEVICE void step_kv(DecodePlan<DIM_K>& plan, const sala_linear_attention_params&
         const int row = row0 + i * ROWS_A_PASS;
         UNROLL
         for (int c = 0; c < 4; ++c) {
-            state[i][c] = fma(plan.key[row], plan.value[column + c], fma(step.decay, state[i][c], state[i][c]));
+            state[i][c] = fma(plan.key[row], plan.value[column + c], decayed(step.decay, state[i][c]));
             out[c] = fma(plan.query[row], state[i][c], out[c]);
         }
     }
@@ -152,7 +152,7 @@ DEVICE void step_vk(DecodePlan<DIM_K>& plan, const sala_linear_attention_params&
         float out = 0.0f;
         UNROLL
         for (int c = 0; c < 4; ++c) {
-            state[i][c] = fma(plan.key[channel + c], plan.value[row], fma(step.decay, state[i][c], state[i][c]));
+            state[i][c] = fma(plan.key[channel + c], plan.value[row], decayed(step.decay, state[i][c]));
             out = fma(plan.query[channel + c], state[i][c], out);
         }
         UNROLL
@@ -166,10 +166,10 @@ template <class T, int DIM_K>
 DEVICE void linear_attention_decode(const sala_linear_attention_params& p) {
     static_assert(sizeof(DecodePlan<DIM_K>) == 4 * (2 * DIM_K + COLUMNS + WARPS * COLUMNS), "the launch asks for this");
     const int index = block_index_z();
-    Step step{resolve_slots(p, index), index, static_cast<int>(block_index_y()), static_cast<int>(block_index_x()) * COLUMNS, 0.0f};
+    Step step{resolve_slots(p, index), index, static_cast<int>(block_index_y()), static_cast<int>(block_index_x()) * COLUMNS, {}};
     if (step.column0 == 0 && step.head == 0 && thread_index() == 0) count_refused(p.status, REFUSED_SLOTS, step.slots.refused);
     if (!step.slots.valid) return;
-    step.decay = expm1(log_decay_at(p, step.token, step.head));
+    step.decay = state_decay(log_decay_at(p, step.token, step.head));
 
     auto& plan = dynamic_shared<DecodePlan<DIM_K>>();
     load_token<T>(plan, p, step);

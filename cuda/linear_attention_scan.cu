@@ -257,11 +257,11 @@ DEVICE void store_output(const Output& out, SharedTile<DIM_V_TILE> stage, const 
 // Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K.
 template <class T, int DIM_K>
 DEVICE void update_state(Accumulator<DIM_K>& state, FragmentA<CHUNK>& value, SharedTile<DIM_K> key, const DecayTable& table) {
-    const float decay = table.chunk_minus_one;
+    const StateDecay decay = table.chunk;
     UNROLL
     for (int n = 0; n < DIM_K / 8; ++n) {
         UNROLL
-        for (int e = 0; e < 4; ++e) state.values[n][e] = fma(decay, state.values[n][e], state.values[n][e]);
+        for (int e = 0; e < 4; ++e) state.values[n][e] = decayed(decay, state.values[n][e]);
     }
     UNROLL
     for (int k = 0; k < CHUNK / 16; ++k) {
@@ -295,7 +295,7 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     constexpr int WARPS = DIM_V_TILE / WARP_ROWS;
     constexpr int THREADS = WARPS * 32;
     static_assert(DIM_V_TILE <= DIM_K, "O is staged where Q was");
-    static_assert(sizeof(ScanPlan<DIM_K, DIM_V_TILE>) == 512 * DIM_K + 128 * DIM_V_TILE + 8192 + 2 * 1028 + 1024,
+    static_assert(sizeof(ScanPlan<DIM_K, DIM_V_TILE>) == 512 * DIM_K + 128 * DIM_V_TILE + 8192 + 2 * 1032 + 1024,
                   "the launch asks for this");
 
     const Sequence s = find_sequence(p, DIM_V_TILE);

@@ -623,7 +623,7 @@ fn dim_name(dim: usize) -> &'static str {
 
 /// `sizeof(ScanPlan<dim_k, tile>)`: two stages of Q and K, V, P, two decay tables, the scales of P. The kernel asserts the same sum.
 const fn scan_shared_memory(dim_k: usize, tile: usize) -> u32 {
-    (2 * CHUNK * dim_k * 2 * 2 + CHUNK * tile * 2 + CHUNK * CHUNK * 2 + 2 * (4 * CHUNK + 1) * 4 + 2 * CHUNK * 8) as u32
+    (2 * CHUNK * dim_k * 2 * 2 + CHUNK * tile * 2 + CHUNK * CHUNK * 2 + 2 * (4 * CHUNK + 2) * 4 + 2 * CHUNK * 8) as u32
 }
 
 /// `sizeof(DecodePlan<dim_k>)`: q, k and v in f32, and a partial sum a warp and column. The kernel asserts the same sum.

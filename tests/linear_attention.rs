@@ -178,6 +178,28 @@ fn prefill_agrees_for_every_decay() {
 }
 
 #[test]
+fn what_decay_leaves_of_a_state_is_precise() {
+    // Zero inputs add nothing to the initial state that could hide what is left of it, down to e^-60 here.
+    for machine in all() {
+        for g in [-1e-6, -0.01, -0.45, -0.55, -0.9, -60.0] {
+            let length = if g < -1.0 { 1 } else { 66 };
+            let case = LinearCase {
+                decay: DecayCase::Constant(g),
+                lengths: vec![length, 1],
+                ..plain_case()
+            };
+            let mut problem = case.problem();
+            let zeros = Values::round(problem.q.precision(), vec![0.0; problem.k.len()]);
+            (problem.k, problem.v) = (zeros.clone(), zeros);
+            check_prefill(&problem, &machine);
+            problem.cu_seqlens = vec![0, length as i32];
+            let slots = problem.state_in.as_ref().expect("it has states")[0];
+            check_decode(&part(&problem, 0..1, problem.pool.clone(), (slots, slots)), &machine);
+        }
+    }
+}
+
+#[test]
 fn resets_forget_whatever_came_before() {
     for machine in all() {
         for packing in [Packing::Separate, Packing::HeadMajor] {

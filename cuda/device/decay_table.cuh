@@ -12,7 +12,6 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int CHUNK = 64;
-constexpr float LOG2_E = 1.44269504f;
 
 // a + b exactly, as a rounded sum and its error.
 struct ExactSum {
@@ -31,7 +30,7 @@ struct DecayTable {
     float high[CHUNK], low[CHUNK];  // G_i
     float from_state[CHUNK];        // scale · e^G_i
     float to_state[CHUNK];          // e^(G_last − G_j)
-    float chunk_minus_one;          // e^G_last − 1: S + (e^G − 1)·S keeps slow decays that e^G would round away
+    StateDecay chunk;               // e^G_last
 };
 
 DEVICE float exp_of_difference(ExactSum a, ExactSum b) { return exp2(((a.high - b.high) + (a.low - b.low)) * LOG2_E); }
@@ -78,7 +77,7 @@ DEVICE void build_decay_table(DecayTable& table, const sala_linear_attention_par
         table.from_state[row] = p.scale * exp_of_difference(sum[i], {0.0f, 0.0f});
         table.to_state[row] = exp_of_difference(last, sum[i]);
     }
-    if (lane_index() == 0) table.chunk_minus_one = expm1(last.high + last.low);
+    if (lane_index() == 0) table.chunk = state_decay(last.high + last.low);
 }
 
 }  // namespace SALA_VARIANT

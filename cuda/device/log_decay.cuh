@@ -19,5 +19,21 @@ DEVICE float log_decay_at(const sala_linear_attention_params& p, int64_t token, 
     return maximum(load_global(decay), SMALLEST_LOG_DECAY);
 }
 
+constexpr float LOG2_E = 1.44269504f;
+
+// How a state decays: S ← kept·S + change·S. A slow decay keeps S and takes a little off, which e^g would round away; a fast one replaces S,
+// of which taking nearly everything off would leave rounding errors alone.
+struct StateDecay {
+    float kept, change;
+};
+
+// The decay of e^g.
+DEVICE StateDecay state_decay(float g) {
+    constexpr float FAST = -0.5f;
+    return g > FAST ? StateDecay{1.0f, expm1(g)} : StateDecay{0.0f, exp2(g * LOG2_E)};
+}
+
+DEVICE float decayed(StateDecay decay, float state) { return fma(decay.change, state, decay.kept * state); }
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
