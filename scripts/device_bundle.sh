@@ -36,7 +36,7 @@ if compgen -G 'examples/*' >/dev/null; then
     cargo build --release --examples
     find target/release/examples -maxdepth 1 -type f -executable ! -name '*-????????????????' ! -name '*.so' | pack examples
 fi
-if compgen -G 'benches/*.rs' >/dev/null; then
+if compgen -G 'benches/*' >/dev/null; then
     executables cargo bench --no-run | grep -vE "$build_machine_only" | grep -v '/sala_kernels-' | pack benches
 fi
 

@@ -13,9 +13,7 @@ runner=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUNNER
 
 tests=("$@")
 if [[ ${#tests[@]} == 0 ]]; then
-    for name in primitives executor linear_attention bad_input; do
-        [[ -f tests/$name.rs ]] && tests+=(--test "$name")
-    done
+    tests=(--test executor --test primitives --test linear_attention --test sparse_attention --test bad_input)
 fi
 
 # The runtime has to be the first library of the process. Fibers leave their stacks to the executor, so leaks would be false alarms.
@@ -25,4 +23,4 @@ export SALA_CUDA_ARCHS=none
 export SALA_HOST_SANITIZER=address
 
 # The instrumentation for races excludes this one.
-cargo test --locked --package sala-kernels "${tests[@]}" -- --skip race
+cargo test --locked --release --package sala-kernels "${tests[@]}" -- --skip race
