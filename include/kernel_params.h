@@ -96,6 +96,48 @@ typedef struct sala_sparse_attention_split_params {
     int32_t places;   // a multiple of 8
 } sala_sparse_attention_split_params;
 
+// Means of the keys over the windows of K1 (2·stride tokens, one every stride) and K2 (four times both).
+typedef struct sala_compress_keys_params {
+    uint64_t k;             // 16-bit keys: see sala_sequences
+    uint64_t k1, k2;        // 16-bit [rows, heads_kv, dim], a sequence's rows from its first token / stride on; caches: [batch, rows, ...]
+    uint64_t cu_seqlens_k;  // as in sala_sequences
+    uint64_t seqlens_k;
+    uint64_t seqlens_old;   // i32 [batch]: keys that earlier calls have compressed; absent: none
+    uint64_t status;        // u32 [4]
+    int64_t k_batch_stride, k_token_stride, k_head_stride;  // batch strides: 0 for packed keys
+    int64_t k1_batch_stride, k1_row_stride, k1_head_stride;
+    int64_t k2_batch_stride, k2_row_stride, k2_head_stride;
+    int64_t capacity_k;     // as in sala_sequences
+    int32_t max_seqlen_k, max_new;  // upper bounds the caller knows; a sequence with more keys or more new ones is refused and counted
+    int32_t stride;                 // tokens: a quarter of a block
+    int32_t reserved;
+} sala_compress_keys_params;
+
+// Block selection, with scores from K1 and K2 (select_blocks) or from the caller (top_k_blocks, which reads nothing but `scores`).
+typedef struct sala_select_blocks_params {
+    sala_sequences sequences;
+    uint64_t q;              // 16-bit [total_q, heads_q, dim]
+    uint64_t k1, k2;         // as sala_compress_keys_params has them
+    uint64_t scale_factor;   // f32 [total_q]
+    uint64_t scores;         // f32 [total_q, heads_kv, score_blocks]; select_blocks: written if present
+    uint64_t block_indices;  // i32 [total_q, heads_kv, list_len]
+    uint64_t status;         // u32 [4]
+    int64_t q_token_stride, q_head_stride;
+    int64_t k1_batch_stride, k1_row_stride, k1_head_stride;
+    int64_t k2_batch_stride, k2_row_stride, k2_head_stride;
+    int64_t scores_token_stride, scores_head_stride;
+    int64_t list_token_stride, list_head_stride;
+    float scale;
+    int32_t group;                      // query heads of a kv head
+    int32_t block_size;                 // tokens: 32, 64 or 128
+    int32_t init_blocks, local_blocks;  // always selected: so many at the start, and so many before the query's own
+    int32_t list_len;                   // at least init_blocks + local_blocks + 1
+    int32_t queue_capacity;             // entries of a token's queue, see top_k.cuh
+    int32_t score_blocks;
+    int32_t exact_lse;                  // normalise by K1 instead of K2
+    int32_t reserved;
+} sala_select_blocks_params;
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,9 +8,24 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
+// The keys of one sequence: packed ones cut by `cu_seqlens_k`, or the first `seqlens_k[index]` of a cache.
+struct KeyRange {
+    int64_t first_key;  // token in packed keys; 0 in a cache, where the batch index selects the sequence
+    int keys;
+    bool valid;  // false: the range does not fit the tensor, or is longer than `longest`
+};
+
+DEVICE KeyRange find_keys(uint64_t cu_seqlens_k, uint64_t seqlens_k, int index, int64_t capacity, int longest) {
+    const int* cu = reinterpret_cast<const int*>(cu_seqlens_k);
+    const int64_t begin = cu != nullptr ? load_global(cu + index) : 0;
+    const int64_t end = load_global(cu != nullptr ? cu + index + 1 : reinterpret_cast<const int*>(seqlens_k) + index);
+    if (begin < 0 || begin > end || end > capacity || end - begin > longest) return {0, 0, false};
+    return {begin, static_cast<int>(end - begin), true};
+}
+
 struct SequenceRange {
     int64_t first_query;  // row in q
-    int64_t first_key;    // token in packed keys; 0 in a cache, where the batch index selects the sequence
+    int64_t first_key;    // as KeyRange has it
     int queries, keys;
     int switch_len;  // compared with dense_len
     bool valid;      // false: lengths that do not fit the tensors or the hints; the sequence is refused
@@ -21,17 +36,13 @@ struct SequenceRange {
 
 DEVICE SequenceRange find_sequence(const sala_sequences& s, int index) {
     const int* cu_q = reinterpret_cast<const int*>(s.cu_seqlens_q);
-    const int* cu_k = reinterpret_cast<const int*>(s.cu_seqlens_k);
-    const int64_t begin_q = load_global(cu_q + index);
-    const int64_t end_q = load_global(cu_q + index + 1);
-    const int64_t begin_k = cu_k != nullptr ? load_global(cu_k + index) : 0;
-    const int64_t end_k = cu_k != nullptr ? load_global(cu_k + index + 1) : load_global(reinterpret_cast<const int*>(s.seqlens_k) + index);
-    const bool in_bounds =
-        0 <= begin_q && begin_q <= end_q && end_q <= s.total_q && 0 <= begin_k && begin_k <= end_k && end_k <= s.capacity_k;
-    if (!in_bounds || end_q - begin_q > s.max_seqlen_q || end_k - begin_k > s.max_seqlen_k) return {0, 0, 0, 0, 0, false};
-    const int keys = static_cast<int>(end_k - begin_k);
-    const int switch_len = s.switch_len != 0 ? load_global(reinterpret_cast<const int*>(s.switch_len) + index) : keys;
-    return {begin_q, begin_k, static_cast<int>(end_q - begin_q), keys, switch_len, true};
+    const int64_t begin = load_global(cu_q + index);
+    const int64_t end = load_global(cu_q + index + 1);
+    const KeyRange keys = find_keys(s.cu_seqlens_k, s.seqlens_k, index, s.capacity_k, s.max_seqlen_k);
+    const bool in_bounds = 0 <= begin && begin <= end && end <= s.total_q && end - begin <= s.max_seqlen_q;
+    if (!in_bounds || !keys.valid) return {0, 0, 0, 0, 0, false};
+    const int switch_len = s.switch_len != 0 ? load_global(reinterpret_cast<const int*>(s.switch_len) + index) : keys.keys;
+    return {begin, keys.first_key, static_cast<int>(end - begin), keys.keys, switch_len, true};
 }
 
 }  // namespace SALA_VARIANT
