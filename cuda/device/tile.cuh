@@ -45,6 +45,14 @@ struct FragmentA {
     uint32_t registers[K / 16][4];
 };
 
+// A K x N operand B in registers: for each 16 rows, one B fragment of mma for each 8 columns.
+template <int K, int N>
+struct FragmentB {
+    static_assert(K % 16 == 0 && N % 8 == 0, "mma takes 16 rows and 8 columns");
+
+    uint32_t registers[K / 16][N / 8][2];
+};
+
 // A 16 x N matrix of 32-bit floats in registers: one C fragment of mma for each 8 columns.
 template <int N>
 struct Accumulator {
@@ -128,6 +136,10 @@ DEVICE void multiply_shared_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_ro
 template <class T, int K, int N, int A_COLS, int B_COLS>
 DEVICE void multiply_shared_trans_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
                                      int b_col0 SITE);
+
+// C += A B, with A in shared memory as in multiply_shared_nk and B in registers.
+template <class T, int K, int N, int COLS>
+DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b SITE);
 
 }  // namespace SALA_VARIANT
 }  // namespace sala
@@ -243,6 +255,17 @@ DEVICE void multiply_shared_trans_kn(Accumulator<N>& c, SharedTile<A_COLS> a, in
         uint32_t step[4];
         load_a_step_trans(step, a, a_row0 + 16 * i, a_col0);
         multiply_step_kn<T>(c, step, b, b_row0 + 16 * i, b_col0);
+    }
+}
+
+template <class T, int K, int N, int COLS>
+DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b) {
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        uint32_t step[4];
+        load_a_step(step, a, row0, col0 + 16 * i);
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) mma<T>(c.values[j], step, b.registers[i][j][0], b.registers[i][j][1]);
     }
 }
 
