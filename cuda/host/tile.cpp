@@ -21,6 +21,7 @@ struct ProductArgument {
     TileProduct product;
     float* c;
     const uint32_t* a;
+    const uint32_t* b;
 };
 
 struct FragmentArgument {
@@ -113,8 +114,31 @@ void gather_fragments(const TileProduct& product, void* const* arguments, float*
     }
 }
 
+// B from the lanes' fragments as [n][k] floats.
+void gather_b_fragments(const TileProduct& product, void* const* arguments, float* b) {
+    const Element element = product.element;
+    for (int lane = 0; lane < WARP_SIZE; ++lane) {
+        const uint32_t* registers = static_cast<const ProductArgument*>(arguments[lane])->b;
+        for (int pair = 0; pair < product.k / 16 * (product.n / 8); pair += 2) {
+            uint16_t elements[8];
+            float wide[8];
+            memcpy(elements, registers + 2 * pair, sizeof(elements));
+            widen(element, wide, elements);
+            for (int i = 0; i < 2; ++i) {
+                const int step = (pair + i) / (product.n / 8);
+                const int column = (pair + i) % (product.n / 8) * 8 + lane / 4;
+                float* k = b + column * product.k + 16 * step + lane % 4 * 2;
+                k[0] = wide[4 * i];
+                k[1] = wide[4 * i + 1];
+                k[8] = wide[4 * i + 2];
+                k[9] = wide[4 * i + 3];
+            }
+        }
+    }
+}
+
 // B as it lies in the tile, rows of floats.
-void gather_b(Block& block, const Warp& warp, const TileProduct& product, float* b) {
+void gather_shared_b(Block& block, const Warp& warp, const TileProduct& product, float* b) {
     const Element element = product.element;
     const int rows = product.b_rows_are_k ? product.k : product.n;
     const int cols = product.b_rows_are_k ? product.n : product.k;
@@ -167,7 +191,11 @@ void perform_product(Block& block, Warp& warp, void* const* arguments) {
     } else {
         gather_fragments(product, arguments, a);
     }
-    gather_b(block, warp, product, b);
+    if (static_cast<const ProductArgument*>(arguments[0])->b != nullptr) {
+        gather_b_fragments(product, arguments, b);
+    } else {
+        gather_shared_b(block, warp, product, b);
+    }
     for_accumulators(product, arguments, c, [](const float& value, float& element) { element = value; });
     const int k_step = product.b_rows_are_k ? product.n : 1;
     const int n_step = product.b_rows_are_k ? 1 : product.k;
@@ -203,8 +231,8 @@ void perform_load_fragment(Block& block, Warp& warp, void* const* arguments) {
 
 }  // namespace
 
-void multiply(const TileProduct& product, float* c, const uint32_t* a, Site site) {
-    ProductArgument argument{product, c, a};
+void multiply(const TileProduct& product, float* c, const uint32_t* a, const uint32_t* b, Site site) {
+    ProductArgument argument{product, c, a, b};
     meet(perform_product, "multiply", &argument, site);
 }
 

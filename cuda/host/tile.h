@@ -21,7 +21,8 @@ struct TileProduct {
     TilePart a_part, b_part;
 };
 
-void multiply(const TileProduct& product, float* c, const uint32_t* a, Site site);
+// `a` (`b`) holds the lane's fragments of an operand that is in registers, and is null otherwise.
+void multiply(const TileProduct& product, float* c, const uint32_t* a, const uint32_t* b, Site site);
 void load_fragment_a(const TilePart& part, int k, bool transposed, uint32_t* a, Site site);
 
 }  // namespace sala::host
@@ -52,34 +53,40 @@ DEVICE FragmentA<K> load_fragment_a_trans(SharedTile<COLS> tile, int k_row0, int
 template <class T, int N, int K, int COLS>
 DEVICE void multiply_nk(Accumulator<N>& c, const FragmentA<K>& a, SharedTile<COLS> b, int row0, int col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, false, false, false, {}, part(b, row0, col0)};
-    host::multiply(product, c.values[0], a.registers[0], {file, line});
+    host::multiply(product, c.values[0], a.registers[0], nullptr, {file, line});
 }
 
 template <class T, int N, int K, int COLS>
 DEVICE void multiply_kn(Accumulator<N>& c, const FragmentA<K>& a, SharedTile<COLS> b, int row0, int col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, false, false, true, {}, part(b, row0, col0)};
-    host::multiply(product, c.values[0], a.registers[0], {file, line});
+    host::multiply(product, c.values[0], a.registers[0], nullptr, {file, line});
 }
 
 template <class T, int K, int N, int A_COLS, int B_COLS>
 DEVICE void multiply_shared_nk(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
                                int b_col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, false, false, part(a, a_row0, a_col0), part(b, b_row0, b_col0)};
-    host::multiply(product, c.values[0], nullptr, {file, line});
+    host::multiply(product, c.values[0], nullptr, nullptr, {file, line});
 }
 
 template <class T, int K, int N, int A_COLS, int B_COLS>
 DEVICE void multiply_shared_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
                                int b_col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, false, true, part(a, a_row0, a_col0), part(b, b_row0, b_col0)};
-    host::multiply(product, c.values[0], nullptr, {file, line});
+    host::multiply(product, c.values[0], nullptr, nullptr, {file, line});
 }
 
 template <class T, int K, int N, int A_COLS, int B_COLS>
 DEVICE void multiply_shared_trans_kn(Accumulator<N>& c, SharedTile<A_COLS> a, int a_row0, int a_col0, SharedTile<B_COLS> b, int b_row0,
                                      int b_col0, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, true, true, part(a, a_row0, a_col0), part(b, b_row0, b_col0)};
-    host::multiply(product, c.values[0], nullptr, {file, line});
+    host::multiply(product, c.values[0], nullptr, nullptr, {file, line});
+}
+
+template <class T, int K, int N, int COLS>
+DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b, const char* file, int line) {
+    const host::TileProduct product{ELEMENT<T>, N, K, true, false, false, part(a, row0, col0), {}};
+    host::multiply(product, c.values[0], nullptr, b.registers[0][0], {file, line});
 }
 
 }  // namespace SALA_VARIANT
