@@ -128,6 +128,52 @@ pub(crate) fn disjoint(
     ))
 }
 
+/// An optional tensor of one shape and type, whose last axis is contiguous and whose rows need no alignment of their own.
+pub(crate) fn vector(
+    argument: &'static str,
+    tensor: Option<&Tensor<'_>>,
+    expected_dtype: DType,
+    expected_shape: &[usize],
+) -> Result<()> {
+    let Some(tensor) = tensor else { return Ok(()) };
+    dtype(argument, tensor, expected_dtype)?;
+    shape(argument, tensor, expected_shape)?;
+    last_axis_contiguous(argument, tensor)
+}
+
+/// A tensor that kernels move in rows: its type, a contiguous last axis, and rows at multiples of [`ROW_ALIGNMENT`].
+pub(crate) fn rows(argument: &'static str, tensor: &Tensor<'_>, expected_dtype: DType) -> Result<()> {
+    dtype(argument, tensor, expected_dtype)?;
+    last_axis_contiguous(argument, tensor)?;
+    rows_aligned(argument, tensor)
+}
+
+/// All views of a launch lie in the device's memory, and nothing that is written is also read or written elsewhere.
+pub(crate) fn memory(expected: Place, written: &[NamedView<'_>], read: &[NamedView<'_>]) -> Result<()> {
+    for (name, view) in written.iter().chain(read).filter_map(present) {
+        place(name, &view, expected)?;
+    }
+    for (index, named) in written.iter().enumerate() {
+        let Some((name, view)) = present(named) else { continue };
+        for (other_name, other) in read.iter().chain(written.iter().skip(index + 1)).filter_map(present) {
+            disjoint(name, &view, other_name, &other)?;
+        }
+    }
+    Ok(())
+}
+
+fn present<'a>(&(name, view): &NamedView<'a>) -> Option<(&'static str, Tensor<'a>)> {
+    Some((name, view?))
+}
+
+/// A view that may be absent, and the argument that it came in.
+pub(crate) type NamedView<'a> = (&'static str, Option<Tensor<'a>>);
+
+/// The address of an optional tensor as kernels are told it.
+pub(crate) fn address(tensor: Option<&Tensor<'_>>) -> u64 {
+    tensor.map_or(0, Tensor::address)
+}
+
 /// Whether both views step along their first axis by the same number of bytes and stay apart within that step.
 ///
 /// Neither is empty. Counted in 128 bits, because the stride of an axis of one element is any number.

@@ -45,12 +45,14 @@
 
 pub mod adapters;
 mod checks;
+mod compress_keys;
 mod device;
 mod dtype;
 mod error;
 mod kernels;
 mod linear_attention;
 pub mod reference;
+mod select_blocks;
 mod sequences;
 pub mod shapes;
 mod sparse_attention;
@@ -58,6 +60,7 @@ mod sparse_attention;
 pub mod sys;
 mod tensor;
 
+pub use compress_keys::{CompressKeys, CompressKeysArgs, CompressKeysBuilder};
 #[cfg(feature = "cudarc")]
 pub use cudarc;
 #[cfg(feature = "test-kernels")]
@@ -70,6 +73,7 @@ pub use kernels::Kernels;
 pub use linear_attention::{
     Decay, DecodeArgs, LinearAttention, LinearAttentionBuilder, PrefillArgs, StateLayout, lightning_log_decay,
 };
+pub use select_blocks::{Lse, ScoredBlocksArgs, SelectBlocks, SelectBlocksArgs, SelectBlocksBuilder};
 pub use sequences::{KeyLengths, Sequences};
 pub use sparse_attention::{SparseAttention, SparseAttentionArgs, SparseAttentionBuilder};
 pub use tensor::{MAX_RANK, Tensor, TensorMut};

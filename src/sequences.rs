@@ -41,6 +41,83 @@ pub enum KeyLengths<'a> {
     },
 }
 
+/// How the rows of a key tensor lie, of raw or compressed keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRows {
+    /// Of all packed sequences together, or of one cache.
+    pub(crate) rows: usize,
+    /// 0 for packed keys.
+    pub(crate) batch_stride: i64,
+    pub(crate) row_stride: i64,
+    pub(crate) head_stride: i64,
+}
+
+impl<'a> KeyLengths<'a> {
+    /// The tensor of lengths and its name.
+    pub(crate) fn view(&self) -> (&'static str, Tensor<'a>) {
+        match *self {
+            KeyLengths::Packed { cu_seqlens_k } => ("cu_seqlens_k", cu_seqlens_k),
+            KeyLengths::Cached { seqlens_k } => ("seqlens_k", seqlens_k),
+        }
+    }
+
+    /// What kernels are told: the addresses of `cu_seqlens_k` and `seqlens_k`, 0 for the one that is absent.
+    pub(crate) fn addresses(&self) -> (u64, u64) {
+        match self {
+            KeyLengths::Packed { cu_seqlens_k } => (cu_seqlens_k.address(), 0),
+            KeyLengths::Cached { seqlens_k } => (0, seqlens_k.address()),
+        }
+    }
+
+    /// The number of sequences.
+    pub(crate) fn batch(&self) -> Result<usize> {
+        let (name, view) = self.view();
+        checks::rank(name, &view, 1)?;
+        let entries = view.shape().first().copied().unwrap_or(0);
+        match self {
+            KeyLengths::Cached { .. } => Ok(entries),
+            KeyLengths::Packed { .. } => entries
+                .checked_sub(1)
+                .ok_or_else(|| Error::argument(name, "shape [batch + 1]", "shape [0]")),
+        }
+    }
+
+    /// Checks the shape of a tensor `[rows, heads, dim]`, or `[batch, rows, heads, dim]` for caches, and gives its measures.
+    pub(crate) fn key_rows(
+        &self,
+        argument: &'static str,
+        tensor: &Tensor<'_>,
+        batch: usize,
+        heads: usize,
+        dim: usize,
+    ) -> Result<KeyRows> {
+        let axis = |axis: usize| tensor.shape().get(axis).copied().unwrap_or(0);
+        let stride = |axis: usize| tensor.stride(axis) as i64;
+        match self {
+            KeyLengths::Packed { .. } => {
+                checks::rank(argument, tensor, 3)?;
+                checks::shape(argument, tensor, &[axis(0), heads, dim])?;
+                Ok(KeyRows {
+                    rows: axis(0),
+                    batch_stride: 0,
+                    row_stride: stride(0),
+                    head_stride: stride(1),
+                })
+            }
+            KeyLengths::Cached { .. } => {
+                checks::rank(argument, tensor, 4)?;
+                checks::shape(argument, tensor, &[batch, axis(1), heads, dim])?;
+                Ok(KeyRows {
+                    rows: axis(1),
+                    batch_stride: stride(0),
+                    row_stride: stride(1),
+                    head_stride: stride(2),
+                })
+            }
+        }
+    }
+}
+
 impl<'a> Sequences<'a> {
     /// The number of sequences.
     pub(crate) fn batch(&self) -> usize {
@@ -52,14 +129,21 @@ impl<'a> Sequences<'a> {
 
     /// The index tensors, for checks that concern every view of a launch.
     pub(crate) fn views(&self) -> impl Iterator<Item = (&'static str, Tensor<'a>)> + use<'a> {
-        let keys = match self.keys {
-            KeyLengths::Packed { cu_seqlens_k } => ("cu_seqlens_k", cu_seqlens_k),
-            KeyLengths::Cached { seqlens_k } => ("seqlens_k", seqlens_k),
-        };
         let switch_len = self.switch_len.map(|view| ("switch_len", view));
-        [("cu_seqlens_q", self.cu_seqlens_q), keys]
+        [("cu_seqlens_q", self.cu_seqlens_q), self.keys.view()]
             .into_iter()
             .chain(switch_len)
+    }
+
+    /// The index tensors as [`checks::memory`] takes them.
+    pub(crate) fn named_views(&self) -> [checks::NamedView<'a>; 3] {
+        let (lengths_name, lengths) = self.keys.view();
+        let cu_seqlens_q = ("cu_seqlens_q", Some(self.cu_seqlens_q));
+        [
+            cu_seqlens_q,
+            (lengths_name, Some(lengths)),
+            ("switch_len", self.switch_len),
+        ]
     }
 
     /// The tokens of a key tensor as `capacity_k` of the kernels counts them: all of a packed tensor, those of one cache otherwise. Refuses a
@@ -110,10 +194,7 @@ impl<'a> Sequences<'a> {
             checks::shape(name, &view, &[length])?;
             checks::last_axis_contiguous(name, &view)?;
         }
-        let (cu_seqlens_k, seqlens_k) = match self.keys {
-            KeyLengths::Packed { cu_seqlens_k } => (cu_seqlens_k.address(), 0),
-            KeyLengths::Cached { seqlens_k } => (0, seqlens_k.address()),
-        };
+        let (cu_seqlens_k, seqlens_k) = self.keys.addresses();
         Ok(sala_sequences {
             cu_seqlens_q: self.cu_seqlens_q.address(),
             cu_seqlens_k,
@@ -130,6 +211,6 @@ impl<'a> Sequences<'a> {
 }
 
 /// Lengths are counted in 32 bits on the device, so a larger bound says nothing more.
-fn saturate(bound: usize) -> i32 {
+pub(crate) fn saturate(bound: usize) -> i32 {
     i32::try_from(bound).unwrap_or(i32::MAX)
 }

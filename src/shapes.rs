@@ -43,6 +43,33 @@ pub const KERNEL_FILES: &[KernelFile] = &[
         keep: every_shape,
         test_only: false,
     },
+    // Means of keys over windows: element, channels.
+    KernelFile {
+        name: "compress_keys",
+        params: "sala_compress_keys_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"]],
+        keep: every_shape,
+        test_only: false,
+    },
+    // Scores of blocks and their choice: element, channels, columns that the heads of a group are padded to.
+    KernelFile {
+        name: "select_blocks",
+        params: "sala_select_blocks_params",
+        archs: BASE_ARCHS,
+        axes: &[&["bf16", "f16"], &["64", "128"], &["8", "16", "32", "64"]],
+        keep: every_shape,
+        test_only: false,
+    },
+    // The choice alone, by given scores.
+    KernelFile {
+        name: "top_k_blocks",
+        params: "sala_select_blocks_params",
+        archs: BASE_ARCHS,
+        axes: &[],
+        keep: every_shape,
+        test_only: false,
+    },
     // Attention over listed blocks or all keys: element, channels.
     KernelFile {
         name: "sparse_attention",
