@@ -7,6 +7,7 @@ pub mod devices;
 pub mod linear;
 pub mod memory;
 pub mod replay;
+pub mod selection;
 pub mod tolerance;
 pub mod values;
 
