@@ -32,13 +32,13 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int THREADS = 256;
-constexpr int TILE = 64;               // groups of a tile
-constexpr int K1_GROUPS = 2;           // of a window
+constexpr int TILE = 64;      // groups of a tile
+constexpr int K1_GROUPS = 2;  // of a window
 constexpr int K2_GROUPS = 8;
-constexpr int K2_STEP = 4;             // groups from one row of K2 to the next
-constexpr int SUMS = TILE + K2_STEP;   // the tile's last row of K2 begins four groups before its end
-constexpr int PIECE = 8;               // channels that a thread handles at a time: 16 bytes of keys
-constexpr int LOADS = 8;               // in flight a thread; divides every stride
+constexpr int K2_STEP = 4;            // groups from one row of K2 to the next
+constexpr int SUMS = TILE + K2_STEP;  // the tile's last row of K2 begins four groups before its end
+constexpr int PIECE = 8;              // channels that a thread handles at a time: 16 bytes of keys
+constexpr int LOADS = 8;              // in flight a thread; divides every stride
 
 using Float4 = Vector<float, 4>;
 using Words4 = Vector<uint32_t, 4>;
@@ -59,7 +59,9 @@ struct Work {
 };
 
 // Full windows of `groups` groups, one every `step` groups, among `keys` tokens.
-DEVICE int window_count(int keys, int stride, int groups, int step) { return keys < groups * stride ? 0 : (keys / stride - groups) / step + 1; }
+DEVICE int window_count(int keys, int stride, int groups, int step) {
+    return keys < groups * stride ? 0 : (keys / stride - groups) / step + 1;
+}
 
 DEVICE Work find_work(const sala_compress_keys_params& p) {
     const int index = block_index_z();

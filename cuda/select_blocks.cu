@@ -51,11 +51,11 @@ inline namespace SALA_VARIANT {
 
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * WARP_SIZE;
-constexpr int STEP = 64;          // rows of a step
+constexpr int STEP = 64;  // rows of a step
 constexpr int STAGES = 3;
-constexpr int TURN = 32;          // rows that a warp takes at a time: 8 blocks
-constexpr int BLOCK_ROWS = 4;     // rows of K1 from one block to the next
-constexpr int COLUMNS = 32;       // of a warp
+constexpr int TURN = 32;       // rows that a warp takes at a time: 8 blocks
+constexpr int BLOCK_ROWS = 4;  // rows of K1 from one block to the next
+constexpr int COLUMNS = 32;    // of a warp
 constexpr int TILES = COLUMNS / 8;
 constexpr int LANE_COLUMNS = 2 * TILES;  // of one thread
 
@@ -93,10 +93,10 @@ struct Rows {
 // What the block does: its tokens, and the rows that they need.
 struct Job {
     SequenceRange sequence;
-    int first_row;     // of the sequence's queries
-    int tokens;        // of the sequence, from first_row on; not more than the block has room for
-    int sum_rows;      // [0, sum_rows) of C make m and Z
-    int score_begin;   // [score_begin, score_end) of K1 are scored
+    int first_row;    // of the sequence's queries
+    int tokens;       // of the sequence, from first_row on; not more than the block has room for
+    int sum_rows;     // [0, sum_rows) of C make m and Z
+    int score_begin;  // [score_begin, score_end) of K1 are scored
     int score_end;
 
     DEVICE int position(int token) const { return sequence.position(first_row + token); }
@@ -127,7 +127,8 @@ DEVICE void add_rows(Job& job, const sala_select_blocks_params& p, int position)
 
 DEVICE Job find_job(const sala_select_blocks_params& p, int block_tokens) {
     Job job{find_sequence(p.sequences, block_index_z()), 0, 0, 0, 0, 0};
-    if (!job.sequence.valid && block_index_x() == 0 && block_index_y() == 0 && thread_index() == 0) count_refused(p.status, REFUSED_LENGTHS, 1);
+    if (!job.sequence.valid && block_index_x() == 0 && block_index_y() == 0 && thread_index() == 0)
+        count_refused(p.status, REFUSED_LENGTHS, 1);
     // The last tokens have the longest past, so they go first.
     const int index = ceil_div(job.sequence.queries, block_tokens) - 1 - block_index_x();
     if (index < 0) return job;
@@ -137,7 +138,8 @@ DEVICE Job find_job(const sala_select_blocks_params& p, int block_tokens) {
     return job;
 }
 
-DEVICE Rows find_rows(uint64_t tensor, const SequenceRange& sequence, int stride, int64_t batch_stride, int64_t row_stride, int64_t head_stride) {
+DEVICE Rows find_rows(uint64_t tensor, const SequenceRange& sequence, int stride, int64_t batch_stride, int64_t row_stride,
+                      int64_t head_stride) {
     const uint16_t* first = reinterpret_cast<const uint16_t*>(tensor) + block_index_z() * batch_stride +
                             sequence.first_key / stride * row_stride + block_index_y() * head_stride;
     return {first, row_stride, visible_rows(sequence.keys - 1, stride)};
@@ -168,10 +170,10 @@ DEVICE void load_step(SharedTile<DIM> tile, const Rows& rows, int step) {
 
 template <int HEADS>
 struct Tokens {
-    int first;                            // of the job's tokens
-    int position[Deal<HEADS>::TOKENS];    // −1: no such token, or one without keys
-    float factor[Deal<HEADS>::TOKENS];    // |scale| · log2 e, above zero
-    bool negated[Deal<HEADS>::TOKENS];    // the scale is negative: Q is taken as −Q
+    int first;                          // of the job's tokens
+    int position[Deal<HEADS>::TOKENS];  // −1: no such token, or one without keys
+    float factor[Deal<HEADS>::TOKENS];  // |scale| · log2 e, above zero
+    bool negated[Deal<HEADS>::TOKENS];  // the scale is negative: Q is taken as −Q
 };
 
 template <int HEADS>
@@ -184,7 +186,8 @@ DEVICE Tokens<HEADS> find_tokens(const sala_select_blocks_params& p, const Job& 
         const bool exists = token < job.tokens;
         float scale = p.scale;
         if (exists && p.scale_factor != 0) {
-            scale *= load_global_constant(reinterpret_cast<const float*>(p.scale_factor) + job.sequence.first_query + job.first_row + token);
+            scale *=
+                load_global_constant(reinterpret_cast<const float*>(p.scale_factor) + job.sequence.first_query + job.first_row + token);
         }
         tokens.position[i] = exists ? maximum(job.position(token), -1) : -1;
         tokens.negated[i] = scale < 0.0f;
@@ -195,42 +198,41 @@ DEVICE Tokens<HEADS> find_tokens(const sala_select_blocks_params& p, const Job& 
     return tokens;
 }
 
-// Operand B: the warp's columns of Qᵀ, those of one chunk.
-template <int DIM, int HEADS>
-DEVICE FragmentB<DIM, COLUMNS> load_query(const sala_select_blocks_params& p, const Job& job, const Tokens<HEADS>& tokens, int chunk) {
+// Operand B: the warp's columns of Qᵀ, those of one chunk, channels [channel, channel + K).
+template <int K, int HEADS>
+DEVICE FragmentB<K, COLUMNS> load_query(const sala_select_blocks_params& p, const Job& job, const Tokens<HEADS>& tokens, int chunk,
+                                        int channel) {
     constexpr uint32_t SIGNS = 0x80008000u;
-    FragmentB<DIM, COLUMNS> query;
+    FragmentB<K, COLUMNS> query;
     UNROLL
     for (int j = 0; j < TILES; ++j) {
         const int token = Deal<HEADS>::token(j);
         const int head = Deal<HEADS>::head(chunk, j) + lane_index() / 4;
         const bool valid = tokens.position[token] >= 0 && head < p.group;
         const int64_t row = job.sequence.first_query + job.first_row + tokens.first + token;
-        const int64_t offset = row * p.q_token_stride + (static_cast<int64_t>(block_index_y()) * p.group + head) * p.q_head_stride;
+        const int64_t offset =
+            row * p.q_token_stride + (static_cast<int64_t>(block_index_y()) * p.group + head) * p.q_head_stride + channel;
         const auto* source = reinterpret_cast<const uint32_t*>(reinterpret_cast<const uint16_t*>(p.q) + offset) + lane_index() % 4;
         const uint32_t flip = tokens.negated[token] ? SIGNS : 0;
         UNROLL
-        for (int i = 0; i < DIM / 8; ++i) {
-            // A plain load stays where it is; constant ones of several chunks would all be moved in front of the loop, for want of registers.
-            const uint32_t pair = !valid ? 0 : (Deal<HEADS>::CHUNKS > 1 ? load_global(source + 4 * i) : load_global_constant(source + 4 * i));
+        for (int i = 0; i < K / 8; ++i) {
+            const uint32_t pair = valid ? load_global_constant(source + 4 * i) : 0;
             query.registers[i / 2][j][i % 2] = pair ^ flip;
         }
     }
     return query;
 }
 
-// The logits of 32 rows, without scale: rows_of a turn × the warp's columns.
+// The logits of a turn's 32 rows (see row_of) × the warp's columns, without scale.
 struct Logits {
     Accumulator<COLUMNS> half[2];
 };
 
-template <class T, int DIM>
-DEVICE void find_logits(Logits& logits, SharedTile<DIM> tile, int turn, const FragmentB<DIM, COLUMNS>& query) {
+// Adds what channels [channel, channel + K) give.
+template <class T, int K, int DIM>
+DEVICE void add_logits(Logits& logits, SharedTile<DIM> tile, int turn, const FragmentB<K, COLUMNS>& query, int channel) {
     UNROLL
-    for (int half = 0; half < 2; ++half) {
-        logits.half[half].fill(0.0f);
-        multiply_shared_a<T>(logits.half[half], tile, turn * TURN + half * 16, 0, query);
-    }
+    for (int half = 0; half < 2; ++half) multiply_shared_a<T>(logits.half[half], tile, turn * TURN + half * 16, channel, query);
 }
 
 // ---- m and Z
@@ -397,10 +399,10 @@ template <int HEADS>
 struct OwnToken {
     int index;
     bool exists;
-    int visible;       // rows of K1 that it sees
-    int first, end;    // its free blocks
-    float* scores;     // its row of the score output, or null
-    float above;       // P of the row before this thread's first, for the lanes that hold a turn's first block
+    int visible;     // rows of K1 that it sees
+    int first, end;  // its free blocks
+    float* scores;   // its row of the score output, or null
+    float above;     // P of the row before this thread's first, for the lanes that hold a turn's first block
 };
 
 template <int HEADS>
@@ -441,7 +443,8 @@ DEVICE float pool(OwnToken<HEADS>& own, const float (&sums)[Deal<HEADS>::TOKENS]
 }
 
 template <int HEADS>
-DEVICE void take_scores(TopK (&best)[Deal<HEADS>::TOKENS], const sala_select_blocks_params& p, const OwnToken<HEADS>& own, int block, float score) {
+DEVICE void take_scores(TopK (&best)[Deal<HEADS>::TOKENS], const sala_select_blocks_params& p, const OwnToken<HEADS>& own, int block,
+                        float score) {
     if (own.scores != nullptr && block < p.score_blocks) store_global(own.scores + block, score);
     const uint64_t key = rank_key(score, block);
     bool candidate = own.index < Deal<HEADS>::TOKENS && own.first <= block && block < own.end;
@@ -462,7 +465,8 @@ DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnTo
 }
 
 template <int HEADS>
-DEVICE void store_lists(const sala_select_blocks_params& p, const Job& job, const Tokens<HEADS>& tokens, TopK (&best)[Deal<HEADS>::TOKENS]) {
+DEVICE void store_lists(const sala_select_blocks_params& p, const Job& job, const Tokens<HEADS>& tokens,
+                        TopK (&best)[Deal<HEADS>::TOKENS]) {
     const bool dense = job.sequence.switch_len < p.sequences.dense_len;
     UNROLL
     for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) {
@@ -494,7 +498,8 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     UNROLL
     for (int i = 0; i < TOKENS; ++i) {
         const int queue = (tokens.first + i) * p.queue_capacity;
-        best[i] = start_top_k(shared_address(plan.queues) + static_cast<uint32_t>(queue) * sizeof(uint64_t), p.queue_capacity, wanted_blocks(p));
+        best[i] =
+            start_top_k(shared_address(plan.queues) + static_cast<uint32_t>(queue) * sizeof(uint64_t), p.queue_capacity, wanted_blocks(p));
     }
 
     const int stride = p.block_size / BLOCK_ROWS;
@@ -519,10 +524,20 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         start_load(step + STAGES - 1);
     };
 
-    FragmentB<DIM, COLUMNS> query = load_query<DIM>(p, job, tokens, 0);
-    const auto find_chunk_logits = [&](Logits& logits, int step, int turn, int chunk) {
-        if constexpr (CHUNKS > 1) query = load_query<DIM>(p, job, tokens, chunk);
-        find_logits<T>(logits, tile_of(step), turn, query);
+    const FragmentB<DIM, COLUMNS> query = load_query<DIM>(p, job, tokens, 0, 0);
+    const auto find_logits = [&](Logits& logits, int step, int turn, int chunk) {
+        logits.half[0].fill(0.0f);
+        logits.half[1].fill(0.0f);
+        if constexpr (CHUNKS == 1) {
+            add_logits<T>(logits, tile_of(step), turn, query, 0);
+        } else {
+            // There are registers for a part of one chunk only, so Q comes from L1 each time. (Unrolled, the loads would all go ahead and spill.)
+            constexpr int PART = 32;
+            NO_UNROLL
+            for (int channel = 0; channel < DIM; channel += PART) {
+                add_logits<T>(logits, tile_of(step), turn, load_query<PART>(p, job, tokens, chunk, channel), channel);
+            }
+        }
     };
     UNROLL
     for (int step = 0; step < STAGES - 1; ++step) start_load(step);
@@ -537,7 +552,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             UNROLL
             for (int chunk = 0; chunk < CHUNKS; ++chunk) {
                 Logits logits;
-                find_chunk_logits(logits, step, turn, chunk);
+                find_logits(logits, step, turn, chunk);
                 add_to_sums(normaliser, logits, tokens, step * STEP + turn * TURN, chunk, sum_stride(p));
             }
         }
@@ -553,7 +568,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             UNROLL
             for (int chunk = 0; chunk < CHUNKS; ++chunk) {
                 Logits logits;
-                find_chunk_logits(logits, step, turn, chunk);
+                find_logits(logits, step, turn, chunk);
                 float part[TOKENS][BLOCK_ROWS];
                 sum_heads(part, p, logits, normaliser, tokens, chunk);
                 UNROLL

@@ -102,12 +102,12 @@ typedef struct sala_compress_keys_params {
     uint64_t k1, k2;        // 16-bit [rows, heads_kv, dim], a sequence's rows from its first token / stride on; caches: [batch, rows, ...]
     uint64_t cu_seqlens_k;  // as in sala_sequences
     uint64_t seqlens_k;
-    uint64_t seqlens_old;   // i32 [batch]: keys that earlier calls have compressed; absent: none
-    uint64_t status;        // u32 [4]
+    uint64_t seqlens_old;                                   // i32 [batch]: keys that earlier calls have compressed; absent: none
+    uint64_t status;                                        // u32 [4]
     int64_t k_batch_stride, k_token_stride, k_head_stride;  // batch strides: 0 for packed keys
     int64_t k1_batch_stride, k1_row_stride, k1_head_stride;
     int64_t k2_batch_stride, k2_row_stride, k2_head_stride;
-    int64_t capacity_k;     // as in sala_sequences
+    int64_t capacity_k;             // as in sala_sequences
     int32_t max_seqlen_k, max_new;  // upper bounds the caller knows; a sequence with more keys or more new ones is refused and counted
     int32_t stride;                 // tokens: a quarter of a block
     int32_t reserved;
@@ -134,7 +134,7 @@ typedef struct sala_select_blocks_params {
     int32_t list_len;                   // at least init_blocks + local_blocks + 1
     int32_t queue_capacity;             // entries of a token's queue, see top_k.cuh
     int32_t score_blocks;
-    int32_t exact_lse;                  // normalise by K1 instead of K2
+    int32_t exact_lse;  // normalise by K1 instead of K2
     int32_t reserved;
 } sala_select_blocks_params;
 

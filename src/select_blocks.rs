@@ -331,17 +331,20 @@ impl SelectBlocks {
 
     fn scored_params(&self, kernels: &Kernels, args: &ScoredBlocksArgs<'_>) -> Result<sala_select_blocks_params> {
         checks::rank("scores", &args.scores, 3)?;
-        let blocks = args.scores.shape().last().copied().unwrap_or(0);
         let lists = Lists {
             total_q: first_axis(&args.scores),
-            capacity: blocks.saturating_mul(self.shape.block_size),
+            // There are no keys here that packed lengths could run past.
+            capacity: i32::MAX as usize,
             // Whoever has scores wants lists.
             dense_len: 0,
             scores: Some(args.scores),
             indices: &args.block_indices,
             status: args.status.as_ref(),
         };
-        let params = self.list_params(kernels, &args.sequences, &lists)?;
+        let mut params = self.list_params(kernels, &args.sequences, &lists)?;
+        let blocks = args.scores.shape().last().copied().unwrap_or(0);
+        let scored_keys = saturate(blocks.saturating_mul(self.shape.block_size));
+        params.sequences.max_seqlen_k = params.sequences.max_seqlen_k.min(scored_keys);
         let [cu_seqlens_q, lengths, switch_len] = args.sequences.named_views();
         checks::memory(
             kernels.device().place(),

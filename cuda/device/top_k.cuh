@@ -35,10 +35,10 @@ DEVICE int index_of_key(uint64_t key) { return static_cast<int>(~static_cast<uin
 
 // One list. All members are the same in every lane.
 struct TopK {
-    uint32_t keys;  // shared address of `capacity` keys
-    int capacity;   // a multiple of 32, at least `wanted` + 32
-    int wanted;     // at least 1
-    int count;      // keys in the queue
+    uint32_t keys;   // shared address of `capacity` keys
+    int capacity;    // a multiple of 32, at least `wanted` + 32
+    int wanted;      // at least 1
+    int count;       // keys in the queue
     uint64_t floor;  // keys below it are not among the best `wanted`
 
     DEVICE uint32_t address(int i) const { return keys + static_cast<uint32_t>(i) * sizeof(uint64_t); }

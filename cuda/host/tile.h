@@ -84,7 +84,8 @@ DEVICE void multiply_shared_trans_kn(Accumulator<N>& c, SharedTile<A_COLS> a, in
 }
 
 template <class T, int K, int N, int COLS>
-DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b, const char* file, int line) {
+DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b, const char* file,
+                              int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, true, false, false, part(a, row0, col0), {}};
     host::multiply(product, c.values[0], nullptr, b.registers[0][0], {file, line});
 }
