@@ -289,3 +289,171 @@ const _: () = {
     ["Offset of field: sala_sparse_attention_split_params::places"]
         [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 316usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_compress_keys_params {
+    pub k: u64,
+    pub k1: u64,
+    pub k2: u64,
+    pub cu_seqlens_k: u64,
+    pub seqlens_k: u64,
+    pub seqlens_old: u64,
+    pub status: u64,
+    pub k_batch_stride: i64,
+    pub k_token_stride: i64,
+    pub k_head_stride: i64,
+    pub k1_batch_stride: i64,
+    pub k1_row_stride: i64,
+    pub k1_head_stride: i64,
+    pub k2_batch_stride: i64,
+    pub k2_row_stride: i64,
+    pub k2_head_stride: i64,
+    pub capacity_k: i64,
+    pub max_seqlen_k: i32,
+    pub max_new: i32,
+    pub stride: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_compress_keys_params"][::core::mem::size_of::<sala_compress_keys_params>() - 152usize];
+    ["Alignment of sala_compress_keys_params"][::core::mem::align_of::<sala_compress_keys_params>() - 8usize];
+    ["Offset of field: sala_compress_keys_params::k"][::core::mem::offset_of!(sala_compress_keys_params, k) - 0usize];
+    ["Offset of field: sala_compress_keys_params::k1"][::core::mem::offset_of!(sala_compress_keys_params, k1) - 8usize];
+    ["Offset of field: sala_compress_keys_params::k2"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k2) - 16usize];
+    ["Offset of field: sala_compress_keys_params::cu_seqlens_k"]
+        [::core::mem::offset_of!(sala_compress_keys_params, cu_seqlens_k) - 24usize];
+    ["Offset of field: sala_compress_keys_params::seqlens_k"]
+        [::core::mem::offset_of!(sala_compress_keys_params, seqlens_k) - 32usize];
+    ["Offset of field: sala_compress_keys_params::seqlens_old"]
+        [::core::mem::offset_of!(sala_compress_keys_params, seqlens_old) - 40usize];
+    ["Offset of field: sala_compress_keys_params::status"]
+        [::core::mem::offset_of!(sala_compress_keys_params, status) - 48usize];
+    ["Offset of field: sala_compress_keys_params::k_batch_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k_batch_stride) - 56usize];
+    ["Offset of field: sala_compress_keys_params::k_token_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k_token_stride) - 64usize];
+    ["Offset of field: sala_compress_keys_params::k_head_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k_head_stride) - 72usize];
+    ["Offset of field: sala_compress_keys_params::k1_batch_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k1_batch_stride) - 80usize];
+    ["Offset of field: sala_compress_keys_params::k1_row_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k1_row_stride) - 88usize];
+    ["Offset of field: sala_compress_keys_params::k1_head_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k1_head_stride) - 96usize];
+    ["Offset of field: sala_compress_keys_params::k2_batch_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k2_batch_stride) - 104usize];
+    ["Offset of field: sala_compress_keys_params::k2_row_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k2_row_stride) - 112usize];
+    ["Offset of field: sala_compress_keys_params::k2_head_stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, k2_head_stride) - 120usize];
+    ["Offset of field: sala_compress_keys_params::capacity_k"]
+        [::core::mem::offset_of!(sala_compress_keys_params, capacity_k) - 128usize];
+    ["Offset of field: sala_compress_keys_params::max_seqlen_k"]
+        [::core::mem::offset_of!(sala_compress_keys_params, max_seqlen_k) - 136usize];
+    ["Offset of field: sala_compress_keys_params::max_new"]
+        [::core::mem::offset_of!(sala_compress_keys_params, max_new) - 140usize];
+    ["Offset of field: sala_compress_keys_params::stride"]
+        [::core::mem::offset_of!(sala_compress_keys_params, stride) - 144usize];
+    ["Offset of field: sala_compress_keys_params::reserved"]
+        [::core::mem::offset_of!(sala_compress_keys_params, reserved) - 148usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_select_blocks_params {
+    pub sequences: sala_sequences,
+    pub q: u64,
+    pub k1: u64,
+    pub k2: u64,
+    pub scale_factor: u64,
+    pub scores: u64,
+    pub block_indices: u64,
+    pub status: u64,
+    pub q_token_stride: i64,
+    pub q_head_stride: i64,
+    pub k1_batch_stride: i64,
+    pub k1_row_stride: i64,
+    pub k1_head_stride: i64,
+    pub k2_batch_stride: i64,
+    pub k2_row_stride: i64,
+    pub k2_head_stride: i64,
+    pub scores_token_stride: i64,
+    pub scores_head_stride: i64,
+    pub list_token_stride: i64,
+    pub list_head_stride: i64,
+    pub scale: f32,
+    pub group: i32,
+    pub block_size: i32,
+    pub init_blocks: i32,
+    pub local_blocks: i32,
+    pub list_len: i32,
+    pub queue_capacity: i32,
+    pub score_blocks: i32,
+    pub exact_lse: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_select_blocks_params"][::core::mem::size_of::<sala_select_blocks_params>() - 256usize];
+    ["Alignment of sala_select_blocks_params"][::core::mem::align_of::<sala_select_blocks_params>() - 8usize];
+    ["Offset of field: sala_select_blocks_params::sequences"]
+        [::core::mem::offset_of!(sala_select_blocks_params, sequences) - 0usize];
+    ["Offset of field: sala_select_blocks_params::q"][::core::mem::offset_of!(sala_select_blocks_params, q) - 64usize];
+    ["Offset of field: sala_select_blocks_params::k1"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k1) - 72usize];
+    ["Offset of field: sala_select_blocks_params::k2"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k2) - 80usize];
+    ["Offset of field: sala_select_blocks_params::scale_factor"]
+        [::core::mem::offset_of!(sala_select_blocks_params, scale_factor) - 88usize];
+    ["Offset of field: sala_select_blocks_params::scores"]
+        [::core::mem::offset_of!(sala_select_blocks_params, scores) - 96usize];
+    ["Offset of field: sala_select_blocks_params::block_indices"]
+        [::core::mem::offset_of!(sala_select_blocks_params, block_indices) - 104usize];
+    ["Offset of field: sala_select_blocks_params::status"]
+        [::core::mem::offset_of!(sala_select_blocks_params, status) - 112usize];
+    ["Offset of field: sala_select_blocks_params::q_token_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, q_token_stride) - 120usize];
+    ["Offset of field: sala_select_blocks_params::q_head_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, q_head_stride) - 128usize];
+    ["Offset of field: sala_select_blocks_params::k1_batch_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k1_batch_stride) - 136usize];
+    ["Offset of field: sala_select_blocks_params::k1_row_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k1_row_stride) - 144usize];
+    ["Offset of field: sala_select_blocks_params::k1_head_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k1_head_stride) - 152usize];
+    ["Offset of field: sala_select_blocks_params::k2_batch_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k2_batch_stride) - 160usize];
+    ["Offset of field: sala_select_blocks_params::k2_row_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k2_row_stride) - 168usize];
+    ["Offset of field: sala_select_blocks_params::k2_head_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, k2_head_stride) - 176usize];
+    ["Offset of field: sala_select_blocks_params::scores_token_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, scores_token_stride) - 184usize];
+    ["Offset of field: sala_select_blocks_params::scores_head_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, scores_head_stride) - 192usize];
+    ["Offset of field: sala_select_blocks_params::list_token_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, list_token_stride) - 200usize];
+    ["Offset of field: sala_select_blocks_params::list_head_stride"]
+        [::core::mem::offset_of!(sala_select_blocks_params, list_head_stride) - 208usize];
+    ["Offset of field: sala_select_blocks_params::scale"]
+        [::core::mem::offset_of!(sala_select_blocks_params, scale) - 216usize];
+    ["Offset of field: sala_select_blocks_params::group"]
+        [::core::mem::offset_of!(sala_select_blocks_params, group) - 220usize];
+    ["Offset of field: sala_select_blocks_params::block_size"]
+        [::core::mem::offset_of!(sala_select_blocks_params, block_size) - 224usize];
+    ["Offset of field: sala_select_blocks_params::init_blocks"]
+        [::core::mem::offset_of!(sala_select_blocks_params, init_blocks) - 228usize];
+    ["Offset of field: sala_select_blocks_params::local_blocks"]
+        [::core::mem::offset_of!(sala_select_blocks_params, local_blocks) - 232usize];
+    ["Offset of field: sala_select_blocks_params::list_len"]
+        [::core::mem::offset_of!(sala_select_blocks_params, list_len) - 236usize];
+    ["Offset of field: sala_select_blocks_params::queue_capacity"]
+        [::core::mem::offset_of!(sala_select_blocks_params, queue_capacity) - 240usize];
+    ["Offset of field: sala_select_blocks_params::score_blocks"]
+        [::core::mem::offset_of!(sala_select_blocks_params, score_blocks) - 244usize];
+    ["Offset of field: sala_select_blocks_params::exact_lse"]
+        [::core::mem::offset_of!(sala_select_blocks_params, exact_lse) - 248usize];
+    ["Offset of field: sala_select_blocks_params::reserved"]
+        [::core::mem::offset_of!(sala_select_blocks_params, reserved) - 252usize];
+};
