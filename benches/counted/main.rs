@@ -12,6 +12,7 @@
 mod case;
 mod floors;
 mod linear;
+mod sparse;
 
 use case::Case;
 use clap::Parser;
@@ -87,7 +88,9 @@ fn run(options: &Options) -> std::result::Result<(), String> {
 }
 
 fn cases() -> Result<Vec<Case>> {
-    linear::cases()
+    let mut cases = linear::cases()?;
+    cases.extend(sparse::cases()?);
+    Ok(cases)
 }
 
 /// Names in order, each once, with commas between.

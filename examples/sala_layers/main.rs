@@ -1,0 +1,179 @@
+//! The attention layers of a hybrid model, as its `config.json` has them: one sparse and one linear layer, a prompt and 64 decode steps.
+//!
+//! ```text
+//! cargo run --release --example sala_layers -- --length 512
+//! cargo run --release --example sala_layers -- --length 131072 --device cuda --times-only
+//! ```
+//!
+//! There are no weights: queries, keys, values and gates are random, as if they came from the projections. Kernels do the attention; norms,
+//! rotary embedding and the linear layer's gate are plain Rust (`around.rs`). The kernels run on the CPU, where their FLOPs and bytes are
+//! counted, and with `--device cuda` on a GPU too, where they are timed.
+
+mod around;
+mod config;
+mod linear;
+mod meter;
+mod report;
+mod sparse;
+
+use clap::{Parser, ValueEnum};
+use config::Config;
+use half::bf16;
+use indicatif::{ProgressBar, ProgressStyle};
+use linear::LinearLayer;
+use meter::{Meter, Operation};
+use sala_kernels::{Device, Result};
+use sala_testkit::cases::Numbers;
+use sparse::SparseLayer;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Tokens decoded after the prompt.
+const DECODE_STEPS: usize = 64;
+
+/// Runs one sparse and one linear layer of a model and counts what they cost.
+#[derive(Parser)]
+#[command(name = "sala_layers")]
+struct Options {
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    length: u32,
+
+    /// The model's config.json
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sala_layers/config.json"))]
+    config: PathBuf,
+
+    /// Where to run: on the CPU, or on the CPU and the first GPU
+    #[arg(long, value_enum, default_value_t = Place::Host)]
+    device: Place,
+
+    /// With --device cuda, skip the CPU, which takes minutes for long prompts: times, but no counts
+    #[arg(long)]
+    times_only: bool,
+
+    /// Attend densely below this length, instead of below the config's dense_len
+    #[arg(long)]
+    dense_len: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Place {
+    Host,
+    Cuda,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, such as `head`, closes the pipe.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sala_layers: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Options(String),
+    #[error(transparent)]
+    Kernels(#[from] sala_kernels::Error),
+    #[error("cannot print: {0}")]
+    Output(#[from] io::Error),
+}
+
+fn run(options: &Options) -> std::result::Result<(), Failure> {
+    let mut config = Config::read(&options.config).map_err(Failure::Options)?;
+    if let Some(dense_len) = options.dense_len {
+        config.sparse_config.dense_len = dense_len;
+    }
+    if options.times_only && options.device == Place::Host {
+        let why = "--times-only needs --device cuda: times on the CPU say nothing about a GPU";
+        return Err(Failure::Options(why.into()));
+    }
+    let gpu = match options.device {
+        Place::Host => None,
+        Place::Cuda => Some(Device::cuda(0)?),
+    };
+    let length = options.length as usize;
+    let out = &mut io::stdout();
+    report::schedule(out, &config, length)?;
+
+    let counted = match options.times_only {
+        true => None,
+        false => Some(Layers::run(&config, Device::host(), length)?),
+    };
+    let timed = gpu.map(|device| time_on_gpu(&config, device, length)).transpose()?;
+    report::costs(out, &config, length, counted.as_ref(), timed.as_ref())?;
+    Ok(())
+}
+
+/// Runs everything twice and keeps the second run: the first also loads kernels and fills caches.
+fn time_on_gpu(config: &Config, device: Device, length: usize) -> Result<Layers> {
+    Layers::run(config, device.clone(), length)?;
+    Layers::run(config, device, length)
+}
+
+/// What a run of both layers gave.
+struct Layers {
+    device: String,
+    prefill: Vec<Operation>,
+    decode: Vec<Operation>,
+    /// What each layer hands to its output projection.
+    sparse_out: Vec<bf16>,
+    linear_out: Vec<bf16>,
+}
+
+impl Layers {
+    fn run(config: &Config, device: Device, length: usize) -> Result<Layers> {
+        let name = device.name().to_owned();
+        let tokens = length + DECODE_STEPS;
+        let bar = progress_bar(&name);
+        bar.tick();
+        let mut meter = Meter::new(device)?;
+        let mut sparse = SparseLayer::new(config, &meter, tokens, 1)?;
+        let mut linear = LinearLayer::new(config, &meter, tokens, 2)?;
+
+        sparse.prefill(&mut meter, length)?;
+        bar.inc(1);
+        linear.prefill(&mut meter, length)?;
+        bar.inc(1);
+        let prefill = meter.take();
+        for token in length..tokens {
+            sparse.decode(&mut meter, token)?;
+            linear.decode(&mut meter, token)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let decode = meter.take();
+        Ok(Layers {
+            device: name,
+            prefill,
+            decode,
+            sparse_out: sparse.output()?,
+            linear_out: linear.output()?,
+        })
+    }
+}
+
+/// Steps: two prompts, then tokens. Drawn on stderr if that is a terminal.
+fn progress_bar(device: &str) -> ProgressBar {
+    let bar = ProgressBar::new(2 + DECODE_STEPS as u64).with_message(device.to_owned());
+    match ProgressStyle::with_template("{msg} {bar:40} step {pos}/{len}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Projections of a layer's input, as random numbers. Long tensors repeat them after a prime number of elements.
+fn random(numbers: &mut Numbers, count: usize) -> Vec<bf16> {
+    const PERIOD: usize = 1_048_573;
+    let period: Vec<bf16> = (0..count.min(PERIOD))
+        .map(|_| bf16::from_f64(numbers.normal()))
+        .collect();
+    period.into_iter().cycle().take(count).collect()
+}
