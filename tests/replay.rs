@@ -2,13 +2,13 @@
 
 use sala_kernels::{Device, Error};
 use sala_testkit::devices::all;
+use sala_testkit::examples::example;
 use sala_testkit::replay::{Replay, vector_files};
 use sala_testkit::safetensors::tensor::TensorView;
 use sala_testkit::safetensors::{Dtype, SafeTensors, serialize_to_file};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 #[test]
 fn vectors_pass_on_every_device() {
@@ -31,37 +31,8 @@ fn vectors_pass_on_every_device() {
     }
 }
 
-/// The replay example: built as these tests were, or packed beside them where there is no cargo.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("a running test has a path");
-        let folder = test.parent().expect("tests lie in a folder");
-        let above = folder
-            .parent()
-            .expect("tests lie in target/<profile>/deps, or packed in tests");
-        if folder.ends_with("deps") {
-            build_example(above);
-        }
-        above.join("examples/replay")
-    })
-}
-
-/// Builds the example into `target/<profile>`.
-fn build_example(folder: &Path) {
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(name) => name,
-    };
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", "replay", "--profile", profile])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(build.expect("cargo runs").success(), "the example builds");
-}
-
 fn replay(arguments: &[&str]) -> Output {
-    Command::new(binary())
+    Command::new(example("replay"))
         .args(arguments)
         .output()
         .expect("the example runs")
@@ -499,7 +470,7 @@ fn without_files_the_test_data_runs() {
     Draft::linear().write(&folder.file("one.safetensors"));
     Draft::linear().write(&folder.file("two.safetensors"));
     std::fs::write(folder.file("notes.txt"), "not a replay file").expect("it can be written");
-    let output = Command::new(binary())
+    let output = Command::new(example("replay"))
         .env("SALA_TEST_DATA", &folder.0)
         .output()
         .expect("the example runs");
@@ -511,7 +482,7 @@ fn without_files_the_test_data_runs() {
         stderr(&output)
     );
 
-    let output = Command::new(binary())
+    let output = Command::new(example("replay"))
         .env("SALA_TEST_DATA", folder.file("absent"))
         .output();
     let output = output.expect("the example runs");

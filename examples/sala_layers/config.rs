@@ -81,8 +81,17 @@ impl Config {
     /// A sentence that names the file and, where one is at fault, the field.
     pub fn read(path: &Path) -> Result<Config, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let config: Config = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        config.check().map_err(|fault| format!("{}: {fault}", path.display()))?;
+        Config::parse(&text).map_err(|fault| format!("{}: {fault}", path.display()))
+    }
+
+    /// The fields as MiniCPM-SALA was released with them.
+    pub fn released() -> Result<Config, String> {
+        Config::parse(include_str!("config.json"))
+    }
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        config.check()?;
         Ok(config)
     }
 

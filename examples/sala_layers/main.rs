@@ -40,9 +40,9 @@ struct Options {
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     length: u32,
 
-    /// The model's config.json
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sala_layers/config.json"))]
-    config: PathBuf,
+    /// A model's config.json, instead of MiniCPM-SALA's, which is built in
+    #[arg(long)]
+    config: Option<PathBuf>,
 
     /// Where to run: on the CPU, or on the CPU and the first GPU
     #[arg(long, value_enum, default_value_t = Place::Host)]
@@ -87,7 +87,11 @@ enum Failure {
 }
 
 fn run(options: &Options) -> std::result::Result<(), Failure> {
-    let mut config = Config::read(&options.config).map_err(Failure::Options)?;
+    let mut config = match &options.config {
+        Some(path) => Config::read(path),
+        None => Config::released(),
+    }
+    .map_err(Failure::Options)?;
     if let Some(dense_len) = options.dense_len {
         config.sparse_config.dense_len = dense_len;
     }

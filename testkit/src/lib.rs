@@ -4,6 +4,7 @@ pub mod attention;
 pub mod attention_cases;
 pub mod cases;
 pub mod devices;
+pub mod examples;
 pub mod linear;
 pub mod memory;
 pub mod replay;
