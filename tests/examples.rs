@@ -95,7 +95,7 @@ fn the_needle_is_found_and_drawn() {
 fn the_needle_example_refuses_what_it_cannot_do() {
     let short = TemporaryFile::new("short.txt", "a text of seven words and one\n");
     let cases: [(&[&str], &[&str]); 5] = [
-        (&["--text", short.path()], &["--tokens 32768", "--text"]),
+        (&["--text", short.path()], &["7 tokens", "--tokens", "--text"]),
         (&["--text", "/nonexistent"], &["/nonexistent"]),
         (&["--depth", "2"], &["--depth", "0 to 1"]),
         (&["--text", short.path(), "--needle", " "], &["at least one word"]),

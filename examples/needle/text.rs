@@ -52,15 +52,15 @@ impl Text {
             return Err("the needle and the question need at least one word each".into());
         }
         let added = needle_words.len() + question_words.len();
-        let room = length
-            .checked_sub(added)
-            .ok_or_else(|| format!("the needle and the question alone are {added} tokens, and --tokens is {length}"))?;
+        let room = length.checked_sub(added).ok_or_else(|| {
+            format!("the needle and the question are {added} tokens, more than --tokens leaves room for")
+        })?;
 
         let lines = distinct_lines(haystack, &needle_words);
         let available: usize = lines.iter().map(Vec::len).sum();
         if available < room {
             return Err(format!(
-                "the text has {available} tokens, and --tokens {length} needs {room}: ask for fewer or give a longer --text"
+                "the text has {available} tokens, and {room} are needed: ask for fewer --tokens or give a longer --text"
             ));
         }
         let hidden_at = line_start(&lines, (depth * room as f64) as usize).min(room);
