@@ -36,6 +36,9 @@ pub fn result(out: &mut impl Write, text: &Text, found: &Found, selection: &Sele
     let finders = finders(text, found, selection);
     let total = text.question.len() + ANSWER_WORDS;
     let verdict = match finders.len() {
+        _ if is_always_read(text, selection) => {
+            "ALWAYS READ: the text is short, or the needle lies in the first block or a recent one".to_owned()
+        }
         0 => "NOT CHOSEN by any token of the question and answer".to_owned(),
         count => format!(
             "CHOSEN by {count} of {total} tokens of question and answer: {}",
@@ -79,6 +82,13 @@ fn needle_blocks(text: &Text, selection: &Selection) -> (usize, usize) {
         text.needle.start / selection.block_size,
         (text.needle.end - 1) / selection.block_size,
     )
+}
+
+/// Whether the question reads a block of the needle without choosing it.
+fn is_always_read(text: &Text, selection: &Selection) -> bool {
+    let (first, last) = needle_blocks(text, selection);
+    let own = text.question.start / selection.block_size;
+    own < selection.blocks || first < selection.init_blocks || last + selection.local_blocks >= own
 }
 
 /// The words of the question and the answer that read a block of the needle.
