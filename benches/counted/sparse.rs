@@ -79,14 +79,23 @@ const ATTENTIONS: [(Attention, Lists); 7] = [
     (SMALL, Lists::Random),
 ];
 
+/// Decode steps that are split over this many multiprocessors.
+const SPLITS: [(Attention, Lists); 2] = [(SALA, Lists::Shared), (Attention { keys: 4096, ..SALA }, Lists::Dense)];
+const MULTIPROCESSORS: u32 = 132;
+
 /// All launches.
 pub fn cases() -> Result<Vec<Case>> {
     let compressions = COMPRESSIONS
         .into_iter()
         .map(|(dtype, lengths, heads, dim)| compression(dtype, lengths, heads, dim));
     let selections = SELECTIONS.into_iter().map(selection);
-    let attentions = ATTENTIONS.into_iter().map(|(shape, lists)| attention(shape, lists));
-    compressions.chain(selections).chain(attentions).collect()
+    let attentions = ATTENTIONS
+        .into_iter()
+        .map(|(shape, lists)| attention(shape, lists, None));
+    let splits = SPLITS
+        .into_iter()
+        .map(|(shape, lists)| attention(shape, lists, Some(MULTIPROCESSORS)));
+    compressions.chain(selections).chain(attentions).chain(splits).collect()
 }
 
 fn compression(dtype: DType, lengths: &'static [usize], heads_kv: usize, dim: usize) -> Result<Case> {
@@ -140,10 +149,9 @@ fn describe(shape: &Attention) -> String {
         heads_q,
         heads_kv,
         dim,
-        list_len,
         ..
     } = shape;
-    format!("bf16 {queries} of {keys} tokens, heads {heads_q}/{heads_kv}, dim {dim}, {list_len} blocks")
+    format!("bf16 {queries} of {keys} tokens, heads {heads_q}/{heads_kv}, dim {dim}")
 }
 
 fn selection(shape: Attention) -> Result<Case> {
@@ -156,7 +164,7 @@ fn selection(shape: Attention) -> Result<Case> {
         .build()?;
     Ok(Case {
         kernel: "select_blocks",
-        shape: describe(&shape),
+        shape: format!("{}, {} blocks", describe(&shape), shape.list_len),
         floor: floors::select_blocks(&shape),
         workspace: operation.workspace(),
         run: Box::new(move || run_selection(&operation, shape)),
@@ -195,7 +203,8 @@ fn run_selection(operation: &SelectBlocks, shape: Attention) -> Result<Counters>
     Ok(machine.stream.take_counters())
 }
 
-fn attention(shape: Attention, lists: Lists) -> Result<Case> {
+/// One launch, or the launches of a step split over `multiprocessors`.
+fn attention(shape: Attention, lists: Lists, multiprocessors: Option<u32>) -> Result<Case> {
     let operation = SparseAttention::builder(DType::Bf16, shape.heads_q, shape.heads_kv, shape.dim)
         .block_size(BLOCK)
         .scale((shape.dim as f32).sqrt().recip())
@@ -204,25 +213,33 @@ fn attention(shape: Attention, lists: Lists) -> Result<Case> {
         Lists::Dense => None,
         Lists::Shared | Lists::Random => Some(make_lists(&shape, lists)),
     };
-    let kind = match lists {
-        Lists::Shared => ", alike",
-        Lists::Random => ", at random",
-        Lists::Dense => "",
+    let blocks = match lists {
+        Lists::Shared => format!("{} blocks, alike", shape.list_len),
+        Lists::Random => format!("{} blocks, at random", shape.list_len),
+        Lists::Dense => "dense".to_owned(),
     };
-    let described = match lists {
-        Lists::Dense => describe(&shape).replace(&format!("{} blocks", shape.list_len), "dense"),
-        Lists::Shared | Lists::Random => describe(&shape),
+    let split = multiprocessors.map_or(String::new(), |count| format!(", split over {count} SMs"));
+    let list_len = indices.as_ref().map(|_| shape.list_len);
+    let workspace = match multiprocessors {
+        None => operation.workspace(),
+        Some(_) => operation.decode_workspace(1, shape.queries, shape.keys, list_len),
     };
     Ok(Case {
         kernel: "sparse_attention",
-        shape: described + kind,
+        shape: format!("{}, {blocks}{split}", describe(&shape)),
         floor: floors::sparse_attention(&shape, indices.as_deref()),
-        workspace: operation.workspace(),
-        run: Box::new(move || run_attention(&operation, shape, indices.as_deref())),
+        workspace,
+        run: Box::new(move || run_attention(&operation, shape, indices.as_deref(), multiprocessors, workspace)),
     })
 }
 
-fn run_attention(operation: &SparseAttention, shape: Attention, lists: Option<&[i32]>) -> Result<Counters> {
+fn run_attention(
+    operation: &SparseAttention,
+    shape: Attention,
+    lists: Option<&[i32]>,
+    multiprocessors: Option<u32>,
+    workspace: usize,
+) -> Result<Counters> {
     let Attention {
         queries,
         keys,
@@ -232,7 +249,7 @@ fn run_attention(operation: &SparseAttention, shape: Attention, lists: Option<&[
         list_len,
         ..
     } = shape;
-    let machine = Machine::new(1)?;
+    let machine = Machine::new(multiprocessors.unwrap_or(1))?;
     let lengths = Lengths::new(&machine, &shape)?;
     let rows = [queries, heads_q, dim];
     let cache = [keys, heads_kv, dim];
@@ -257,8 +274,15 @@ fn run_attention(operation: &SparseAttention, shape: Attention, lists: Option<&[
         lse: None,
         status: None,
     };
-    // SAFETY: a host launch has finished when it returns, and the buffers outlive it.
-    unsafe { operation.launch(&machine.kernels, &machine.stream, args)? };
+    let Machine { kernels, stream, .. } = &machine;
+    let words = workspace / DType::U32.size();
+    let mut workspace = machine.space(DType::U32, words)?;
+    match multiprocessors {
+        // SAFETY: a host launch has finished when it returns, and the buffers outlive it.
+        None => unsafe { operation.launch(kernels, stream, args)? },
+        // SAFETY: as above.
+        Some(_) => unsafe { operation.decode(kernels, stream, args, workspace.tensor_mut(DType::U32, &[words])?)? },
+    }
     Ok(machine.stream.take_counters())
 }
 

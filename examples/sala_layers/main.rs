@@ -22,7 +22,7 @@ use half::bf16;
 use indicatif::{ProgressBar, ProgressStyle};
 use linear::LinearLayer;
 use meter::{Meter, Operation};
-use sala_kernels::{Device, Result};
+use sala_kernels::{Device, HostOptions, Result};
 use sala_testkit::cases::Numbers;
 use sparse::SparseLayer;
 use std::io;
@@ -51,6 +51,10 @@ struct Options {
     /// With --device cuda, skip the CPU, which takes minutes for long prompts: times, but no counts
     #[arg(long)]
     times_only: bool,
+
+    /// Multiprocessors of the GPU that the counts are for, which decide how work is split; with --device cuda those of the GPU
+    #[arg(long, default_value_t = 132, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    multiprocessors: u32,
 
     /// Attend densely below this length, instead of below the config's dense_len
     #[arg(long)]
@@ -109,11 +113,19 @@ fn run(options: &Options) -> std::result::Result<(), Failure> {
 
     let counted = match options.times_only {
         true => None,
-        false => Some(Layers::run(&config, Device::host(), length)?),
+        false => Some(Layers::run(&config, counting_device(gpu.as_ref(), options), length)?),
     };
     let timed = gpu.map(|device| time_on_gpu(&config, device, length)).transpose()?;
     report::costs(out, &config, length, counted.as_ref(), timed.as_ref())?;
     Ok(())
+}
+
+/// The CPU, launched on as if it were the GPU.
+fn counting_device(gpu: Option<&Device>, options: &Options) -> Device {
+    Device::host_with(HostOptions {
+        multiprocessors: gpu.map_or(options.multiprocessors, Device::multiprocessors),
+        ..HostOptions::default()
+    })
 }
 
 /// Runs everything twice and keeps the second run: the first also loads kernels and fills caches.

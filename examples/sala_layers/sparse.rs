@@ -30,6 +30,8 @@ pub struct SparseLayer<'a> {
     k2: Buffer,
     /// `[tokens, heads_kv, list_len]`
     block_indices: Buffer,
+    /// For decode steps.
+    workspace: Buffer,
 }
 
 impl<'a> SparseLayer<'a> {
@@ -55,6 +57,7 @@ impl<'a> SparseLayer<'a> {
             .dense_len(selection.dense_len)
             .scale(scale)
             .build()?;
+        let workspace = sparse_attention.decode_workspace(1, 1, tokens, Some(list_len(config)));
 
         let mut numbers = Numbers::new(seed);
         let mut projection = |heads: usize| Buffer::from_slice(device, &random(&mut numbers, tokens * heads * dim));
@@ -70,6 +73,7 @@ impl<'a> SparseLayer<'a> {
             k1: space(compress_keys.k1_rows(tokens))?,
             k2: space(compress_keys.k2_rows(tokens))?,
             block_indices: Buffer::new(device, tokens * heads_kv * list_len(config) * size_of::<i32>())?,
+            workspace: Buffer::new(device, workspace)?,
             compress_keys,
             select_blocks,
             sparse_attention,
@@ -184,9 +188,17 @@ impl<'a> SparseLayer<'a> {
             lse: None,
             status: None,
         };
-        meter.run("sparse_attention", |kernels, stream| {
-            // SAFETY: the buffers outlive the launch, which `run` waits for.
-            unsafe { self.sparse_attention.launch(kernels, stream, args) }
+        if new.len() > 1 {
+            return meter.run("sparse_attention", |kernels, stream| {
+                // SAFETY: the buffers outlive the launch, which `run` waits for.
+                unsafe { self.sparse_attention.launch(kernels, stream, args) }
+            });
+        }
+        let bytes = self.workspace.bytes();
+        let workspace = self.workspace.tensor_mut(DType::U32, &[bytes / DType::U32.size()])?;
+        meter.run("sparse_attention decode", |kernels, stream| {
+            // SAFETY: the buffers outlive the launches, which `run` waits for.
+            unsafe { self.sparse_attention.decode(kernels, stream, args, workspace) }
         })
     }
 }
