@@ -140,7 +140,7 @@ impl Line {
     /// The line of a table.
     fn row(&self) -> String {
         format!(
-            "  {:<66}{:>11}{:>7}{:>11}{:>12}{:>7}{:>12}{:>7}{:>12}{:>7}{:>10}",
+            "  {:<84}{:>11}{:>7}{:>11}{:>12}{:>7}{:>12}{:>7}{:>12}{:>7}{:>10}",
             self.shape,
             scaled(self.flops_issued),
             ratio(self.flops_issued, self.flops_useful),
@@ -159,7 +159,7 @@ impl Line {
 /// The head of a kernel's table; "x" is the ratio to the floor of the number before it.
 fn heading(kernel: &str) -> String {
     format!(
-        "{kernel:<68}{:>11}{:>7}{:>11}{:>12}{:>7}{:>12}{:>7}{:>12}{:>7}{:>10}",
+        "{kernel:<86}{:>11}{:>7}{:>11}{:>12}{:>7}{:>12}{:>7}{:>12}{:>7}{:>10}",
         "FLOPs", "x", "exp", "requested B", "x", "distinct B", "x", "wavefronts", "x", "workspace"
     )
 }
