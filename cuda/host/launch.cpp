@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <stdio.h>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -102,7 +103,11 @@ class Grid {
         if (!helpers_.empty() || max_workers_ <= 1 || std::chrono::steady_clock::now() - start_ < TIME_ALONE) return;
         const uint64_t next = next_block_;
         const uint64_t left = next < block_count_ ? block_count_ - next : 0;
-        for (uint64_t i = 0; i + 1 < max_workers_ && i < left; ++i) helpers_.emplace_back([this] { work(false); });
+        try {
+            for (uint64_t i = 0; i + 1 < max_workers_ && i < left; ++i) helpers_.emplace_back([this] { work(false); });
+        } catch (const std::system_error&) {
+            max_workers_ = 1;  // the system has no more threads: go on with those there are
+        }
     }
 
     void set_failed(const char* report) {
@@ -114,7 +119,7 @@ class Grid {
 
     const Launch& launch_;
     const uint64_t block_count_;
-    const uint32_t max_workers_;
+    uint32_t max_workers_;
     const std::chrono::steady_clock::time_point start_;
     std::atomic<uint64_t> next_block_{0};
     std::atomic<bool> failed_{false};
