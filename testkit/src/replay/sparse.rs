@@ -5,6 +5,7 @@ use super::{ResultShapes, Results};
 use crate::attention::{AttentionProblem, KeyStorage, Lists};
 use crate::devices::Machine;
 use crate::memory::Packing;
+use crate::selection::{Order, SelectionProblem, Storage};
 use crate::tolerance::{Judgement, SelectionCase, attention_out, exceeds, lse, selection};
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
@@ -12,7 +13,7 @@ use sala_kernels::reference::select_blocks::{self, BlockScores, Position, ScoreL
 use sala_kernels::reference::sparse_attention::{self, Attention, Blocks};
 use sala_kernels::reference::{Value, sequences};
 use sala_kernels::{Error, Result as KernelResult};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One call over whole sequences or chunks of them.
 #[derive(Clone, Debug)]
@@ -166,26 +167,60 @@ impl SparseCall {
         }
     }
 
+    /// Runs the call; the time that it takes includes copies where blocks are selected.
     pub(super) fn run(&self, machine: &Machine) -> KernelResult<(Results, Duration)> {
-        if self.block_indices.is_none() && !self.is_dense() {
-            return Err(unsupported(
-                "block selection",
-                "it has no kernels yet, only its reference",
-            ));
-        }
         if self.dim_v != self.selection.dim {
             let why = format!("values have {} channels and keys {}", self.dim_v, self.selection.dim);
-            return Err(unsupported("sparse attention", &why));
+            return Err(Error::Unsupported {
+                what: "sparse attention".into(),
+                why,
+            });
         }
-        let run = self.attention_problem(self.block_indices.clone()).run(machine)?;
+        let started = Instant::now();
+        let lists = match &self.block_indices {
+            Some(lists) => Some(lists.clone()),
+            None if self.is_dense() => None,
+            None => Some(self.select_on(machine)?),
+        };
+        let selecting = started.elapsed();
+        let run = self.attention_problem(lists.clone()).run(machine)?;
         let results = Results {
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),
             lse: Some(run.lse.iter().map(|&x| f64::from(x)).collect()),
-            block_indices: self.block_indices.as_ref().map(|lists| lists.indices.clone()),
+            block_indices: lists.map(|lists| lists.indices),
             final_state: None,
         };
-        Ok((results, run.elapsed))
+        let is_selected = self.block_indices.is_none() && results.block_indices.is_some();
+        Ok((
+            results,
+            if is_selected {
+                selecting + run.elapsed
+            } else {
+                run.elapsed
+            },
+        ))
+    }
+
+    /// Compresses the keys and selects blocks on a device.
+    fn select_on(&self, machine: &Machine) -> KernelResult<Lists> {
+        let lengths = |bounds: &[i32]| bounds.windows(2).map(|pair| (pair[1] - pair[0]) as usize).collect();
+        let problem = SelectionProblem {
+            config: self.selection,
+            q: self.q.clone(),
+            k: self.k.clone(),
+            queries: lengths(&self.cu_seqlens_q),
+            keys: lengths(&self.cu_seqlens_k),
+            scale_factor: None,
+            storage: Storage::Packed,
+            order: Order::RowMajor,
+        };
+        let compressed = problem.compress(machine)?;
+        let indices = problem.select(machine, &compressed, None)?.indices;
+        Ok(Lists {
+            indices,
+            list_len: self.selection.list_len(),
+        })
     }
 
     /// Whether no sequence needs lists.
@@ -394,13 +429,6 @@ impl SparseCall {
         let (q, k, v) = (self.q.to_f64(), self.k.to_f64(), self.v.to_f64());
         let (config, cu_seqlens_k, positions) = (self.attention(), &self.cu_seqlens_k, self.positions());
         sparse_attention::sparse_attention(&config, &q, &k, &v, cu_seqlens_k, &positions, blocks, None, None)
-    }
-}
-
-fn unsupported(what: &str, why: &str) -> Error {
-    Error::Unsupported {
-        what: what.into(),
-        why: why.into(),
     }
 }
 
