@@ -1,9 +1,14 @@
 //! What callers get wrong: an argument that does not fit is refused by name before anything runs, and indices that only the device sees
 //! read and write nothing and are counted.
 
+#[path = "bad_input/sparse_attention.rs"]
+mod sparse_attention;
+
 use proptest::prelude::*;
 use sala_kernels::reference::{linear_attention, sequences};
-use sala_kernels::{Buffer, DType, Decay, DecodeArgs, Error, LinearAttention, PrefillArgs, Result, Tensor, TensorMut};
+use sala_kernels::{
+    Buffer, DType, Decay, DecodeArgs, Device, Error, LinearAttention, PrefillArgs, Result, Tensor, TensorMut,
+};
 use sala_testkit::cases::{DecayCase, LinearCase, Magnitude, StateCase, check, linear_cases, seed};
 use sala_testkit::devices::{Machine, all, all_orders};
 use sala_testkit::linear::{LinearProblem, LinearRun, same_bits};
@@ -17,7 +22,7 @@ const DIM: usize = 64;
 const BATCH: usize = 3;
 const SLOTS: usize = 4;
 
-/// The memory of a good call: one buffer a tensor, and one that wrong views are made of.
+/// The memory of a good call: one buffer a tensor.
 struct Scene<'a> {
     machine: &'a Machine,
     q: Buffer,
@@ -30,7 +35,6 @@ struct Scene<'a> {
     state_out: Buffer,
     out: Buffer,
     status: Buffer,
-    spare: Buffer,
 }
 
 impl<'a> Scene<'a> {
@@ -50,7 +54,6 @@ impl<'a> Scene<'a> {
             state_out: Buffer::from_slice(device, &[0, 1, 2])?,
             out: zeros(TOKENS * row)?,
             status: zeros(16)?,
-            spare: zeros(1 << 20)?,
         })
     }
 
@@ -60,32 +63,10 @@ impl<'a> Scene<'a> {
             .build()
     }
 
-    /// A view of memory that holds nothing of interest, `offset` elements in.
-    fn view(&self, dtype: DType, shape: &[usize], strides: &[usize], offset: usize) -> Tensor<'static> {
-        let address = self.spare.address() + (offset * dtype.size()) as u64;
-        // SAFETY: every view that the tests make lies in the spare buffer, which outlives the launches.
-        unsafe { Tensor::from_raw(&self.machine.device, address, dtype, shape, strides) }.expect("a possible view")
-    }
-
-    fn dense(&self, dtype: DType, shape: &[usize]) -> Tensor<'static> {
-        self.view(dtype, shape, &contiguous(shape), 0)
-    }
-
-    /// The same for writing.
-    fn dense_mut(&self, dtype: DType, shape: &[usize]) -> TensorMut<'static> {
-        self.view_mut(self.spare.address(), dtype, shape, &contiguous(shape))
-    }
-
-    fn view_mut(&self, address: u64, dtype: DType, shape: &[usize], strides: &[usize]) -> TensorMut<'static> {
-        // SAFETY: as in `view`; no launch is given this memory twice without being refused.
-        unsafe { TensorMut::from_raw(&self.machine.device, address, dtype, shape, strides) }.expect("a possible view")
-    }
-
-    /// Runs a good prefill after `change`; gives the result and whether out, state and status are as they were.
+    /// Runs a good prefill after `change`.
     fn prefill(&mut self, decay: Decay, change: &PrefillFault) -> Result<()> {
         let rows = [TOKENS, HEADS, DIM];
-        let wrong = Scene::new(self.machine)?;
-        let (q_address, state_address) = (self.q.address(), self.state.address());
+        let wrong = Wrong::new(self)?;
         let mut args = PrefillArgs {
             q: self.q.tensor(DType::Bf16, &rows)?,
             k: self.k.tensor(DType::Bf16, &rows)?,
@@ -98,14 +79,7 @@ impl<'a> Scene<'a> {
             out: self.out.tensor_mut(DType::Bf16, &rows)?,
             status: Some(self.status.tensor_mut(DType::U32, &[4])?),
         };
-        change(
-            &mut args,
-            &Wrong {
-                scene: &wrong,
-                q_address,
-                state_address,
-            },
-        );
+        change(&mut args, &wrong);
         let Machine { kernels, stream, .. } = self.machine;
         // SAFETY: the stream is synchronized before any buffer is read, written or dropped.
         let result = unsafe { Self::operation(decay)?.prefill(kernels, stream, args) };
@@ -116,8 +90,7 @@ impl<'a> Scene<'a> {
     /// The same for a decode step of [`BATCH`] sequences.
     fn decode(&mut self, change: &DecodeFault) -> Result<()> {
         let rows = [BATCH, HEADS, DIM];
-        let wrong = Scene::new(self.machine)?;
-        let (q_address, state_address) = (self.q.address(), self.state.address());
+        let wrong = Wrong::new(self)?;
         let mut args = DecodeArgs {
             q: self.q.tensor(DType::Bf16, &rows)?,
             k: self.k.tensor(DType::Bf16, &rows)?,
@@ -129,14 +102,7 @@ impl<'a> Scene<'a> {
             out: self.out.tensor_mut(DType::Bf16, &rows)?,
             status: Some(self.status.tensor_mut(DType::U32, &[4])?),
         };
-        change(
-            &mut args,
-            &Wrong {
-                scene: &wrong,
-                q_address,
-                state_address,
-            },
-        );
+        change(&mut args, &wrong);
         let Machine { kernels, stream, .. } = self.machine;
         // SAFETY: the stream is synchronized before any buffer is read, written or dropped.
         let result = unsafe { Self::operation(Decay::PerHead)?.decode(kernels, stream, args) };
@@ -160,25 +126,75 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// What wrong arguments are made of.
-struct Wrong<'a> {
-    scene: &'a Scene<'a>,
+/// Memory that holds nothing of interest, to make wrong arguments of.
+struct Spare {
+    device: Device,
+    buffer: Buffer,
+}
+
+impl Spare {
+    fn new(device: &Device) -> Result<Self> {
+        Ok(Spare {
+            device: device.clone(),
+            buffer: Buffer::new(device, 1 << 20)?,
+        })
+    }
+
+    fn address(&self) -> u64 {
+        self.buffer.address()
+    }
+
+    /// A view that begins `offset` elements in.
+    fn view(&self, dtype: DType, shape: &[usize], strides: &[usize], offset: usize) -> Tensor<'static> {
+        let address = self.address() + (offset * dtype.size()) as u64;
+        // SAFETY: every view that the tests make lies in the buffer, which outlives the launches.
+        unsafe { Tensor::from_raw(&self.device, address, dtype, shape, strides) }.expect("a possible view")
+    }
+
+    fn dense(&self, dtype: DType, shape: &[usize]) -> Tensor<'static> {
+        self.view(dtype, shape, &contiguous(shape), 0)
+    }
+
+    /// A view for writing of any memory of the device.
+    fn view_mut(&self, address: u64, dtype: DType, shape: &[usize]) -> TensorMut<'static> {
+        let strides = contiguous(shape);
+        // SAFETY: the tests name memory that outlives the launches; one that would be given it twice is refused.
+        unsafe { TensorMut::from_raw(&self.device, address, dtype, shape, &strides) }.expect("a possible view")
+    }
+
+    fn dense_mut(&self, dtype: DType, shape: &[usize]) -> TensorMut<'static> {
+        self.view_mut(self.address(), dtype, shape)
+    }
+}
+
+/// What wrong arguments of linear attention are made of.
+struct Wrong {
+    spare: Spare,
     q_address: u64,
     state_address: u64,
 }
 
-impl Wrong<'_> {
+impl Wrong {
+    fn new(scene: &Scene<'_>) -> Result<Self> {
+        let spare = Spare::new(&scene.machine.device)?;
+        Ok(Wrong {
+            spare,
+            q_address: scene.q.address(),
+            state_address: scene.state.address(),
+        })
+    }
+
     fn dense(&self, dtype: DType, shape: &[usize]) -> Tensor<'static> {
-        self.scene.dense(dtype, shape)
+        self.spare.dense(dtype, shape)
     }
 
     fn dense_mut(&self, dtype: DType, shape: &[usize]) -> TensorMut<'static> {
-        self.scene.dense_mut(dtype, shape)
+        self.spare.dense_mut(dtype, shape)
     }
 }
 
-type PrefillFault = dyn for<'v> Fn(&mut PrefillArgs<'v>, &Wrong<'_>);
-type DecodeFault = dyn for<'v> Fn(&mut DecodeArgs<'v>, &Wrong<'_>);
+type PrefillFault = dyn for<'v> Fn(&mut PrefillArgs<'v>, &Wrong);
+type DecodeFault = dyn for<'v> Fn(&mut DecodeArgs<'v>, &Wrong);
 
 const ROWS: [usize; 3] = [TOKENS, HEADS, DIM];
 const STEP: [usize; 3] = [BATCH, HEADS, DIM];
@@ -204,19 +220,19 @@ fn prefill_faults() -> Vec<(&'static str, Decay, Box<PrefillFault>)> {
     );
     fault(
         "q",
-        Box::new(|args, wrong| args.q = wrong.scene.view(Bf16, &ROWS, &[512, 128, 2], 0)),
+        Box::new(|args, wrong| args.q = wrong.spare.view(Bf16, &ROWS, &[512, 128, 2], 0)),
     );
     fault(
         "q",
-        Box::new(|args, wrong| args.q = wrong.scene.view(Bf16, &ROWS, &[132, 64, 1], 0)),
+        Box::new(|args, wrong| args.q = wrong.spare.view(Bf16, &ROWS, &[132, 64, 1], 0)),
     );
     fault(
         "q",
-        Box::new(|args, wrong| args.q = wrong.scene.view(Bf16, &ROWS, &[256, 68, 1], 0)),
+        Box::new(|args, wrong| args.q = wrong.spare.view(Bf16, &ROWS, &[256, 68, 1], 0)),
     );
     fault(
         "q",
-        Box::new(|args, wrong| args.q = wrong.scene.view(Bf16, &ROWS, &[128, 64, 1], 4)),
+        Box::new(|args, wrong| args.q = wrong.spare.view(Bf16, &ROWS, &[128, 64, 1], 4)),
     );
     fault(
         "k",
@@ -229,7 +245,7 @@ fn prefill_faults() -> Vec<(&'static str, Decay, Box<PrefillFault>)> {
     );
     fault(
         "v",
-        Box::new(|args, wrong| args.v = wrong.scene.view(Bf16, &ROWS, &[128, 64, 1], 1)),
+        Box::new(|args, wrong| args.v = wrong.spare.view(Bf16, &ROWS, &[128, 64, 1], 1)),
     );
     fault(
         "cu_seqlens",
@@ -245,7 +261,7 @@ fn prefill_faults() -> Vec<(&'static str, Decay, Box<PrefillFault>)> {
     );
     fault(
         "cu_seqlens",
-        Box::new(|args, wrong| args.cu_seqlens = wrong.scene.view(I32, &[BATCH + 1], &[2], 0)),
+        Box::new(|args, wrong| args.cu_seqlens = wrong.spare.view(I32, &[BATCH + 1], &[2], 0)),
     );
     fault("log_decay", Box::new(|args, _| args.log_decay = None));
     fault(
@@ -273,9 +289,9 @@ fn prefill_faults() -> Vec<(&'static str, Decay, Box<PrefillFault>)> {
         "state",
         Box::new(|args, wrong| args.state = Some(wrong.dense_mut(Bf16, &STATES))),
     );
-    let misaligned = |args: &mut PrefillArgs<'_>, wrong: &Wrong<'_>| {
-        let address = wrong.scene.spare.address() + 4;
-        args.state = Some(wrong.scene.view_mut(address, F32, &STATES, &contiguous(&STATES)));
+    let misaligned = |args: &mut PrefillArgs<'_>, wrong: &Wrong| {
+        let address = wrong.spare.address() + 4;
+        args.state = Some(wrong.spare.view_mut(address, F32, &STATES));
     };
     fault("state", Box::new(misaligned));
     fault(
@@ -299,14 +315,12 @@ fn prefill_faults() -> Vec<(&'static str, Decay, Box<PrefillFault>)> {
         Box::new(|args, wrong| args.out = wrong.dense_mut(Bf16, &[TOKENS + 1, HEADS, DIM])),
     );
     fault("out", Box::new(|args, wrong| args.out = wrong.dense_mut(F32, &ROWS)));
-    let onto_q = |args: &mut PrefillArgs<'_>, wrong: &Wrong<'_>| {
-        args.out = wrong.scene.view_mut(wrong.q_address, Bf16, &ROWS, &contiguous(&ROWS));
+    let onto_q = |args: &mut PrefillArgs<'_>, wrong: &Wrong| {
+        args.out = wrong.spare.view_mut(wrong.q_address, Bf16, &ROWS);
     };
     fault("out", Box::new(onto_q));
-    let onto_state = |args: &mut PrefillArgs<'_>, wrong: &Wrong<'_>| {
-        args.out = wrong
-            .scene
-            .view_mut(wrong.state_address, Bf16, &ROWS, &contiguous(&ROWS));
+    let onto_state = |args: &mut PrefillArgs<'_>, wrong: &Wrong| {
+        args.out = wrong.spare.view_mut(wrong.state_address, Bf16, &ROWS);
     };
     fault("out", Box::new(onto_state));
     fault(
@@ -331,7 +345,7 @@ fn decode_faults() -> Vec<(&'static str, Box<DecodeFault>)> {
         ("q", Box::new(|args, wrong| args.q = wrong.dense(F16, &STEP))),
         (
             "q",
-            Box::new(|args, wrong| args.q = wrong.scene.view(Bf16, &STEP, &[132, 64, 1], 0)),
+            Box::new(|args, wrong| args.q = wrong.spare.view(Bf16, &STEP, &[132, 64, 1], 0)),
         ),
         (
             "k",
@@ -339,7 +353,7 @@ fn decode_faults() -> Vec<(&'static str, Box<DecodeFault>)> {
         ),
         (
             "v",
-            Box::new(|args, wrong| args.v = wrong.scene.view(Bf16, &STEP, &[128, 64, 1], 3)),
+            Box::new(|args, wrong| args.v = wrong.spare.view(Bf16, &STEP, &[128, 64, 1], 3)),
         ),
         ("log_decay", Box::new(|args, _| args.log_decay = None)),
         (
@@ -369,7 +383,7 @@ fn decode_faults() -> Vec<(&'static str, Box<DecodeFault>)> {
         (
             "out",
             Box::new(|args, wrong| {
-                args.out = wrong.scene.view_mut(wrong.q_address, Bf16, &STEP, &contiguous(&STEP));
+                args.out = wrong.spare.view_mut(wrong.q_address, Bf16, &STEP);
             }),
         ),
         (
@@ -426,7 +440,7 @@ fn memory_of_another_device_is_refused() -> Result<()> {
     for (here, elsewhere) in [(host, cuda), (cuda, host)] {
         let foreign = Scene::new(elsewhere)?;
         let (device, address) = (elsewhere.device.clone(), foreign.q.address());
-        let change = move |args: &mut PrefillArgs<'_>, _: &Wrong<'_>| {
+        let change = move |args: &mut PrefillArgs<'_>, _: &Wrong| {
             // SAFETY: the view is of a buffer that outlives the call.
             let view = unsafe { Tensor::from_raw(&device, address, DType::Bf16, &ROWS, &contiguous(&ROWS)) };
             args.q = view.expect("a possible view");
@@ -439,7 +453,7 @@ fn memory_of_another_device_is_refused() -> Result<()> {
 #[test]
 fn calls_without_work_are_fine() -> Result<()> {
     for machine in all() {
-        let empty_batch = |args: &mut PrefillArgs<'_>, wrong: &Wrong<'_>| {
+        let empty_batch = |args: &mut PrefillArgs<'_>, wrong: &Wrong| {
             args.cu_seqlens = wrong.dense(DType::I32, &[1]);
             args.state_in = None;
             args.state_out = None;
@@ -447,7 +461,7 @@ fn calls_without_work_are_fine() -> Result<()> {
         let mut scene = Scene::new(&machine)?;
         scene.prefill(Decay::PerHead, &empty_batch)?;
         scene.assert_untouched("an empty batch");
-        let stateless = |args: &mut PrefillArgs<'_>, _: &Wrong<'_>| {
+        let stateless = |args: &mut PrefillArgs<'_>, _: &Wrong| {
             (args.state, args.state_in, args.state_out, args.status) = (None, None, None, None);
         };
         Scene::new(&machine)?.prefill(Decay::PerHead, &stateless)?;
