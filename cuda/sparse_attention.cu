@@ -123,7 +123,7 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
             sync_block();  // this step's K and V are in shared memory; the last step's are free
             if (following != NO_STEP) load_step(following, stage ^ 1);
             const Visibility visible = find_visibility(plan.sets, tile, window, row, step);
-            if (any(visible.any(0) || visible.any(1))) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible);
+            if (any(visible.some)) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible);
             step = following;
         }
     }

@@ -2,8 +2,12 @@
 //!
 //! `PROPTEST_CASES` sets how many calls a property sees, `SALA_TEST_SEED` repeats a run.
 
+use half::{bf16, f16};
 use sala_kernels::reference::sparse_attention::Attention;
-use sala_kernels::{Copies, Device, HostOptions, Schedule};
+use sala_kernels::{
+    Copies, DType, Device, Element, Error, HostOptions, Kernels, KeyLengths, Schedule, Sequences, SparseAttention,
+    SparseAttentionArgs, Tensor, TensorMut,
+};
 use sala_testkit::attention::{AttentionProblem, AttentionRun, KeyStorage, Lists};
 use sala_testkit::attention_cases::{AttentionCase, GROUPS, Inputs, ListCase, attention_cases};
 use sala_testkit::cases::{LENGTHS, Numbers, check, seed};
@@ -725,6 +729,143 @@ fn nothing_races() {
     }
     let problem = long_problem();
     compare(&problem, &problem.run_on_reference(), &machine);
+}
+
+/// Memory of a call that arguments are taken from: 4 query tokens, 8 keys, 2 query heads on one kv head of 64 channels.
+struct Memory {
+    numbers: Vec<bf16>,
+    halves: Vec<f16>,
+    floats: Vec<f32>,
+    bounds: Vec<i32>,
+    lists: Vec<i32>,
+}
+
+/// The argument that a call is refused for once it has been changed.
+fn refused(change: impl for<'a> FnOnce(&mut SparseAttentionArgs<'a>, &'a Memory)) -> &'static str {
+    let memory = Memory {
+        numbers: vec![bf16::ONE; 2048],
+        halves: vec![f16::ONE; 2048],
+        floats: vec![1.0; 64],
+        bounds: vec![0, 4, 8, 8],
+        lists: vec![0; 64],
+    };
+    let (mut out, mut lse, mut status) = (vec![bf16::ONE; 512], vec![0f32; 8], vec![0u32; 4]);
+    let (numbers, bounds) = (&memory.numbers, &memory.bounds);
+    let keys = KeyLengths::Packed {
+        cu_seqlens_k: Tensor::from_slice(&[0, 8], &[2]).unwrap(),
+    };
+    let mut args = SparseAttentionArgs {
+        q: Tensor::from_slice(&numbers[..512], &[4, 2, 64]).unwrap(),
+        k: Tensor::from_slice(&numbers[512..1024], &[8, 1, 64]).unwrap(),
+        v: Tensor::from_slice(&numbers[1024..1536], &[8, 1, 64]).unwrap(),
+        sequences: Sequences {
+            cu_seqlens_q: Tensor::from_slice(&bounds[..2], &[2]).unwrap(),
+            keys,
+            switch_len: None,
+            max_seqlen_q: None,
+            max_seqlen_k: None,
+        },
+        block_indices: Some(Tensor::from_slice(&memory.lists[..8], &[4, 1, 2]).unwrap()),
+        scale_factor: Some(Tensor::from_slice(&memory.floats[..4], &[4]).unwrap()),
+        gate: Some(Tensor::from_slice(&numbers[1536..], &[4, 2, 64]).unwrap()),
+        out: TensorMut::from_slice(&mut out, &[4, 2, 64]).unwrap(),
+        lse: Some(TensorMut::from_slice(&mut lse, &[4, 2]).unwrap()),
+        status: Some(TensorMut::from_slice(&mut status, &[4]).unwrap()),
+    };
+    change(&mut args, &memory);
+    let kernels = Kernels::load(&Device::host()).unwrap();
+    let operation = SparseAttention::builder(DType::Bf16, 2, 1, 64).build().unwrap();
+    match operation.launch_host(&kernels, args) {
+        Ok(()) => "",
+        Err(Error::Argument { argument, .. }) => argument,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn view<'a, T: Element>(slice: &'a [T], shape: &[usize]) -> Tensor<'a> {
+    let length = shape.iter().product();
+    Tensor::from_slice(&slice[..length], shape).unwrap()
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_named() {
+    assert_eq!(refused(|_, _| ()), "");
+    assert_eq!(refused(|args, m| args.q = view(&m.halves, &[4, 2, 64])), "q");
+    assert_eq!(refused(|args, m| args.q = view(&m.numbers, &[4, 128])), "q");
+    assert_eq!(refused(|args, m| args.q = view(&m.numbers, &[4, 4, 64])), "q");
+    assert_eq!(
+        refused(|args, m| args.q = Tensor::with_strides(&m.numbers, &[4, 2, 64], &[140, 68, 1]).unwrap()),
+        "q"
+    );
+    assert_eq!(refused(|args, m| args.q = view(&m.numbers, &[3, 2, 64])), "out");
+    assert_eq!(refused(|args, m| args.k = view(&m.numbers, &[8, 2, 64])), "k");
+    assert_eq!(refused(|args, m| args.k = view(&m.numbers, &[1, 8, 1, 64])), "k");
+    assert_eq!(refused(|args, m| args.v = view(&m.numbers, &[7, 1, 64])), "v");
+    assert_eq!(
+        refused(|args, m| args.v = Tensor::with_strides(&m.numbers, &[8, 1, 64], &[128, 128, 2]).unwrap()),
+        "v"
+    );
+    assert_eq!(
+        refused(|args, m| args.gate = Some(view(&m.numbers, &[4, 1, 64]))),
+        "gate"
+    );
+    assert_eq!(
+        refused(|args, m| args.scale_factor = Some(view(&m.floats, &[5]))),
+        "scale_factor"
+    );
+    assert_eq!(
+        refused(|args, m| args.scale_factor = Some(view(&m.lists, &[4]))),
+        "scale_factor"
+    );
+    assert_eq!(
+        refused(|args, m| args.block_indices = Some(view(&m.lists, &[4, 2, 2]))),
+        "block_indices"
+    );
+    assert_eq!(
+        refused(|args, m| args.block_indices = Some(view(&m.floats, &[4, 1, 2]))),
+        "block_indices"
+    );
+    assert_eq!(
+        refused(|args, m| args.sequences.cu_seqlens_q = view(&m.floats, &[2])),
+        "cu_seqlens_q"
+    );
+    assert_eq!(
+        refused(|args, m| args.sequences.cu_seqlens_q = view(&m.bounds, &[0])),
+        "cu_seqlens_q"
+    );
+    assert_eq!(
+        refused(|args, m| args.sequences.cu_seqlens_q = view(&m.bounds, &[3])),
+        "cu_seqlens_k"
+    );
+    assert_eq!(
+        refused(|args, m| args.sequences.switch_len = Some(view(&m.bounds, &[2]))),
+        "switch_len"
+    );
+    assert_eq!(
+        refused(|args, m| {
+            let seqlens_k = view(&m.bounds, &[1]);
+            args.sequences.keys = KeyLengths::Cached { seqlens_k };
+        }),
+        "k"
+    );
+    // Outputs that share memory with another tensor. Nothing is launched, so nothing is written.
+    let host = Device::host();
+    let over = |tensor: Tensor<'_>, dtype, shape: &[usize], strides: &[usize]| {
+        // SAFETY: the launch is refused before it uses the view.
+        unsafe { TensorMut::from_raw(&host, tensor.address(), dtype, shape, strides).unwrap() }
+    };
+    assert_eq!(
+        refused(|args, _| args.out = over(args.v, DType::Bf16, &[4, 2, 64], &[128, 64, 1])),
+        "out"
+    );
+    assert_eq!(
+        refused(|args, _| args.lse = Some(over(args.k, DType::F32, &[4, 2], &[2, 1]))),
+        "lse"
+    );
+    assert_eq!(
+        refused(|args, _| args.status = Some(over(args.out.as_tensor(), DType::U32, &[4], &[1]))),
+        "out"
+    );
 }
 
 /// Calls that other implementations have computed, on their own lists.

@@ -115,39 +115,38 @@ DEVICE int next_step(StepWalk& walk) {
 struct Visibility {
     uint32_t cells[2];  // bit i: the row listed keys [32 i, 32 i + 32)
     int last[2];        // last key that is not in the row's future
-
-    DEVICE bool any(int side) const { return cells[side] != 0 && last[side] >= 0; }
-    DEVICE bool all(int side) const { return cells[side] == WHOLE_STEP && last[side] >= STEP - 1; }
+    bool some, whole;   // whether a row sees any of the step, and whether every row sees all of it; rows that do not exist have no say
 };
 
 DEVICE Visibility find_visibility(BlockSets& sets, const QueryTile& tile, const Window& window, const QueryRow (&row)[2], int step) {
     Visibility visible;
+    visible.some = false;
+    visible.whole = true;
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        uint32_t cells = row[side].exists ? WHOLE_STEP : 0;
-        if (!tile.dense && row[side].exists) {
-            const uint32_t word = sets.of_token(window, row[side].token)[step / WORD_STEPS - window.first];
-            cells = word >> (step % WORD_STEPS * STEP_CELLS) & WHOLE_STEP;
-        }
-        visible.cells[side] = cells;
+        visible.cells[side] = WHOLE_STEP;
         visible.last[side] = row[side].position - step * STEP;
+        if (!row[side].exists) continue;
+        if (!tile.dense) {
+            const uint32_t word = sets.of_token(window, row[side].token)[step / WORD_STEPS - window.first];
+            visible.cells[side] = word >> (step % WORD_STEPS * STEP_CELLS) & WHOLE_STEP;
+        }
+        visible.some |= visible.cells[side] != 0 && visible.last[side] >= 0;
+        visible.whole &= visible.cells[side] == WHOLE_STEP && visible.last[side] >= STEP - 1;
     }
     return visible;
 }
 
-// Hides the keys that a row does not see.
+// Hides the keys that a row does not see. The warp decides as one whether there is anything to hide, so that it stays together for what follows.
 DEVICE void hide_keys(Accumulator<STEP>& scores, const Visibility& visible) {
+    if (all(visible.whole)) return;
     UNROLL
-    for (int side = 0; side < 2; ++side) {
-        if (visible.all(side)) continue;
+    for (int j = 0; j < STEP / 8; ++j) {
         UNROLL
-        for (int j = 0; j < STEP / 8; ++j) {
-            UNROLL
-            for (int e = 0; e < 2; ++e) {
-                const bool listed = visible.cells[side] >> (8 * j / CELL) & 1;
-                const bool past = accumulator_col(j, e) <= visible.last[side];
-                if (!listed || !past) scores.values[j][2 * side + e] = -INFINITE;
-            }
+        for (int e = 0; e < 4; ++e) {
+            const bool listed = visible.cells[e / 2] >> (8 * j / CELL) & 1;
+            const bool past = accumulator_col(j, e) <= visible.last[e / 2];
+            if (!listed || !past) scores.values[j][e] = -INFINITE;
         }
     }
 }

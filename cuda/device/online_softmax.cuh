@@ -87,12 +87,13 @@ DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineS
     }
 }
 
-// Applies a piece's rescaling and weights to the sums, and the rescaling to O.
+// Applies a piece's rescaling and weights to the sums, and the rescaling to O. The warp decides as one whether O changes, so that it stays
+// together for the product that follows; a factor of 1 changes nothing.
 template <int N>
 DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& rescale, const float (&sums)[2]) {
     UNROLL
     for (int side = 0; side < 2; ++side) softmax.sum[side] = fma(softmax.sum[side], rescale.rows[side], sums[side]);
-    if (rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+    if (any(rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
 }
 
 // Ends the softmax: completes the sums over the four lanes of each row.

@@ -29,7 +29,7 @@ pub enum Inputs {
     Normal,
     /// All zero.
     Zero,
-    /// 10⁴ times standard normal: one key has all the weight.
+    /// Queries and keys of ±9984, whose products and sums are exact in f32, and values of 10⁴: the best key, or a few as good, have all the weight.
     Huge,
 }
 
@@ -102,15 +102,21 @@ impl AttentionCase {
         let heads_q = self.group * heads_kv;
         let (queries, keys): (Vec<_>, Vec<_>) = self.lengths.iter().copied().unzip();
         let (total_q, total_k): (usize, usize) = (queries.iter().sum(), keys.iter().sum());
-        let size = match self.inputs {
-            Inputs::Normal => 1.0,
-            Inputs::Zero => 0.0,
-            Inputs::Huge => 1e4,
+        let mut tensor = |rows: usize, size: f64| Values::round(precision, numbers.normals(rows * dim, size));
+        let [q, k, v] = match self.inputs {
+            Inputs::Normal => [1.0; 3],
+            Inputs::Zero => [0.0; 3],
+            Inputs::Huge => [1.0, 1.0, 1e4],
         };
-        let mut tensor = |rows: usize, size| Values::round(precision, numbers.normals(rows * dim, size));
-        let q = tensor(total_q * heads_q, size);
-        let k = tensor(total_k * heads_kv, size);
-        let v = tensor(total_k * heads_kv, size);
+        let (q, k, v) = (
+            tensor(total_q * heads_q, q),
+            tensor(total_k * heads_kv, k),
+            tensor(total_k * heads_kv, v),
+        );
+        let [q, k] = [q, k].map(|values| match self.inputs {
+            Inputs::Huge => Values::round(precision, values.to_f64().iter().map(|x| 9984f64.copysign(*x))),
+            _ => values,
+        });
         let gate = self.with_gate.then(|| tensor(total_q * heads_q, 2.0));
         let scale_factor = self
             .with_factor
