@@ -270,7 +270,7 @@ impl SparseCall {
         judgement.and(self.judge_attention(results, &lists))
     }
 
-    /// What is wrong with a selection, in the files's own words or the reference's.
+    /// What is wrong with a selection, in the file's own terms or the reference's.
     fn selection_failure(&self, indices: &[i32]) -> Option<String> {
         let scores = self.scores();
         let reference = self.select(&scores);
@@ -287,7 +287,11 @@ impl SparseCall {
 
     /// Where the file's scores and the reference's, which judge a selection, are not the same.
     fn score_failure(&self, scores: &BlockScores) -> Option<String> {
-        let expected = self.expected.block_scores.as_ref()?;
+        let expected = self
+            .expected
+            .block_scores
+            .as_ref()
+            .filter(|scores| !scores.is_empty())?;
         let blocks = expected.len() / (self.selection.heads_kv * self.total_q());
         for (index, &expected) in expected.iter().enumerate() {
             let (row, block) = (index / blocks, index % blocks);
