@@ -3,7 +3,7 @@
 
     scripts/delete_synchronisation.py [--only NAME] [--list]
 
-Every statement of cuda/*.cu that synchronises threads or waits for copies is replaced by nothing, one at a time, in a copy of the tree, and
+Every statement of the kernels that synchronises threads or waits for copies is replaced by nothing, one at a time, in a copy of the tree, and
 the tests named after the kernel run there. A mutant that passes them all is a statement that is redundant (remove it) or untested (test it).
 Exit status 1 if any survives. Takes about a minute a statement, so it is run by hand when a kernel changes.
 """
@@ -15,17 +15,17 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATEMENT = re.compile(r"\b(?:sync_block|sync_warp|sync_barrier|arrive_barrier|async_copy_commit|async_copy_wait<[^>]*>|memory_fence)\([^;]*\);")
 
-# The integration tests that exercise each kernel file.
+# The integration tests that exercise each kernel file, and the device files that synchronise on a kernel's behalf.
 TESTS = {
     "linear_attention_scan": ["linear_attention"],
     "linear_attention_decode": ["linear_attention"],
     "compress_keys": ["compress_keys"],
     "select_blocks": ["select_blocks"],
+    "top_k": ["select_blocks"],
     "sparse_attention": ["sparse_attention"],
 }
 
@@ -35,9 +35,10 @@ def tests_of(kernel):
 
 
 def mutants(only):
-    for path in sorted((ROOT / "cuda").glob("*.cu")):
+    files = [path for folder in ("cuda", "cuda/device") for path in sorted((ROOT / folder).glob("*.cu*"))]
+    for path in files:
         text = path.read_text()
-        if only and only not in path.stem:
+        if not tests_of(path.stem) or (only and only not in path.stem):
             continue
         for match in STATEMENT.finditer(text):
             line = text[: match.start()].count("\n") + 1
@@ -47,10 +48,10 @@ def mutants(only):
 
 
 def run(tree, kernel):
-    command = ["cargo", "test", "--release", "--quiet"]
+    command = ["cargo", "test", "--package", "sala-kernels", "--quiet"]
     for test in tests_of(kernel):
         command += ["--test", test]
-    environment = dict(os.environ, SALA_CUDA_ARCHS="none", CARGO_TARGET_DIR=str(tree / "target"))
+    environment = dict(os.environ, SALA_CUDA_ARCHS="none", CARGO_TARGET_DIR=str(tree.parent / "build"))
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=1800)
 
 
@@ -73,24 +74,24 @@ def main():
         return 0
 
     survivors = 0
-    with tempfile.TemporaryDirectory() as folder:
-        tree = pathlib.Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("target", ".git", ".cuda", ".venv"))
-        kernels = sorted({path.stem for path, *_ in mutants(options.only)})
-        for kernel in kernels:
-            if run(tree, kernel).returncode != 0:
-                sys.exit(f"{kernel}: its tests fail without any deletion")
-        for path, line, statement, text in mutants(options.only):
-            target = tree / path.relative_to(ROOT)
-            original = target.read_text()
-            target.write_text(text)
-            try:
-                outcome = verdict(run(tree, path.stem))
-            except subprocess.TimeoutExpired:
-                outcome = "noticed: time limit"
-            target.write_text(original)
-            survivors += outcome == "SURVIVED"
-            print(f"{path.name}:{line}: {statement:32} {outcome}", flush=True)
+    tree = ROOT / "target" / "deletions" / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("target", ".git", ".cuda", ".venv"))
+    for kernel in sorted({path.stem for path, *_ in mutants(options.only)}):
+        result = run(tree, kernel)
+        if result.returncode != 0:
+            sys.exit(f"{kernel}: its tests fail without any deletion\n{result.stdout}{result.stderr}")
+    for path, line, statement, text in mutants(options.only):
+        target = tree / path.relative_to(ROOT)
+        original = target.read_text()
+        target.write_text(text)
+        try:
+            outcome = verdict(run(tree, path.stem))
+        except subprocess.TimeoutExpired:
+            outcome = "noticed: time limit"
+        target.write_text(original)
+        survivors += outcome == "SURVIVED"
+        print(f"{path.name}:{line}: {statement:32} {outcome}", flush=True)
     print(f"{survivors} survived")
     return 1 if survivors else 0
 
