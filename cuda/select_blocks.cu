@@ -59,10 +59,6 @@ constexpr int COLUMNS = 32;    // of a warp
 constexpr int TILES = COLUMNS / 8;
 constexpr int LANE_COLUMNS = 2 * TILES;  // of one thread
 
-constexpr float LOG2_E = 1.44269504f;
-constexpr float INFINITE = __builtin_huge_valf();
-constexpr float LOWEST = -3.40282347e38f;
-constexpr float SMALLEST_NORMAL = 1.17549435e-38f;
 constexpr int GUARD_BITS = 24;  // P is formed as 2^GUARD_BITS · P
 constexpr float GUARD = 1.0f / (1 << GUARD_BITS);
 

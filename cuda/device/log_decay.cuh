@@ -19,8 +19,6 @@ DEVICE float log_decay_at(const sala_linear_attention_params& p, int64_t token, 
     return maximum(load_global(decay), SMALLEST_LOG_DECAY);
 }
 
-constexpr float LOG2_E = 1.44269504f;
-
 // How a state decays: S ← kept·S + change·S. A slow decay keeps S and takes a little off, which e^g would round away; a fast one replaces S,
 // of which taking nearly everything off would leave rounding errors alone.
 struct StateDecay {

@@ -6,6 +6,12 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
+constexpr float LOG2_E = 1.44269504f;
+constexpr float LN_2 = 0.693147181f;
+constexpr float INFINITE = __builtin_huge_valf();
+constexpr float LOWEST = -3.40282347e38f;           // finite
+constexpr float SMALLEST_NORMAL = 1.17549435e-38f;  // positive
+
 // 2 to the power of x, approximate. The executor counts the calls.
 DEVICE float exp2(float x);
 

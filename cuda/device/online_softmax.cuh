@@ -18,10 +18,6 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr float LOG2_E = 1.44269504f;
-constexpr float LN_2 = 0.693147181f;
-constexpr float INFINITE = __builtin_huge_valf();
-
 // The lane's two rows (accumulator_row(0) and accumulator_row(2)) of a softmax in progress.
 struct OnlineSoftmax {
     float factor[2];   // c, above zero
@@ -36,8 +32,7 @@ struct Rescale {
 
 // `scale` is the factor of a row's scores; its sign is not used (see takes_negated_query).
 DEVICE void start_row(OnlineSoftmax& softmax, int side, float scale) {
-    constexpr float SMALLEST_NORMAL = 1.17549435e-38f;  // a factor of 0 would make ∞ · 0 of keys that are not visible
-    constexpr float LOWEST = -3.40282347e38f;
+    // A factor of 0 would make ∞ · 0 of keys that are not visible.
     softmax.factor[side] = maximum(scale < 0.0f ? -scale : scale, SMALLEST_NORMAL) * LOG2_E;
     softmax.maximum[side] = LOWEST;
     softmax.sum[side] = 0.0f;
