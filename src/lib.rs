@@ -77,3 +77,7 @@ pub use select_blocks::{Lse, ScoredBlocksArgs, SelectBlocks, SelectBlocksArgs, S
 pub use sequences::{KeyLengths, Sequences};
 pub use sparse_attention::{SparseAttention, SparseAttentionArgs, SparseAttentionBuilder};
 pub use tensor::{MAX_RANK, Tensor, TensorMut};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
