@@ -122,6 +122,8 @@ pub const KERNEL_FILES: &[KernelFile] = &[
             "product_nk_bf16",
             "product_nk_f16",
             "product_shared_nk",
+            "product_shared_a_bf16",
+            "product_shared_a_f16",
             "product_kn_bf16",
             "product_kn_f16",
             "product_shared_kn",

@@ -554,6 +554,8 @@ fn fused_products_equal_their_instructions() {
     product_agrees::<bf16>("product_nk_bf16", a, nk);
     product_agrees::<f16>("product_nk_f16", a, nk);
     product_agrees::<bf16>("product_shared_nk", a, nk);
+    product_agrees::<bf16>("product_shared_a_bf16", a, nk);
+    product_agrees::<f16>("product_shared_a_f16", a, nk);
     product_agrees::<bf16>("product_kn_bf16", a, kn);
     product_agrees::<f16>("product_kn_f16", a, kn);
     product_agrees::<bf16>("product_shared_kn", a, kn);

@@ -45,11 +45,10 @@ struct FragmentA {
     uint32_t registers[K / 16][4];
 };
 
-// A K x N operand B in registers: for each 16 rows, one B fragment of mma for each 8 columns
+// A K x N operand B in registers: for each 16 rows, one B fragment of mma for each 8 columns.
 template <int K, int N>
 struct FragmentB {
     static_assert(K % 16 == 0 && N % 8 == 0, "mma takes 16 rows and 8 columns");
-    static_assert(K / 16 * (N / 8) % 2 == 0, "the host widens two fragments at a time");
 
     uint32_t registers[K / 16][N / 8][2];
 };

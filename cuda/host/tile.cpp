@@ -119,14 +119,16 @@ void gather_b_fragments(const TileProduct& product, void* const* arguments, floa
     const Element element = product.element;
     for (int lane = 0; lane < WARP_SIZE; ++lane) {
         const uint32_t* registers = static_cast<const ProductArgument*>(arguments[lane])->b;
-        for (int pair = 0; pair < product.k / 16 * (product.n / 8); pair += 2) {
-            uint16_t elements[8];
+        const int fragments = product.k / 16 * (product.n / 8);
+        for (int first = 0; first < fragments; first += 2) {
+            const int count = first + 1 < fragments ? 2 : 1;  // two are widened at once
+            uint16_t elements[8] = {};
             float wide[8];
-            memcpy(elements, registers + 2 * pair, sizeof(elements));
+            memcpy(elements, registers + 2 * first, static_cast<size_t>(count) * 8);
             widen(element, wide, elements);
-            for (int i = 0; i < 2; ++i) {
-                const int step = (pair + i) / (product.n / 8);
-                const int column = (pair + i) % (product.n / 8) * 8 + lane / 4;
+            for (int i = 0; i < count; ++i) {
+                const int step = (first + i) / (product.n / 8);
+                const int column = (first + i) % (product.n / 8) * 8 + lane / 4;
                 float* k = b + column * product.k + 16 * step + lane % 4 * 2;
                 k[0] = wide[4 * i];
                 k[1] = wide[4 * i + 1];

@@ -409,6 +409,32 @@ DEVICE void product_nk_bf16(const Params& p) { product_nk<bf16, false>(p); }
 DEVICE void product_nk_f16(const Params& p) { product_nk<f16, false>(p); }
 DEVICE void product_shared_nk(const Params& p) { product_nk<bf16, true>(p); }
 
+// The same product with A in shared memory and B in registers.
+template <class T>
+DEVICE void product_shared_a(const Params& p) {
+    const ProductTiles tiles = load_product_tiles(p);
+    const int row0 = 16 * warp_index();
+    const FragmentA<K> a = load_fragment_a<K>(tiles.a, row0, 16);
+    const int lane = lane_index() % 16;
+    FragmentB<K, N> b;
+    Accumulator<N> fused, steps;
+    fused.fill(1.0f);
+    steps.fill(1.0f);
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) {
+            load_matrix_x2(b.registers[i][j], tiles.b.address(8 + 8 * j + lane % 8, 4 + 2 * i + lane / 8));
+            mma<T>(steps.values[j], a.registers[i], b.registers[i][j][0], b.registers[i][j][1]);
+        }
+    }
+    multiply_shared_a<T>(fused, tiles.a, row0, 16, b);
+    store_product(p, 0, fused);
+    store_product(p, 1, steps);
+}
+DEVICE void product_shared_a_bf16(const Params& p) { product_shared_a<bf16>(p); }
+DEVICE void product_shared_a_f16(const Params& p) { product_shared_a<f16>(p); }
+
 // A as above, B(k, n) = b(16 + k, 40 + n).
 template <class T, bool A_SHARED>
 DEVICE void product_kn(const Params& p) {
