@@ -116,7 +116,8 @@ DEVICE void add_rows(Job& job, const sala_select_blocks_params& p, int position)
     }
     if (p.scores != 0) {
         job.score_begin = 0;
-        job.score_end = maximum(job.score_end, visible);
+        // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
+        job.score_end = maximum(job.score_end, visible > 0 ? visible + 1 : 0);
     }
     if (job.score_begin < job.score_end) job.sum_rows = visible_rows(position, sum_stride(p));
 }
@@ -480,6 +481,12 @@ DEVICE void store_lists(const sala_select_blocks_params& p, const Job& job, cons
 
 // ---- the kernel
 
+// How many turns of a step the warp takes, when `rows` rows are left from the step's first on. A warp without tokens only helps to load.
+template <int HEADS>
+DEVICE int count_turns(const Job& job, const Tokens<HEADS>& tokens, int rows) {
+    return tokens.first < job.tokens ? minimum(ceil_div(rows, TURN), STEP / TURN) : 0;
+}
+
 template <class T, int DIM, int HEADS>
 DEVICE void select_blocks(const sala_select_blocks_params& p) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
@@ -520,6 +527,12 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         start_load(step + STAGES - 1);
     };
 
+    if (steps == 0) {
+        store_missing_scores(p, own, 0);
+        store_lists(p, job, tokens, best);
+        return;
+    }
+
     const FragmentB<DIM, COLUMNS> query = load_query<DIM>(p, job, tokens, 0, 0);
     const auto find_logits = [&](Logits& logits, int step, int turn, int chunk) {
         logits.half[0].fill(0.0f);
@@ -543,13 +556,15 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     NO_UNROLL
     for (int step = 0; step < sum_steps; ++step) {
         wait_for(step);
+        const int first_row = step * STEP;
+        const int turns = count_turns(job, tokens, job.sum_rows - first_row);
         NO_UNROLL
-        for (int turn = 0; turn < STEP / TURN; ++turn) {
+        for (int turn = 0; turn < turns; ++turn) {
             UNROLL
             for (int chunk = 0; chunk < CHUNKS; ++chunk) {
                 Logits logits;
                 find_logits(logits, step, turn, chunk);
-                add_to_sums(normaliser, logits, tokens, step * STEP + turn * TURN, chunk, sum_stride(p));
+                add_to_sums(normaliser, logits, tokens, first_row + turn * TURN, chunk, sum_stride(p));
             }
         }
     }
@@ -558,8 +573,10 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     NO_UNROLL
     for (int step = sum_steps; step < steps; ++step) {
         wait_for(step);
+        const int first_row = (step - sum_steps + first_score_step) * STEP;
+        const int turns = count_turns(job, tokens, job.score_end - first_row);
         NO_UNROLL
-        for (int turn = 0; turn < STEP / TURN; ++turn) {
+        for (int turn = 0; turn < turns; ++turn) {
             float sums[TOKENS][BLOCK_ROWS];
             UNROLL
             for (int chunk = 0; chunk < CHUNKS; ++chunk) {
@@ -573,12 +590,12 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
                     sum = chunk == 0 ? part[i / BLOCK_ROWS][i % BLOCK_ROWS] : add_chunks(sum, part[i / BLOCK_ROWS][i % BLOCK_ROWS]);
                 }
             }
-            const int row0 = (step - sum_steps + first_score_step) * STEP + turn * TURN;
+            const int row0 = first_row + turn * TURN;
             const float score = pool(own, sums, row0);
             take_scores<HEADS>(best, p, own, row0 / BLOCK_ROWS + lane_index() / 4, score);
         }
     }
-    store_missing_scores(p, own, (steps - sum_steps) * (STEP / BLOCK_ROWS));
+    store_missing_scores(p, own, ceil_div(job.score_end, TURN) * (TURN / BLOCK_ROWS));
     store_lists(p, job, tokens, best);
 }
 

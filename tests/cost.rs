@@ -2,8 +2,9 @@
 
 use half::bf16;
 use sala_kernels::{
-    Counters, DType, Decay, DecodeArgs, Device, HostOptions, Kernels, LinearAttention, PrefillArgs, StateLayout,
-    Stream, Tensor, TensorMut,
+    CompressKeys, CompressKeysArgs, Counters, DType, Decay, DecodeArgs, Device, HostOptions, Kernels, KeyLengths,
+    LinearAttention, Lse, PrefillArgs, SelectBlocks, SelectBlocksArgs, Sequences, StateLayout, Stream, Tensor,
+    TensorMut,
 };
 
 const HEADS: usize = 2;
@@ -144,4 +145,133 @@ fn decode_moves_every_byte_of_the_state_twice() {
             "{counted:?}"
         );
     }
+}
+
+/// The counters of compressing one sequence.
+fn compress(tokens: usize, dim: usize) -> Counters {
+    let device = counting_device(1);
+    let kernels = Kernels::load(&device).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let op = CompressKeys::builder(DType::Bf16, HEADS, dim).build().unwrap();
+    let keys = vec![bf16::ONE; tokens * HEADS * dim];
+    let mut k1 = vec![bf16::ZERO; op.k1_rows(tokens) * HEADS * dim];
+    let mut k2 = vec![bf16::ZERO; op.k2_rows(tokens) * HEADS * dim];
+    let cu_seqlens = [0, tokens as i32];
+    let args = CompressKeysArgs {
+        k: Tensor::from_slice(&keys, &[tokens, HEADS, dim]).unwrap(),
+        keys: KeyLengths::Packed {
+            cu_seqlens_k: Tensor::from_slice(&cu_seqlens, &[2]).unwrap(),
+        },
+        seqlens_old: None,
+        max_seqlen_k: None,
+        max_new: None,
+        k1: TensorMut::from_slice(&mut k1, &[op.k1_rows(tokens), HEADS, dim]).unwrap(),
+        k2: TensorMut::from_slice(&mut k2, &[op.k2_rows(tokens), HEADS, dim]).unwrap(),
+        status: None,
+    };
+    // SAFETY: a host launch has finished when it returns, and the slices outlive it.
+    unsafe { op.launch(&kernels, &stream, args) }.unwrap();
+    stream.take_counters()
+}
+
+/// Keys are read once and four groups of 16 again past each tile of 64, rows are written once, and no bank is asked twice.
+#[test]
+fn compression_reads_keys_once() {
+    for dim in [64, 128] {
+        let tokens = 4096;
+        let counted = compress(tokens, dim);
+        let row = HEADS * dim * 2;
+        let rows = (tokens / 16 - 1) + (tokens / 64 - 1);
+        assert_eq!(counted.global_bytes_written as usize, rows * row);
+        let tiles = tokens / 1024;
+        let keys = (tokens + (tiles - 1) * 64) * row;
+        let indices = counted.global_bytes_read as usize - keys;
+        assert!(indices < keys / 10, "{indices} bytes of lengths");
+        assert_eq!(counted.shared_wavefronts, counted.shared_wavefronts_ideal);
+    }
+}
+
+/// The counters of selecting for the last `queries` tokens of one sequence, with SALA's lists of 96 blocks.
+fn select(queries: usize, keys: usize, group: usize, dim: usize, lse: Lse) -> Counters {
+    let device = counting_device(1);
+    let kernels = Kernels::load(&device).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let op = SelectBlocks::builder(DType::Bf16, group, 1, dim)
+        .lse(lse)
+        .build()
+        .unwrap();
+    let number = |i: usize| bf16::from_f32(((i * 7919) % 1009) as f32 / 504.0 - 1.0);
+    let q: Vec<_> = (0..queries * group * dim).map(number).collect();
+    let k1: Vec<_> = (0..keys / 16 * dim).map(number).collect();
+    let mut indices = vec![0i32; queries * op.list_len()];
+    let (cu_seqlens_q, cu_seqlens_k) = ([0, queries as i32], [0, keys as i32]);
+    let args = SelectBlocksArgs {
+        q: Tensor::from_slice(&q, &[queries, group, dim]).unwrap(),
+        k1: Tensor::from_slice(&k1, &[keys / 16, 1, dim]).unwrap(),
+        k2: Some(Tensor::from_slice(&k1[..keys / 64 * dim], &[keys / 64, 1, dim]).unwrap()),
+        sequences: Sequences {
+            cu_seqlens_q: Tensor::from_slice(&cu_seqlens_q, &[2]).unwrap(),
+            keys: KeyLengths::Packed {
+                cu_seqlens_k: Tensor::from_slice(&cu_seqlens_k, &[2]).unwrap(),
+            },
+            switch_len: None,
+            max_seqlen_q: None,
+            max_seqlen_k: None,
+        },
+        scale_factor: None,
+        block_indices: TensorMut::from_slice(&mut indices, &[queries, 1, op.list_len()]).unwrap(),
+        scores: None,
+        status: None,
+    };
+    // SAFETY: a host launch has finished when it returns, and the slices outlive it.
+    unsafe { op.launch(&kernels, &stream, args) }.unwrap();
+    stream.take_counters()
+}
+
+/// Scoring takes 32 columns a warp and 32 rows at a time, of K2 up to the last token and of K1 from the first free block to the last; one
+/// exponential an element of either, and a few for new maxima. Warps without tokens do nothing.
+#[test]
+fn selection_scores_free_blocks_alone() {
+    const TURN: usize = 32;
+    for (queries, group, dim, lse, warps) in [
+        (16, 16, 128, Lse::Coarse, 8),
+        (16, 16, 64, Lse::Exact, 8),
+        (1, 16, 128, Lse::Coarse, 1),
+        (5, 4, 64, Lse::Coarse, 2),
+    ] {
+        let keys: usize = 64 * 160;
+        let sum_rows = if lse == Lse::Coarse {
+            keys / 64 - 1
+        } else {
+            keys / 16 - 1
+        };
+        let score_rows: usize = 4 * (159 - 32);
+        let turns = (sum_rows.div_ceil(TURN) + score_rows.div_ceil(TURN)) * warps;
+        let counted = select(queries, keys, group, dim, lse);
+        assert_eq!(
+            counted.tensor_flops as usize,
+            turns * TURN * 32 * dim * 2,
+            "{queries} queries, group {group}"
+        );
+        let exponentials = counted.exponentials as usize;
+        let elements = turns * TURN * 32;
+        assert!(
+            exponentials >= elements && exponentials < elements * 5 / 4,
+            "{exponentials} for {elements} elements"
+        );
+        assert_eq!(counted.shared_wavefronts, counted.shared_wavefronts_ideal);
+    }
+}
+
+/// While a list has room for every block, nothing is read but lengths.
+#[test]
+fn selection_without_a_choice_only_writes_lists() {
+    let queries = 64;
+    let counted = select(queries, 64 * 96, 16, 128, Lse::Coarse);
+    assert_eq!((counted.tensor_flops, counted.exponentials), (0, 0));
+    assert_eq!(counted.global_bytes_written as usize, queries * 96 * 4);
+    assert!(
+        counted.global_bytes_distinct as usize <= queries * 96 * 4 + 1024,
+        "{counted:?}"
+    );
 }
