@@ -2,8 +2,8 @@
 
 use crate::sequences::Sequences;
 use crate::{
-    DecodeArgs, Kernels, LinearAttention, PrefillArgs, Result, SparseAttention, SparseAttentionArgs, Stream, Tensor,
-    TensorMut,
+    CompressKeys, CompressKeysArgs, DecodeArgs, Kernels, LinearAttention, PrefillArgs, Result, ScoredBlocksArgs,
+    SelectBlocks, SelectBlocksArgs, SparseAttention, SparseAttentionArgs, Stream, Tensor, TensorMut,
 };
 
 /// The arguments of a launch. Implemented by the argument struct of every operation, and by nothing else.
@@ -27,6 +27,9 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::PrefillArgs<'_> {}
     impl Sealed for super::DecodeArgs<'_> {}
+    impl Sealed for super::CompressKeysArgs<'_> {}
+    impl Sealed for super::SelectBlocksArgs<'_> {}
+    impl Sealed for super::ScoredBlocksArgs<'_> {}
     impl Sealed for super::SparseAttentionArgs<'_> {}
 }
 
@@ -124,6 +127,90 @@ impl Arguments for DecodeArgs<'_> {
     unsafe fn launch(self, operation: &LinearAttention, kernels: &Kernels, stream: &Stream) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { operation.decode(kernels, stream, self) }
+    }
+}
+
+impl Arguments for CompressKeysArgs<'_> {
+    type Operation = CompressKeys;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            k,
+            keys,
+            seqlens_old,
+            max_seqlen_k: _,
+            max_new: _,
+            k1,
+            k2,
+            status,
+        } = self;
+        let (lengths_name, lengths) = keys.view();
+        Views::default()
+            .read("k", k)
+            .read(lengths_name, &lengths)
+            .read("seqlens_old", seqlens_old)
+            .written("k1", k1)
+            .written("k2", k2)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &CompressKeys, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.launch(kernels, stream, self) }
+    }
+}
+
+impl Arguments for SelectBlocksArgs<'_> {
+    type Operation = SelectBlocks;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k1,
+            k2,
+            sequences,
+            scale_factor,
+            block_indices,
+            scores,
+            status,
+        } = self;
+        Views::default()
+            .read("q", q)
+            .read("k1", k1)
+            .read("k2", k2)
+            .sequences(sequences)
+            .read("scale_factor", scale_factor)
+            .written("block_indices", block_indices)
+            .written("scores", scores)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &SelectBlocks, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.launch(kernels, stream, self) }
+    }
+}
+
+impl Arguments for ScoredBlocksArgs<'_> {
+    type Operation = SelectBlocks;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            scores,
+            sequences,
+            block_indices,
+            status,
+        } = self;
+        Views::default()
+            .read("scores", scores)
+            .sequences(sequences)
+            .written("block_indices", block_indices)
+            .written("status", status)
+    }
+
+    unsafe fn launch(self, operation: &SelectBlocks, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { operation.launch_scored(kernels, stream, self) }
     }
 }
 
