@@ -115,6 +115,7 @@ fn replay(target: &Target, file: &Path, out: Option<&Path>) -> Result<Line, Unus
                 seconds,
                 max_abs: judgement.max_abs,
                 relative: judgement.relative,
+                selection: judgement.selection,
             });
             if let Some(folder) = out {
                 replay.write(
@@ -154,6 +155,8 @@ struct Errors {
     seconds: f64,
     max_abs: f64,
     relative: f64,
+    /// Lists of blocks that are exactly those expected, and lists. The others differ by near ties, or the verdict says more.
+    selection: Option<(usize, usize)>,
 }
 
 enum Verdict {
@@ -176,6 +179,7 @@ impl std::fmt::Display for Line {
             seconds,
             max_abs,
             relative,
+            selection,
         }) = self.errors
         {
             let milliseconds = seconds * 1e3;
@@ -183,6 +187,9 @@ impl std::fmt::Display for Line {
                 f,
                 "{milliseconds:.1} ms, max abs error {max_abs:.2e}, relative error {relative:.2e}, "
             )?;
+            if let Some((same, lists)) = selection {
+                write!(f, "{same} of {lists} selections equal, ")?;
+            }
         }
         match &self.verdict {
             Verdict::Passed => write!(f, "passed"),

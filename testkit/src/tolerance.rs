@@ -36,6 +36,8 @@ pub struct Judgement {
     pub max_abs: f64,
     /// The norm of the difference over the norm of what was expected, of the whole tensor.
     pub relative: f64,
+    /// Where blocks were selected: how many lists, one a query token and kv head, are exactly those expected, and how many there are.
+    pub selection: Option<(usize, usize)>,
     /// What is out of tolerance first; `None` if nothing is.
     pub failure: Option<String>,
 }
@@ -51,6 +53,7 @@ impl Judgement {
         Judgement {
             max_abs: larger(self.max_abs, other.max_abs),
             relative: larger(self.relative, other.relative),
+            selection: self.selection.or(other.selection),
             failure: self.failure.or(other.failure),
         }
     }
@@ -120,7 +123,7 @@ impl Squares {
         Judgement {
             max_abs: self.max_abs,
             relative: self.relative(),
-            failure: None,
+            ..Judgement::default()
         }
     }
 }
@@ -143,6 +146,7 @@ fn wrong_length(got: &[f64], expected: &[f64]) -> Option<Judgement> {
     Some(Judgement {
         max_abs: f64::NAN,
         relative: f64::NAN,
+        selection: None,
         failure,
     })
 }

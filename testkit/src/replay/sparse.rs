@@ -258,9 +258,7 @@ impl SparseCall {
             },
             (None, None) => return failed("block_indices are missing from the results".into()),
             (None, Some(indices)) => {
-                if let Some(failure) = self.selection_failure(indices) {
-                    judgement.failure = Some(failure);
-                }
+                judgement = self.judge_selection(indices);
                 Lists {
                     indices: indices.clone(),
                     list_len: self.selection.list_len(),
@@ -270,8 +268,8 @@ impl SparseCall {
         judgement.and(self.judge_attention(results, &lists))
     }
 
-    /// What is wrong with a selection, in the file's own terms or the reference's.
-    fn selection_failure(&self, indices: &[i32]) -> Option<String> {
+    /// Judges a selection against the file's lists, or the reference's where it has none.
+    fn judge_selection(&self, indices: &[i32]) -> Judgement {
         let scores = self.scores();
         let reference = self.select(&scores);
         let case = SelectionCase {
@@ -281,8 +279,13 @@ impl SparseCall {
             margin: self.expected.margin.as_deref(),
         };
         let expected = self.expected.block_indices.as_ref().unwrap_or(&reference.indices);
-        let failure = selection(case, indices, expected).failure;
-        failure.or_else(|| self.score_failure(&scores))
+        let found = selection(case, indices, expected);
+        let same = found.same.iter().filter(|same| **same).count();
+        Judgement {
+            selection: Some((same, found.same.len())),
+            failure: found.failure.or_else(|| self.score_failure(&scores)),
+            ..Judgement::default()
+        }
     }
 
     /// Where the file's scores and the reference's, which judge a selection, are not the same.
@@ -440,6 +443,7 @@ fn failed(failure: String) -> Judgement {
     Judgement {
         max_abs: f64::NAN,
         relative: f64::NAN,
+        selection: None,
         failure: Some(failure),
     }
 }
