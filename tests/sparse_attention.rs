@@ -790,6 +790,11 @@ fn view<'a, T: Element>(slice: &'a [T], shape: &[usize]) -> Tensor<'a> {
 #[test]
 fn arguments_that_do_not_fit_are_named() {
     assert_eq!(refused(|_, _| ()), "");
+    let without_options = |args: &mut SparseAttentionArgs<'_>, _: &Memory| {
+        (args.block_indices, args.scale_factor, args.gate) = (None, None, None);
+        (args.lse, args.status) = (None, None);
+    };
+    assert_eq!(refused(without_options), "");
     assert_eq!(refused(|args, m| args.q = view(&m.halves, &[4, 2, 64])), "q");
     assert_eq!(refused(|args, m| args.q = view(&m.numbers, &[4, 128])), "q");
     assert_eq!(refused(|args, m| args.q = view(&m.numbers, &[4, 4, 64])), "q");

@@ -51,7 +51,7 @@ DEVICE void clear_sets(BlockSets& sets, const Window& window, int tokens) {
 // seen by this thread name no block of the sequence.
 template <int THREADS>
 DEVICE int insert_lists(BlockSets& sets, const sala_sparse_attention_params& p, const QueryTile& tile, const Window& window) {
-    const int blocks = ceil_div(tile.sequence.keys, p.block_size);
+    const int last_block = (tile.sequence.keys - 1) / p.block_size;
     const int cells = p.block_size / CELL;
     const uint32_t bits = (1u << cells) - 1;
     int refused = 0;
@@ -61,7 +61,7 @@ DEVICE int insert_lists(BlockSets& sets, const sala_sparse_attention_params& p, 
         const int64_t list = tile.row(token) * p.list_token_stride + tile.head_kv * p.list_head_stride;
         const int block = load_global(reinterpret_cast<const int*>(p.block_indices) + list + i % p.list_len);
         if (position < 0 || block == -1) continue;
-        if (block < 0 || block >= blocks) {
+        if (block < 0 || block > last_block) {
             refused += 1;
             continue;
         }
