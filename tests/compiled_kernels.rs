@@ -14,6 +14,7 @@ use sala_kernels::sys::params;
 /// Instructions that every instance of a kernel file must have: products on tensor cores, copies to shared memory that pass by the registers.
 const INSTRUCTIONS: &[(&str, &[&str])] = &[
     ("linear_attention_scan", &["HMMA", "LDGSTS"]),
+    ("select_blocks", &["HMMA", "LDGSTS"]),
     ("sparse_attention", &["HMMA", "LDGSTS"]),
     ("sparse_attention_scores", &["HMMA", "LDGSTS"]),
     ("sparse_attention_values", &["HMMA", "LDGSTS"]),
@@ -41,6 +42,8 @@ type ByArchAndName = BTreeMap<(String, String), Compiled>;
 
 fn parameters_size(name: &str) -> usize {
     match name {
+        "sala_compress_keys_params" => size_of::<params::sala_compress_keys_params>(),
+        "sala_select_blocks_params" => size_of::<params::sala_select_blocks_params>(),
         "sala_linear_attention_params" => size_of::<params::sala_linear_attention_params>(),
         "sala_sparse_attention_params" => size_of::<params::sala_sparse_attention_params>(),
         "sala_sparse_attention_split_params" => size_of::<params::sala_sparse_attention_split_params>(),
