@@ -193,5 +193,75 @@ fn interleaved(left: &Tensor<'_>, right: &Tensor<'_>) -> bool {
     offset >= row(left) && offset + row(right) <= period
 }
 
+/// Limit of the second and third axis of a grid, along which kernels put heads and sequences.
+pub(crate) const MAX_GRID: usize = 65_535;
+
+/// The most query heads that share a kv head.
+const MAX_GROUP: usize = 64;
+
+/// The kernels compute on this element type.
+pub(crate) fn operand_type(dtype: DType) -> Result<()> {
+    match dtype {
+        DType::Bf16 | DType::F16 => Ok(()),
+        _ => Err(Error::argument("dtype", "bf16 or f16", dtype)),
+    }
+}
+
+/// A number of heads that a grid can have.
+pub(crate) fn heads(argument: &'static str, heads: usize) -> Result<()> {
+    if (1..=MAX_GRID).contains(&heads) {
+        return Ok(());
+    }
+    Err(Error::argument(argument, format_args!("1 to {MAX_GRID}"), heads))
+}
+
+/// A number of sequences that a grid can have.
+pub(crate) fn batch(argument: &'static str, batch: usize) -> Result<()> {
+    if batch <= MAX_GRID {
+        return Ok(());
+    }
+    Err(Error::argument(
+        argument,
+        format_args!("at most {MAX_GRID} sequences"),
+        batch,
+    ))
+}
+
+/// The number of query heads that share a kv head.
+pub(crate) fn group(heads_q: usize, heads_kv: usize) -> Result<usize> {
+    heads("heads_kv", heads_kv)?;
+    let group = heads_q / heads_kv;
+    if heads_q.is_multiple_of(heads_kv) && (1..=MAX_GROUP).contains(&group) {
+        return Ok(group);
+    }
+    let expected = format!("1 to {MAX_GROUP} times the {heads_kv} kv heads");
+    Err(Error::argument("heads_q", expected, heads_q))
+}
+
+/// The kernels exist for heads of this many channels. Returns the number as the names of kernel instances have it.
+pub(crate) fn dim(argument: &'static str, dim: usize) -> Result<&'static str> {
+    match dim {
+        64 => Ok("64"),
+        128 => Ok("128"),
+        _ => Err(Error::argument(argument, "64 or 128", dim)),
+    }
+}
+
+/// A size of the blocks that keys are selected in.
+pub(crate) fn block_size(tokens: usize) -> Result<()> {
+    match tokens {
+        32 | 64 | 128 => Ok(()),
+        _ => Err(Error::argument("block_size", "32, 64 or 128", tokens)),
+    }
+}
+
+/// A factor.
+pub(crate) fn finite(argument: &'static str, value: f32) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::argument(argument, "a finite number", value))
+}
+
 #[cfg(test)]
 mod tests;

@@ -21,8 +21,6 @@ const TILE: usize = 64;
 const HALO: usize = 4;
 /// Before its new tokens a call reads at most this many groups, those of unfinished windows.
 const OPEN_GROUPS: usize = 7;
-/// Limit of the second and third grid axis.
-const MAX_GRID: usize = 65_535;
 
 /// A key-compression operation: shapes, checked once.
 ///
@@ -150,13 +148,7 @@ impl CompressKeys {
         let (k1, k2) = (args.k1.as_tensor(), args.k2.as_tensor());
         let status = args.status.as_ref().map(TensorMut::as_tensor);
         let batch = args.keys.batch()?;
-        if batch > MAX_GRID {
-            return Err(Error::argument(
-                "keys",
-                format_args!("at most {MAX_GRID} sequences"),
-                batch,
-            ));
-        }
+        checks::batch("keys", batch)?;
         let rows = |name, tensor: &Tensor<'_>, needed: usize| -> Result<KeyRows> {
             checks::rows(name, tensor, dtype)?;
             let rows = args.keys.key_rows(name, tensor, batch, heads_kv, dim)?;
@@ -229,19 +221,11 @@ impl CompressKeysBuilder {
             dim,
             block_size,
         } = self.shape;
-        if !matches!(dtype, DType::Bf16 | DType::F16) {
-            return Err(Error::argument("dtype", "bf16 or f16", dtype));
-        }
-        if heads_kv == 0 || heads_kv > MAX_GRID {
-            return Err(Error::argument("heads_kv", format_args!("1 to {MAX_GRID}"), heads_kv));
-        }
-        if !matches!(dim, 64 | 128) {
-            return Err(Error::argument("dim", "64 or 128", dim));
-        }
-        if !matches!(block_size, 32 | 64 | 128) {
-            return Err(Error::argument("block_size", "32, 64 or 128", block_size));
-        }
-        let kernel = KernelId::find("compress_keys", &[dtype.name(), if dim == 64 { "64" } else { "128" }])?;
+        checks::operand_type(dtype)?;
+        checks::heads("heads_kv", heads_kv)?;
+        let channels = checks::dim("dim", dim)?;
+        checks::block_size(block_size)?;
+        let kernel = KernelId::find("compress_keys", &[dtype.name(), channels])?;
         Ok(CompressKeys {
             shape: self.shape,
             kernel,

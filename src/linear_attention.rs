@@ -27,8 +27,6 @@ const DECODE_COLUMNS: usize = 32;
 /// The widths that the scan's blocks cut value channels into: the one that always fits, and wider ones, widest first.
 const NARROW_TILE: usize = 32;
 const WIDE_TILES: [usize; 2] = [128, 64];
-/// Limit of the second and third grid axis.
-const MAX_GRID: usize = 65_535;
 
 /// How the log decay `g` varies. Values are natural logarithms, at most 0; below −128 counts as −128, and −∞ resets the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -204,6 +202,7 @@ impl LinearAttention {
             q,
             k,
             v,
+            cu_seqlens: Some(cu_seqlens),
             log_decay,
             state: state.as_ref(),
             state_in,
@@ -211,11 +210,7 @@ impl LinearAttention {
             out: &out,
             status: status.as_ref(),
         };
-        let mut params = self.params(kernels, &io)?;
-        checks::place("cu_seqlens", &cu_seqlens, kernels.device().place())?;
-        io.written()
-            .try_for_each(|(name, view)| checks::disjoint(name, &view, "cu_seqlens", &cu_seqlens))?;
-        params.cu_seqlens = cu_seqlens.address();
+        let params = self.params(kernels, &io)?;
         if batch == 0 {
             return Ok(());
         }
@@ -262,6 +257,7 @@ impl LinearAttention {
             q,
             k,
             v,
+            cu_seqlens: None,
             log_decay,
             state: Some(&state),
             state_in,
@@ -314,7 +310,7 @@ impl LinearAttention {
         *wide.unwrap_or(&self.narrow_scan)
     }
 
-    /// Checks everything but `cu_seqlens`, which only one of the kernels has.
+    /// Checks everything but the shape of `cu_seqlens`, which only one of the kernels has.
     fn params(&self, kernels: &Kernels, io: &Io<'_, '_>) -> Result<sala_linear_attention_params> {
         let Shape {
             heads, dim_k, dim_v, ..
@@ -332,22 +328,28 @@ impl LinearAttention {
             checks::last_axis_contiguous(name, tensor)?;
             checks::rows_aligned(name, tensor)?;
         }
-        if io.batch > MAX_GRID {
-            return Err(Error::argument(
-                "batch",
-                format_args!("at most {MAX_GRID} sequences"),
-                io.batch,
-            ));
-        }
+        checks::batch("batch", io.batch)?;
         let (decay_token_stride, decay_head_stride) = self.check_decay(io)?;
         let slots = self.check_state(io)?;
-        if let Some(status) = io.status.map(TensorMut::as_tensor) {
-            checks::dtype("status", &status, DType::U32)?;
-            checks::shape("status", &status, &[4])?;
-            checks::last_axis_contiguous("status", &status)?;
-        }
-        io.check_places(place)?;
-        io.check_overlaps()?;
+        let status = io.status.map(TensorMut::as_tensor);
+        checks::vector("status", status.as_ref(), DType::U32, &[4])?;
+        checks::memory(
+            place,
+            &[
+                ("out", Some(io.out.as_tensor())),
+                ("state", io.state.map(TensorMut::as_tensor)),
+                ("status", status),
+            ],
+            &[
+                ("q", Some(io.q)),
+                ("k", Some(io.k)),
+                ("v", Some(io.v)),
+                ("cu_seqlens", io.cu_seqlens),
+                ("log_decay", io.log_decay),
+                ("state_in", io.state_in),
+                ("state_out", io.state_out),
+            ],
+        )?;
 
         let stride = |tensor: &Tensor<'_>, axis: usize| tensor.stride(axis) as i64;
         let state = io.state.map(TensorMut::as_tensor);
@@ -358,12 +360,12 @@ impl LinearAttention {
             k: io.k.address(),
             v: io.v.address(),
             out: out.address(),
-            cu_seqlens: 0,
-            log_decay: address(io.log_decay.as_ref()),
-            state: address(state.as_ref()),
-            state_in: address(io.state_in.as_ref()),
-            state_out: address(io.state_out.as_ref()),
-            status: address(io.status.map(TensorMut::as_tensor).as_ref()),
+            cu_seqlens: checks::address(io.cu_seqlens.as_ref()),
+            log_decay: checks::address(io.log_decay.as_ref()),
+            state: checks::address(state.as_ref()),
+            state_in: checks::address(io.state_in.as_ref()),
+            state_out: checks::address(io.state_out.as_ref()),
+            status: checks::address(status.as_ref()),
             q_token_stride: stride(&io.q, 0),
             q_head_stride: stride(&io.q, 1),
             k_token_stride: stride(&io.k, 0),
@@ -494,23 +496,14 @@ impl LinearAttentionBuilder {
             scale,
             ..
         } = self.shape;
-        if !matches!(dtype, DType::Bf16 | DType::F16) {
-            return Err(Error::argument("dtype", "bf16 or f16", dtype));
-        }
-        if heads == 0 || heads > MAX_GRID {
-            return Err(Error::argument("heads", format_args!("1 to {MAX_GRID}"), heads));
-        }
-        for (name, dim) in [("dim_k", dim_k), ("dim_v", dim_v)] {
-            if !matches!(dim, 64 | 128) {
-                return Err(Error::argument(name, "64 or 128", dim));
-            }
-        }
-        if !scale.is_finite() {
-            return Err(Error::argument("scale", "a finite number", scale));
-        }
-        let (element, key_dim) = (dtype.name(), dim_name(dim_k));
+        checks::operand_type(dtype)?;
+        checks::heads("heads", heads)?;
+        let key_dim = checks::dim("dim_k", dim_k)?;
+        checks::dim("dim_v", dim_v)?;
+        checks::finite("scale", scale)?;
+        let element = dtype.name();
         let scan = |tile| {
-            let kernel = KernelId::find("linear_attention_scan", &[element, key_dim, dim_name(tile)])?;
+            let kernel = KernelId::find("linear_attention_scan", &[element, key_dim, tile_name(tile)])?;
             Ok(Scan { kernel, tile })
         };
         Ok(LinearAttention {
@@ -558,6 +551,8 @@ struct Io<'a, 'b> {
     q: Tensor<'a>,
     k: Tensor<'a>,
     v: Tensor<'a>,
+    /// Of the scan.
+    cu_seqlens: Option<Tensor<'a>>,
     log_decay: Option<Tensor<'a>>,
     state: Option<&'b TensorMut<'a>>,
     state_in: Option<Tensor<'a>>,
@@ -566,54 +561,13 @@ struct Io<'a, 'b> {
     status: Option<&'b TensorMut<'a>>,
 }
 
-impl Io<'_, '_> {
-    fn written(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
-        let optional = [("state", self.state), ("status", self.status)];
-        let optional = optional
-            .into_iter()
-            .filter_map(|(name, view)| Some((name, view?.as_tensor())));
-        std::iter::once(("out", self.out.as_tensor())).chain(optional)
-    }
-
-    fn read(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
-        let optional = [
-            ("log_decay", self.log_decay),
-            ("state_in", self.state_in),
-            ("state_out", self.state_out),
-        ];
-        let optional = optional.into_iter().filter_map(|(name, view)| Some((name, view?)));
-        [("q", self.q), ("k", self.k), ("v", self.v)]
-            .into_iter()
-            .chain(optional)
-    }
-
-    fn check_places(&self, place: crate::device::Place) -> Result<()> {
-        self.written()
-            .chain(self.read())
-            .try_for_each(|(name, view)| checks::place(name, &view, place))
-    }
-
-    fn check_overlaps(&self) -> Result<()> {
-        for (index, (name, view)) in self.written().enumerate() {
-            self.read()
-                .chain(self.written().skip(index + 1))
-                .try_for_each(|(other, read)| checks::disjoint(name, &view, other, &read))?;
-        }
-        Ok(())
-    }
-}
-
 fn first_axis(argument: &'static str, tensor: &Tensor<'_>) -> Result<usize> {
     let length = tensor.shape().first().copied().unwrap_or(0);
     checks::fits_i32(argument, length)?;
     Ok(length)
 }
 
-fn address(tensor: Option<&Tensor<'_>>) -> u64 {
-    tensor.map_or(0, Tensor::address)
-}
-
-fn dim_name(dim: usize) -> &'static str {
+fn tile_name(dim: usize) -> &'static str {
     match dim {
         32 => "32",
         64 => "64",

@@ -34,13 +34,9 @@ const SHARED_MEMORY: usize = 99 * 1024;
 /// Bytes of an entry of a token's queue, and how many enter it at once.
 const ENTRY: usize = 8;
 const BATCH: usize = 32;
-/// The largest group of query heads on one kv head, and what kernels pad groups to.
-const MAX_GROUP: usize = 64;
 const PADDED_GROUPS: [(usize, &str); 4] = [(8, "8"), (16, "16"), (32, "32"), (64, "64")];
 /// The most entries of a list.
 const MAX_LIST: usize = 1 << 20;
-/// Limit of the second grid axis.
-const MAX_HEADS_KV: usize = 65_535;
 
 /// Which compressed keys normalise the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -496,30 +492,11 @@ impl SelectBlocksBuilder {
             scale,
             ..
         } = self.shape;
-        if !matches!(dtype, DType::Bf16 | DType::F16) {
-            return Err(Error::argument("dtype", "bf16 or f16", dtype));
-        }
-        if heads_kv == 0 || heads_kv > MAX_HEADS_KV {
-            return Err(Error::argument(
-                "heads_kv",
-                format_args!("1 to {MAX_HEADS_KV}"),
-                heads_kv,
-            ));
-        }
-        let group = heads_q / heads_kv;
-        if !heads_q.is_multiple_of(heads_kv) || group == 0 || group > MAX_GROUP {
-            let expected = format!("1 to {MAX_GROUP} times the {heads_kv} kv heads");
-            return Err(Error::argument("heads_q", expected, heads_q));
-        }
-        if !matches!(dim, 64 | 128) {
-            return Err(Error::argument("dim", "64 or 128", dim));
-        }
-        if !matches!(block_size, 32 | 64 | 128) {
-            return Err(Error::argument("block_size", "32, 64 or 128", block_size));
-        }
-        if !scale.is_finite() {
-            return Err(Error::argument("scale", "a finite number", scale));
-        }
+        checks::operand_type(dtype)?;
+        let group = checks::group(heads_q, heads_kv)?;
+        let channels = checks::dim("dim", dim)?;
+        checks::block_size(block_size)?;
+        checks::finite("scale", scale)?;
         for (name, blocks) in [
             ("topk", topk),
             ("init_blocks", init_blocks),
@@ -535,22 +512,21 @@ impl SelectBlocksBuilder {
         }
         Ok(SelectBlocks {
             shape: self.shape,
-            scoring: find_scoring(&self.shape, group)?,
+            scoring: find_scoring(&self.shape, group, channels)?,
             top_k: KernelId::find("top_k_blocks", &[])?,
         })
     }
 }
 
 /// The kernel that pads groups least among those whose tokens have room for their queues.
-fn find_scoring(shape: &Shape, group: usize) -> Result<Scoring> {
+fn find_scoring(shape: &Shape, group: usize, channels: &str) -> Result<Scoring> {
     let queues = SHARED_MEMORY - ring_bytes(shape.dim);
     for (heads, heads_name) in PADDED_GROUPS.into_iter().filter(|&(heads, _)| heads >= group) {
         let block_tokens = WARPS * (COLUMNS / heads).max(1);
         let Some(queue_capacity) = queue_capacity(shape.wanted(), queues / block_tokens) else {
             continue;
         };
-        let dim = if shape.dim == 64 { "64" } else { "128" };
-        let kernel = KernelId::find("select_blocks", &[shape.dtype.name(), dim, heads_name])?;
+        let kernel = KernelId::find("select_blocks", &[shape.dtype.name(), channels, heads_name])?;
         return Ok(Scoring {
             kernel,
             block_tokens,

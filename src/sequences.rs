@@ -5,9 +5,6 @@ use crate::device::Place;
 use crate::sys::params::sala_sequences;
 use crate::{DType, Error, Result, Tensor};
 
-/// The most sequences of a call: the third axis of a grid.
-const MAX_BATCH: usize = 65_535;
-
 /// The sequences of an attention call: how the rows of `q` and the keys are cut.
 ///
 /// All lengths lie on the device and are never read back. Queries are the last tokens of their sequence: query `r` of `lq` stands at position
@@ -180,13 +177,7 @@ impl<'a> Sequences<'a> {
             return Err(Error::argument("cu_seqlens_q", "shape [batch + 1]", "shape [0]"));
         }
         let batch = self.batch();
-        if batch > MAX_BATCH {
-            return Err(Error::argument(
-                "cu_seqlens_q",
-                format_args!("at most {MAX_BATCH} sequences"),
-                batch,
-            ));
-        }
+        checks::batch("cu_seqlens_q", batch)?;
         for (name, view) in self.views() {
             let length = if name.starts_with("cu_") { batch + 1 } else { batch };
             checks::place(name, &view, place)?;

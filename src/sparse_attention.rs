@@ -26,12 +26,8 @@ const STEP: usize = 64;
 /// 32-bit words in shared memory for the sets of blocks, and the keys that a word of one set describes.
 const SET_WORDS: usize = 8704;
 const WORD_KEYS: usize = 1024;
-/// The largest group of query heads on one kv head.
-const MAX_GROUP: usize = 64;
 /// The most entries of a list; a tile's entries are counted in 32 bits.
 const MAX_LIST: usize = 1 << 20;
-/// Limit of the second grid axis.
-const MAX_GRID: usize = 65_535;
 /// Threads of a block of the scores kernel, and the steps it takes.
 const SCORES_THREADS: u32 = 128;
 const SCORES_STEPS: usize = 4;
@@ -175,7 +171,7 @@ impl SparseAttention {
     /// Until the launch has finished on `stream`, the memory behind every view must stay alive, inputs must not be written, and outputs and
     /// status not be touched, by anything that `stream` does not order.
     pub unsafe fn launch(&self, kernels: &Kernels, stream: &Stream, args: SparseAttentionArgs<'_>) -> Result<()> {
-        let params = self.params(kernels, &args)?;
+        let params = self.params(kernels, &args, None)?;
         let grid = self.grid(&params);
         // SAFETY: `params` describes views that were checked against this kernel's reads and writes; the caller keeps them alive and ordered.
         unsafe {
@@ -238,15 +234,11 @@ impl SparseAttention {
         args: SparseAttentionArgs<'_>,
         workspace: TensorMut<'_>,
     ) -> Result<()> {
-        let attention = self.params(kernels, &args)?;
         let workspace = workspace.as_tensor();
-        checks::place("workspace", &workspace, kernels.device().place())?;
+        let attention = self.params(kernels, &args, Some(workspace))?;
         checks::rank("workspace", &workspace, 1)?;
         checks::last_axis_contiguous("workspace", &workspace)?;
         checks::rows_aligned("workspace", &workspace)?;
-        for (name, view) in args.written().chain(args.read()) {
-            checks::disjoint("workspace", &workspace, name, &view)?;
-        }
         let grid = self.grid(&attention);
         let split = self.split_of(&attention, args.block_indices.is_some(), workspace.extent());
         let is_idle = grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>()
@@ -378,13 +370,18 @@ impl SparseAttention {
         let places = steps.min(listed).max(dense).next_multiple_of(VALUES_ROUND);
         let window = max_keys.div_ceil(WORD_KEYS);
         let fits = window <= SET_WORDS / (tokens_a_warp + 1)
-            && groups.checked_mul(heads_kv)? <= MAX_GRID
+            && groups.checked_mul(heads_kv)? <= checks::MAX_GRID
             && places <= i32::MAX as usize;
         let rows = batch.checked_mul(heads_kv)?.checked_mul(groups)?;
         (fits && places > 0 && rows > 0).then_some(Split { groups, places, rows })
     }
 
-    fn params(&self, kernels: &Kernels, args: &SparseAttentionArgs<'_>) -> Result<sala_sparse_attention_params> {
+    fn params(
+        &self,
+        kernels: &Kernels,
+        args: &SparseAttentionArgs<'_>,
+        workspace: Option<Tensor<'_>>,
+    ) -> Result<sala_sparse_attention_params> {
         let Shape {
             heads_q,
             heads_kv,
@@ -412,12 +409,32 @@ impl SparseAttention {
         }
         let list_len = check_lists(args.block_indices.as_ref(), total_q, heads_kv)?;
         let factor = args.scale_factor.as_ref();
-        check_vector("scale_factor", factor, DType::F32, &[total_q])?;
-        check_vector("lse", lse.as_ref(), DType::F32, &[total_q, heads_q])?;
-        check_vector("status", status.as_ref(), DType::U32, &[4])?;
+        checks::vector("scale_factor", factor, DType::F32, &[total_q])?;
+        checks::vector("lse", lse.as_ref(), DType::F32, &[total_q, heads_q])?;
+        checks::vector("status", status.as_ref(), DType::U32, &[4])?;
         let place = kernels.device().place();
         let sequences = args.sequences.params(place, total_q, capacity_k, dense_len)?;
-        args.check_memory(place)?;
+        let [cu_seqlens_q, lengths, switch_len] = args.sequences.named_views();
+        checks::memory(
+            place,
+            &[
+                ("out", Some(out)),
+                ("lse", lse),
+                ("status", status),
+                ("workspace", workspace),
+            ],
+            &[
+                ("q", Some(args.q)),
+                ("k", Some(args.k)),
+                ("v", Some(args.v)),
+                ("block_indices", args.block_indices),
+                ("scale_factor", args.scale_factor),
+                ("gate", args.gate),
+                cu_seqlens_q,
+                lengths,
+                switch_len,
+            ],
+        )?;
 
         let stride = |tensor: &Tensor<'_>, axis: usize| tensor.stride(axis) as i64;
         let optional_stride =
@@ -431,11 +448,11 @@ impl SparseAttention {
             k: args.k.address(),
             v: args.v.address(),
             out: out.address(),
-            lse: address(lse.as_ref()),
-            block_indices: address(args.block_indices.as_ref()),
-            scale_factor: address(factor),
-            gate: address(args.gate.as_ref()),
-            status: address(status.as_ref()),
+            lse: checks::address(lse.as_ref()),
+            block_indices: checks::address(args.block_indices.as_ref()),
+            scale_factor: checks::address(factor),
+            gate: checks::address(args.gate.as_ref()),
+            status: checks::address(status.as_ref()),
             q_token_stride: stride(&args.q, 0),
             q_head_stride: stride(&args.q, 1),
             k_batch_stride: batch_stride(&args.k),
@@ -503,27 +520,12 @@ impl SparseAttentionBuilder {
             scale,
             ..
         } = self.shape;
-        if !matches!(dtype, DType::Bf16 | DType::F16) {
-            return Err(Error::argument("dtype", "bf16 or f16", dtype));
-        }
-        if heads_kv == 0 || heads_kv > MAX_GRID {
-            return Err(Error::argument("heads_kv", format_args!("1 to {MAX_GRID}"), heads_kv));
-        }
-        let group = heads_q / heads_kv;
-        if !heads_q.is_multiple_of(heads_kv) || group == 0 || group > MAX_GROUP {
-            let expected = format!("1 to {MAX_GROUP} times the {heads_kv} kv heads");
-            return Err(Error::argument("heads_q", expected, heads_q));
-        }
-        if !matches!(dim, 64 | 128) {
-            return Err(Error::argument("dim", "64 or 128", dim));
-        }
-        if !matches!(block_size, 32 | 64 | 128) {
-            return Err(Error::argument("block_size", "32, 64 or 128", block_size));
-        }
-        if !scale.is_finite() {
-            return Err(Error::argument("scale", "a finite number", scale));
-        }
-        let (element, channels) = (dtype.name(), if dim == 64 { "64" } else { "128" });
+        checks::operand_type(dtype)?;
+        let group = checks::group(heads_q, heads_kv)?;
+        let channels = checks::dim("dim", dim)?;
+        checks::block_size(block_size)?;
+        checks::finite("scale", scale)?;
+        let element = dtype.name();
         Ok(SparseAttention {
             shape: self.shape,
             tiling: Tiling::of(group),
@@ -534,55 +536,11 @@ impl SparseAttentionBuilder {
     }
 }
 
-impl SparseAttentionArgs<'_> {
-    fn written(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
-        let optional = [("lse", self.lse.as_ref()), ("status", self.status.as_ref())];
-        let optional = optional
-            .into_iter()
-            .filter_map(|(name, view)| Some((name, view?.as_tensor())));
-        std::iter::once(("out", self.out.as_tensor())).chain(optional)
-    }
-
-    fn read(&self) -> impl Iterator<Item = (&'static str, Tensor<'_>)> {
-        let optional = [
-            ("block_indices", self.block_indices),
-            ("scale_factor", self.scale_factor),
-            ("gate", self.gate),
-        ];
-        let optional = optional.into_iter().filter_map(|(name, view)| Some((name, view?)));
-        [("q", self.q), ("k", self.k), ("v", self.v)]
-            .into_iter()
-            .chain(optional)
-            .chain(self.sequences.views())
-    }
-
-    /// Every view lies in the device's memory, and nothing that is written is also read or written elsewhere.
-    fn check_memory(&self, place: crate::device::Place) -> Result<()> {
-        self.written()
-            .chain(self.read())
-            .try_for_each(|(name, view)| checks::place(name, &view, place))?;
-        for (index, (name, view)) in self.written().enumerate() {
-            self.read()
-                .chain(self.written().skip(index + 1))
-                .try_for_each(|(other, read)| checks::disjoint(name, &view, other, &read))?;
-        }
-        Ok(())
-    }
-}
-
-/// Checks an optional tensor whose last axis is contiguous and whose rows need no alignment of their own.
-fn check_vector(name: &'static str, tensor: Option<&Tensor<'_>>, dtype: DType, shape: &[usize]) -> Result<()> {
-    let Some(tensor) = tensor else { return Ok(()) };
-    checks::dtype(name, tensor, dtype)?;
-    checks::shape(name, tensor, shape)?;
-    checks::last_axis_contiguous(name, tensor)
-}
-
 /// Returns the entries of a list.
 fn check_lists(lists: Option<&Tensor<'_>>, total_q: usize, heads_kv: usize) -> Result<usize> {
     let Some(lists) = lists else { return Ok(0) };
     let list_len = lists.shape().last().copied().unwrap_or(0);
-    check_vector("block_indices", Some(lists), DType::I32, &[total_q, heads_kv, list_len])?;
+    checks::vector("block_indices", Some(lists), DType::I32, &[total_q, heads_kv, list_len])?;
     if list_len > MAX_LIST {
         return Err(Error::argument(
             "block_indices",
@@ -595,10 +553,6 @@ fn check_lists(lists: Option<&Tensor<'_>>, total_q: usize, heads_kv: usize) -> R
 
 fn first_axis(tensor: &Tensor<'_>) -> usize {
     tensor.shape().first().copied().unwrap_or(0)
-}
-
-fn address(tensor: Option<&Tensor<'_>>) -> u64 {
-    tensor.map_or(0, Tensor::address)
 }
 
 /// `sizeof(AttentionPlan<dim>)`, two stages of K and V, and the sets; and `sizeof(ScoresPlan<dim>)`, K of four steps, and the sets. The kernels
