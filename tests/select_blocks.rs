@@ -307,6 +307,50 @@ fn scores_overflow_to_infinity_and_underflow_to_zero() {
     }
 }
 
+/// Every head of a token is the same, so that P is the group times one head's share; the tokens' factors take that share through the smallest
+/// normal number, and with it P.
+#[test]
+fn heads_too_small_for_f32_still_add_up() {
+    const GROUP: usize = 16;
+    const TOKENS: usize = 64;
+    for machine in all() {
+        for nan_head in [None, Some(3)] {
+            let mut problem = problem(Precision::Bf16, config(GROUP, 1, 64), &[TOKENS], &[1500]);
+            let channel = |i: usize, value: f64| if i % 64 == 0 { value } else { 0.0 };
+            problem.q = Values::round(Precision::Bf16, (0..TOKENS * GROUP * 64).map(|i| channel(i, 1.0)));
+            let key = |i: usize| channel(i, if (192..448).contains(&(i / 64)) { 8.0 } else { 0.0 });
+            problem.k = Values::round(Precision::Bf16, (0..1500 * 64).map(key));
+            problem.config.scale = 1.0;
+            // A row without the eights has the share e^(−8·factor) / Z, with Z a little above 3.
+            problem.scale_factor = Some((0..TOKENS).map(|i| 10.0 + i as f32 * 0.03).collect());
+            if let Some(head) = nan_head {
+                for token in 0..TOKENS {
+                    problem
+                        .q
+                        .poison((token * GROUP + head) * 64..(token * GROUP + head) * 64 + 1);
+                }
+            }
+            let keys = problem.compress(&machine).unwrap();
+            let expected = problem.reference_scores(&keys).scores;
+            let got = problem
+                .select(&machine, &keys, Some(problem.blocks()))
+                .unwrap()
+                .scores
+                .unwrap();
+            let is_small = |&&score: &&f32| score > 0.0 && score < 1e-36;
+            assert!(expected.iter().filter(is_small).count() > 100 && expected.contains(&0.0));
+            for (&got, &expected) in got.iter().zip(&expected) {
+                let is_edge = got.max(expected) < f32::MIN_POSITIVE * 1.01;
+                assert!(
+                    is_edge || got == expected || (got.log2() - expected.log2()).abs() < 0.01,
+                    "{got:e} instead of {expected:e}"
+                );
+                assert!(got <= 0.0 || got.is_normal(), "{got:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn huge_and_zero_inputs_give_lists() {
     for machine in all() {
@@ -405,6 +449,7 @@ fn given_scores(kind: usize, rows: usize, blocks: usize) -> Vec<f32> {
                 -1.0,
                 f32::MAX,
             ]),
+            5 => numbers.pick(&[0.0, -0.0]),
             _ => numbers.uniform() as f32 * 1e-30,
         })
         .collect()
@@ -413,7 +458,7 @@ fn given_scores(kind: usize, rows: usize, blocks: usize) -> Vec<f32> {
 #[test]
 fn given_scores_select_exactly_the_reference_lists() {
     for machine in all_orders(seed()) {
-        for kind in 0..6 {
+        for kind in 0..7 {
             for (topk, init_blocks, local_blocks, blocks) in
                 [(7, 1, 2, 500), (64, 1, 32, 2000), (2, 1, 0, 300), (3, 2, 4, 300)]
             {
