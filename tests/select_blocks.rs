@@ -316,7 +316,7 @@ fn heads_too_small_for_f32_still_add_up() {
     for machine in all() {
         for nan_head in [None, Some(3)] {
             let mut problem = problem(Precision::Bf16, config(GROUP, 1, 64), &[TOKENS], &[1500]);
-            let channel = |i: usize, value: f64| if i % 64 == 0 { value } else { 0.0 };
+            let channel = |i: usize, value: f64| if i.is_multiple_of(64) { value } else { 0.0 };
             problem.q = Values::round(Precision::Bf16, (0..TOKENS * GROUP * 64).map(|i| channel(i, 1.0)));
             let key = |i: usize| channel(i, if (192..448).contains(&(i / 64)) { 8.0 } else { 0.0 });
             problem.k = Values::round(Precision::Bf16, (0..1500 * 64).map(key));
