@@ -13,7 +13,7 @@ runner=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUNNER
 
 tests=("$@")
 if [[ ${#tests[@]} == 0 ]]; then
-    tests=(--test executor --test primitives --test linear_attention --test sparse_attention --test bad_input)
+    tests=(--test executor --test primitives --test linear_attention --test compress_keys --test select_blocks --test sparse_attention --test bad_input)
 fi
 
 # The runtime has to be the first library of the process. Fibers leave their stacks to the executor, so leaks would be false alarms.
