@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packs what another machine needs to test this crate on its GPU into target/device-bundle: release builds of the tests, examples and benches, the
-# test vectors, and run.sh. That machine needs glibc 2.36 and NVIDIA's driver, no compiler and no cargo.
+# test vectors, and run.sh; and that folder into target/device-bundle.tar.xz. The other machine needs glibc 2.36 and the NVIDIA driver, no compiler
+# and no cargo.
 #
 #   scripts/device_bundle.sh && target/device-bundle/run.sh check
 #
@@ -13,13 +14,13 @@ bundle=target/device-bundle
 # They need the tools of the machine that builds.
 build_machine_only='/(compiled_kernels|stub_driver|bindings|xtask)-[0-9a-f]+$'
 
-# Copies executables into a folder of the bundle, without debug information and without the hash in their names.
+# Copies executables into a folder of the bundle, without symbols and without the hash in their names.
 pack() {
     local folder=$bundle/$1 executable name
     mkdir -p "$folder"
     while read -r executable; do
         name=$(basename "$executable" | sed -E 's/-[0-9a-f]{16}$//')
-        strip --strip-debug -o "$folder/$name" "$executable"
+        strip --strip-all -o "$folder/$name" "$executable"
     done
 }
 
@@ -49,8 +50,11 @@ for library in libstdc++.so.6 libgcc_s.so.1; do
 done
 strip --strip-debug "$bundle"/lib/*
 
-size_mib=$(du -sm "$bundle" | cut -f 1)
-echo "$bundle: $size_mib MiB"
+# The programs share most of their bytes: a dictionary larger than them all keeps one copy.
+archive=$bundle.tar.xz
+tar -C "$(dirname "$bundle")" -c "$(basename "$bundle")" | xz -T1 --lzma2=preset=3,dict=128MiB >"$archive"
+size_mib=$(du -sm "$archive" | cut -f 1)
+echo "$archive: $size_mib MiB ($(du -sm "$bundle" | cut -f 1) MiB unpacked in $bundle)"
 if ((size_mib > limit_mib)); then
     echo "larger than $limit_mib MiB: name fewer architectures in SALA_CUDA_ARCHS" >&2
     exit 1
