@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Packs what another machine needs to test this crate on its GPU into target/device-bundle: release builds of the tests, examples and benches, the
-# test vectors, and run.sh; and that folder into target/device-bundle.tar.xz. The other machine needs glibc 2.36 and the NVIDIA driver, no compiler
-# and no cargo.
+# Packs what another machine needs to test this crate on its GPU into target/device-bundle: run.sh, and an archive of release builds of the tests,
+# examples and benches with the test vectors, which run.sh unpacks beside itself. The other machine needs glibc 2.36, the NVIDIA driver, and xz or
+# Python; no compiler and no cargo.
 #
 #   scripts/device_bundle.sh && target/device-bundle/run.sh check
 #
@@ -11,12 +11,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 limit_mib=60
 bundle=target/device-bundle
-# They need the tools of the machine that builds.
-build_machine_only='/(compiled_kernels|stub_driver|bindings|xtask)-[0-9a-f]+$'
+payload=target/device-bundle-payload
+# They need the tools, the sources or the debug information of the machine that builds.
+build_machine_only='/(compiled_kernels|stub_driver|executor|bindings|xtask)-[0-9a-f]+$'
 
 # Copies executables into a folder of the bundle, without symbols and without the hash in their names.
 pack() {
-    local folder=$bundle/$1 executable name
+    local folder=$payload/$1 executable name
     mkdir -p "$folder"
     while read -r executable; do
         name=$(basename "$executable" | sed -E 's/-[0-9a-f]{16}$//')
@@ -29,8 +30,8 @@ executables() {
     "$@" 2>&1 | tee /dev/stderr | sed -nE 's/^ *Executable .*\((.*)\)$/\1/p'
 }
 
-rm -rf "$bundle"
-mkdir -p "$bundle"
+rm -rf "$bundle" "$payload"
+mkdir -p "$bundle" "$payload"
 
 executables cargo test --release --workspace --exclude xtask --lib --tests --no-run | grep -vE "$build_machine_only" | pack tests
 if compgen -G 'examples/*' >/dev/null; then
@@ -41,20 +42,21 @@ if compgen -G 'benches/*' >/dev/null; then
     executables cargo bench --no-run | grep -vE "$build_machine_only" | grep -v '/sala_kernels-' | pack benches
 fi
 
-cp -r tests/data "$bundle/data"
+cp -r tests/data "$payload/data"
 cp scripts/device_bundle_run.sh "$bundle/run.sh"
 # For machines that have no C++ runtime of their own.
-mkdir "$bundle/lib"
+mkdir "$payload/lib"
 for library in libstdc++.so.6 libgcc_s.so.1; do
-    cp -L "$("${CXX:-c++}" -print-file-name="$library")" "$bundle/lib/"
+    cp -L "$("${CXX:-c++}" -print-file-name="$library")" "$payload/lib/"
 done
-strip --strip-debug "$bundle"/lib/*
+strip --strip-debug "$payload"/lib/*
 
 # The programs share most of their bytes: a dictionary larger than them all keeps one copy.
-archive=$bundle.tar.xz
-tar -C "$(dirname "$bundle")" -c "$(basename "$bundle")" | xz -T1 --lzma2=preset=3,dict=128MiB >"$archive"
-size_mib=$(du -sm "$archive" | cut -f 1)
-echo "$archive: $size_mib MiB ($(du -sm "$bundle" | cut -f 1) MiB unpacked in $bundle)"
+tar -C "$payload" -c . | xz -T1 --lzma2=preset=3,dict=128MiB >"$bundle/payload.tar.xz"
+unpacked_mib=$(du -sm "$payload" | cut -f 1)
+rm -rf "$payload"
+size_mib=$(du -sm "$bundle" | cut -f 1)
+echo "$bundle: $size_mib MiB ($unpacked_mib MiB when run.sh has unpacked it)"
 if ((size_mib > limit_mib)); then
     echo "larger than $limit_mib MiB: name fewer architectures in SALA_CUDA_ARCHS" >&2
     exit 1

@@ -6,10 +6,22 @@
 #
 # LIMIT=seconds (300) for each program; what it printed is in LOG FOLDER (logs).
 set -uo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/payload
 command=${1:-}
 logs=${2:-logs}
 limit=${LIMIT:-300}
+
+unpack() {
+    local archive=$here.tar.xz
+    [[ $here/unpacked -nt $archive ]] && return
+    rm -rf "$here"
+    mkdir "$here"
+    if command -v xz >/dev/null; then
+        tar -C "$here" -xJf "$archive"
+    else
+        python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$archive" "$here"
+    fi && touch "$here/unpacked"
+}
 
 export SALA_TEST_DATA=$here/data
 if ! ldconfig -p 2>/dev/null | grep -q 'libstdc++\.so\.6'; then
@@ -80,6 +92,7 @@ check | bench) ;;
     ;;
 esac
 mkdir -p "$logs"
+unpack || exit 1
 "$command"
 echo
 printf '%-28s %7s %7s %13s %8s\n' name passed failed "without CUDA" seconds
