@@ -18,9 +18,10 @@
 //                | P n  | Vᵀ to registers, Oᵀ = Sᵀ Qᵀ |■| Oᵀ += Vᵀ Pᵀ, store O | Sᵀ update |■
 //                |                                      | V n+1 ──────── load ────────────▶|          ■ block barrier
 //
-// Limit: bytes on every GPU with ≥ 128 blocks: q, k, v, o once = 1 KiB a token and head, 8.0 ms for 1M tokens × 32 heads at 4.3 TB/s, while
-// 92 KFLOP a token and head (causal blocks skipped) take 4.0 ms at 790 TFLOP/s. One block a head keeps 2.5 FLOP a byte in reserve; with
-// fewer than a block an SM, value columns are split over blocks, which repeats P (× 1.2 work at 64 columns, × 1.5 at 32) and changes no bit.
+// Limit: bytes, as long as every SM has a block: q, k, v and o once are 1 KiB a token and head, 8.0 ms for 1M tokens × 32 heads at 4.3 TB/s. The
+// tensor work, 88 KFLOP a token and head without the blocks above the diagonal, takes 3.7 ms at 790 TFLOP/s, and 6 ms at the rate of mma.sync on the
+// same GPU. With fewer blocks than SMs the value columns of a head are split over blocks. Each then makes P for itself, 1.14 times the work with 64
+// columns and 1.42 times with 32; no bit changes. These are counts; no GPU has timed them yet. Left for later: cutting one long sequence over blocks.
 // V needs one buffer because its fragments move to registers before P is done. Dropped: S through shared memory (32 KiB more traffic a
 // chunk), decoupled e^(+G) e^(−G) factors (overflow), states in global memory between two passes (2.5 × the bytes).
 #include "device/async_copy.cuh"
