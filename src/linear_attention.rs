@@ -315,18 +315,14 @@ impl LinearAttention {
         let Shape {
             heads, dim_k, dim_v, ..
         } = self.shape;
-        let place = kernels.device().place();
         for (name, tensor, dim) in [
             ("q", &io.q, dim_k),
             ("k", &io.k, dim_k),
             ("v", &io.v, dim_v),
             ("out", &io.out.as_tensor(), dim_v),
         ] {
-            checks::place(name, tensor, place)?;
-            checks::dtype(name, tensor, self.shape.dtype)?;
             checks::shape(name, tensor, &[io.rows, heads, dim])?;
-            checks::last_axis_contiguous(name, tensor)?;
-            checks::rows_aligned(name, tensor)?;
+            checks::rows(name, tensor, self.shape.dtype)?;
         }
         checks::batch("batch", io.batch)?;
         let (decay_token_stride, decay_head_stride) = self.check_decay(io)?;
@@ -334,7 +330,7 @@ impl LinearAttention {
         let status = io.status.map(TensorMut::as_tensor);
         checks::vector("status", status.as_ref(), DType::U32, &[4])?;
         checks::memory(
-            place,
+            kernels.device().place(),
             &[
                 ("out", Some(io.out.as_tensor())),
                 ("state", io.state.map(TensorMut::as_tensor)),
@@ -456,10 +452,8 @@ impl LinearAttention {
             StateLayout::Vk => (dim_v, dim_k),
         };
         let slots = first_axis("state", &state)?;
-        checks::dtype("state", &state, DType::F32)?;
         checks::shape("state", &state, &[slots, heads, rows, columns])?;
-        checks::last_axis_contiguous("state", &state)?;
-        checks::rows_aligned("state", &state)?;
+        checks::rows("state", &state, DType::F32)?;
         Ok(slots)
     }
 }

@@ -126,18 +126,16 @@ impl<'a> Sequences<'a> {
 
     /// The index tensors, for checks that concern every view of a launch.
     pub(crate) fn views(&self) -> impl Iterator<Item = (&'static str, Tensor<'a>)> + use<'a> {
-        let switch_len = self.switch_len.map(|view| ("switch_len", view));
-        [("cu_seqlens_q", self.cu_seqlens_q), self.keys.view()]
+        self.named_views()
             .into_iter()
-            .chain(switch_len)
+            .filter_map(|(name, view)| Some((name, view?)))
     }
 
     /// The index tensors as [`checks::memory`] takes them.
     pub(crate) fn named_views(&self) -> [checks::NamedView<'a>; 3] {
         let (lengths_name, lengths) = self.keys.view();
-        let cu_seqlens_q = ("cu_seqlens_q", Some(self.cu_seqlens_q));
         [
-            cu_seqlens_q,
+            ("cu_seqlens_q", Some(self.cu_seqlens_q)),
             (lengths_name, Some(lengths)),
             ("switch_len", self.switch_len),
         ]

@@ -402,10 +402,10 @@ impl SparseAttention {
             .chain(args.gate.map(|gate| ("gate", gate)))
         {
             checks::shape(name, &tensor, &[total_q, heads_q, dim])?;
-            self.check_rows(name, &tensor)?;
+            checks::rows(name, &tensor, self.shape.dtype)?;
         }
         for (name, tensor) in [("k", args.k), ("v", args.v)] {
-            self.check_rows(name, &tensor)?;
+            checks::rows(name, &tensor, self.shape.dtype)?;
         }
         let list_len = check_lists(args.block_indices.as_ref(), total_q, heads_kv)?;
         let factor = args.scale_factor.as_ref();
@@ -477,13 +477,6 @@ impl SparseAttention {
             scale,
             reserved: 0,
         })
-    }
-
-    /// What holds for every tensor of the operation's type.
-    fn check_rows(&self, name: &'static str, tensor: &Tensor<'_>) -> Result<()> {
-        checks::dtype(name, tensor, self.shape.dtype)?;
-        checks::last_axis_contiguous(name, tensor)?;
-        checks::rows_aligned(name, tensor)
     }
 }
 
