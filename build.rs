@@ -1,7 +1,7 @@
-//! Compiles the kernels: for GPUs with nvcc, one image a kernel file, embedded through `$OUT_DIR/images.rs`; for the CPU (feature `host`) with the
+//! Compiles the kernels: for GPUs with nvcc, one image per kernel file, embedded through `$OUT_DIR/images.rs`; for the CPU (feature `host`) with the
 //! C++ compiler, linked into the crate.
 //!
-//! `src/shapes.rs` lists what there is. Both halves read the same sources, and both share compiled files by content under the target folder.
+//! `src/shapes` lists what there is. Both halves read the same sources, and both share compiled files by content under the target folder.
 //! Nothing here panics on what a machine lacks: without nvcc there are no images and one warning, everything else that fails is said as
 //! `cargo::error`.
 
@@ -21,7 +21,7 @@ mod images;
 mod kernels;
 #[path = "build/nvcc.rs"]
 mod nvcc;
-#[path = "src/shapes.rs"]
+#[path = "src/shapes/mod.rs"]
 #[allow(dead_code)]
 mod shapes;
 

@@ -2,7 +2,7 @@
 //!
 //! `SALA_CUDA_ARCHS` (or `CUDA_COMPUTE_CAP`, which engines set) narrows the images to the GPUs it names, `80`, `90a`, `sm_120` or `12.0`, separated
 //! by commas; `compute_80` names the PTX that later GPUs translate, and `none` leaves everything out. By default a file is compiled for every
-//! architecture that src/shapes.rs gives it.
+//! architecture that src/shapes gives it.
 
 use std::collections::BTreeSet;
 

@@ -4,7 +4,7 @@
 //! the target's features name it, and says so to the crate with `cfg(sala_host_x86_64_v3)`; another `-march` in `CXXFLAGS` takes its place.
 //! It is optimised in every profile: an interpreter of GPU code that is not would be ten times slower.
 //! `SALA_HOST_SANITIZER=address` builds all of it with AddressSanitizer and UndefinedBehaviorSanitizer, for the tests of this package alone:
-//! what runs has to have their libraries loaded first, as scripts/sanitize.sh does.
+//! what runs has to have their libraries loaded first, as `cargo xtask sanitize` does.
 
 use std::env;
 use std::ffi::OsStr;

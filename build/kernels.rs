@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::environment::{Environment, Failure};
-use crate::shapes::{self, KernelFile};
+use crate::shapes::{self, Instances, KernelFile};
 
 /// A kernel file and where its source is.
 pub struct Kernel {
@@ -23,12 +23,12 @@ pub fn list(environment: &Environment) -> Result<Vec<Kernel>, Failure> {
         let source = environment.root.join(file.source());
         if !source.is_file() {
             return Err(Failure::new(format!(
-                "src/shapes.rs lists `{}`, but there is no {}",
+                "src/shapes lists `{}`, but there is no {}",
                 file.name,
                 file.source()
             )));
         }
-        let header = folder.join(format!("{}.h", file.name));
+        let header = folder.join(format!("{}.h", file.stem()));
         fs::write(&header, instances(file)).map_err(|error| Failure::file("write", &header, error))?;
         kernels.push(Kernel { file, source });
     }
@@ -37,11 +37,25 @@ pub fn list(environment: &Environment) -> Result<Vec<Kernel>, Failure> {
 
 fn instances(file: &KernelFile) -> String {
     let mut header = String::new();
-    for values in file.instances() {
-        let arguments = [&[file.instance_name(&values).as_str()], &values[..]]
-            .concat()
-            .join(", ");
-        let _ = writeln!(header, "INSTANCE({arguments})");
+    for instance in file.instances() {
+        let element = instance.element.map(|element| element.name().to_owned());
+        let values = instance.values.iter().map(u32::to_string);
+        let named = named_argument(file, &instance.name);
+        let arguments: Vec<_> = [instance.name]
+            .into_iter()
+            .chain(element)
+            .chain(values)
+            .chain(named)
+            .collect();
+        let _ = writeln!(header, "INSTANCE({})", arguments.join(", "));
     }
     header
+}
+
+/// What tells the unit kernels of a file apart: their names without the file's.
+fn named_argument(file: &KernelFile, instance: &str) -> Option<String> {
+    match file.instances {
+        Instances::Shapes { .. } => None,
+        Instances::Named(_) => Some(instance.trim_start_matches(&format!("{}_", file.stem())).to_owned()),
+    }
 }

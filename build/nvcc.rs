@@ -1,4 +1,4 @@
-//! The GPU half: finds nvcc and compiles one image a kernel file.
+//! The GPU half: finds nvcc and compiles one image per kernel file.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,22 +13,23 @@ use crate::kernels::Kernel;
 
 /// The oldest nvcc that compiles the kernels.
 const OLDEST: (u32, u32) = (12, 4);
-const FLAGS: [&str; 5] = [
-    "-fatbin",
-    "-std=c++17",
-    "-DSALA_VARIANT=device",
-    "-Xfatbin=-compress-all",
-    "-Xptxas=-v",
-];
+const SOURCE_FLAGS: [&str; 2] = ["-std=c++17", "-DSALA_VARIANT=device"];
+const IMAGE_FLAGS: [&str; 3] = ["-fatbin", "-Xfatbin=-compress-all", "-Xptxas=-v"];
+/// `-lineinfo` adds the lines of the sources and changes no instruction.
+const PTX_FLAGS: [&str; 2] = ["-ptx", "-lineinfo"];
+/// With this variable the PTX that nvcc makes on the way to every image is kept beside it, for tests that run it.
+const KEEP_PTX: &str = "SALA_KEEP_PTX";
 /// Flags that nvcc reads from the environment by itself.
 const NVCC_VARIABLES: [&str; 3] = ["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
 
 /// The compiled image of a kernel file.
 pub struct Image {
-    pub name: &'static str,
+    pub name: String,
     /// `sm_*` machine code and `compute_*` PTX.
     pub archs: Vec<String>,
     pub compiled: Compiled,
+    /// For each of `archs`, if it is kept, the PTX that its code is made from.
+    pub ptx: Vec<(String, PathBuf)>,
 }
 
 /// Compiles the images of `kernels`; none, with a warning that says what to do, when this machine has no nvcc.
@@ -50,7 +51,7 @@ pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<Vec<Imag
     let mut images = Vec::new();
     for kernel in kernels {
         let (known, skipped) = wanted
-            .of(kernel.file.archs)
+            .of(kernel.file.machine.archs())
             .into_iter()
             .partition::<Vec<_>, _>(|arch| nvcc.knows(arch));
         unknown.extend(skipped);
@@ -76,20 +77,45 @@ pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<Vec<Imag
         without: environment.root.join("cuda/host").canonicalize().ok(),
     };
     let threads = environment.jobs / images.len().max(1);
-    let jobs = images
+    let mut jobs: Vec<_> = images
         .iter()
-        .map(|(kernel, archs)| nvcc.job(kernel, archs, &include, threads))
+        .map(|(kernel, archs)| nvcc.image_job(kernel, archs, &include, threads))
         .collect();
-    let compiled = cache::compile_all(environment, &closure, jobs)?;
-    Ok(images
-        .into_iter()
-        .zip(compiled)
-        .map(|((kernel, archs), compiled)| Image {
-            name: kernel.file.name,
+    let kept: Vec<_> = match variable(KEEP_PTX) {
+        Some(_) => images.iter().map(|(_, archs)| virtual_archs(archs)).collect(),
+        None => vec![Vec::new(); images.len()],
+    };
+    for ((kernel, _), kept) in images.iter().zip(&kept) {
+        jobs.extend(kept.iter().map(|arch| nvcc.ptx_job(kernel, arch, &include)));
+    }
+    let mut compiled = cache::compile_all(environment, &closure, jobs)?;
+    let mut ptx = compiled.split_off(images.len()).into_iter();
+    let mut built = Vec::with_capacity(images.len());
+    for (((kernel, archs), compiled), kept) in images.into_iter().zip(compiled).zip(kept) {
+        let kept: Vec<_> = kept.into_iter().zip(ptx.by_ref()).collect();
+        let of_arch = |arch: &String| {
+            let (_, found) = kept.iter().find(|(kept, _)| *kept == virtual_arch(arch))?;
+            Some((arch.clone(), found.output.clone()))
+        };
+        built.push(Image {
+            name: kernel.file.stem(),
+            ptx: archs.iter().filter_map(of_arch).collect(),
             archs,
             compiled,
-        })
-        .collect())
+        });
+    }
+    Ok(built)
+}
+
+/// The architecture of the PTX that code for `arch` is made from.
+fn virtual_arch(arch: &str) -> String {
+    arch.replace("sm_", "compute_")
+}
+
+/// [`virtual_arch`] of all, without repetition.
+fn virtual_archs(archs: &[String]) -> Vec<String> {
+    let unique: BTreeSet<_> = archs.iter().map(|arch| virtual_arch(arch)).collect();
+    unique.into_iter().collect()
 }
 
 /// A compiler that runs.
@@ -129,21 +155,41 @@ impl Nvcc {
     }
 
     /// `threads`: how many architectures to compile at once.
-    fn job(&self, kernel: &Kernel, archs: &[String], include: &[PathBuf], threads: usize) -> Job {
+    fn image_job(&self, kernel: &Kernel, archs: &[String], include: &[PathBuf], threads: usize) -> Job {
         let targets = archs
             .iter()
-            .map(|code| format!("-gencode=arch={},code={code}", code.replace("sm_", "compute_")));
-        let flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).chain(targets).collect();
+            .map(|code| format!("-gencode=arch={},code={code}", virtual_arch(code)));
+        let flags: Vec<String> = IMAGE_FLAGS.iter().map(|&flag| flag.to_owned()).chain(targets).collect();
+        let mut job = self.job(kernel, kernel.file.stem(), "fatbin", &flags, include);
+        job.command.arg(format!("--threads={}", threads.max(1)));
+        job
+    }
+
+    fn ptx_job(&self, kernel: &Kernel, arch: &str, include: &[PathBuf]) -> Job {
+        let target = format!("-gencode=arch={arch},code={arch}");
+        let flags: Vec<String> = PTX_FLAGS.iter().map(|&flag| flag.to_owned()).chain([target]).collect();
+        let label = format!("{}.{arch}", kernel.file.stem());
+        self.job(kernel, label, "ptx", &flags, include)
+    }
+
+    fn job(
+        &self,
+        kernel: &Kernel,
+        label: String,
+        extension: &'static str,
+        flags: &[String],
+        include: &[PathBuf],
+    ) -> Job {
         let mut command = Command::new(&self.path);
         command
-            .arg(format!("--threads={}", threads.max(1)))
-            .args(&flags)
+            .args(SOURCE_FLAGS)
+            .args(flags)
             .args(include.iter().flat_map(|folder| [Path::new("-I"), folder]));
         Job {
-            label: kernel.file.name.to_owned(),
-            extension: "fatbin",
+            label,
+            extension,
             command,
-            identity: format!("{}{flags:?}", self.identity),
+            identity: format!("{}{SOURCE_FLAGS:?}{flags:?}", self.identity),
             source: kernel.source.clone(),
         }
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs what another machine needs to test this crate on its GPU into target/device-bundle: run.sh, and an archive of release builds of the tests,
-# examples and benches with the test vectors, which run.sh unpacks beside itself. The other machine needs glibc 2.36, the NVIDIA driver, and xz or
+# demos and benches with the test vectors, which run.sh unpacks beside itself. The other machine needs glibc 2.36, the NVIDIA driver, and xz or
 # Python; no compiler and no cargo.
 #
 #   scripts/device_bundle.sh && target/device-bundle/run.sh check
@@ -13,7 +13,7 @@ limit_mib=60
 bundle=target/device-bundle
 payload=target/device-bundle-payload
 # They need the tools, the sources or the debug information of the machine that builds.
-build_machine_only='/(compiled_kernels|stub_driver|executor|bindings|xtask)-[0-9a-f]+$'
+build_machine_only='/(compiled|stub_driver|executor|house|bindings|xtask)-[0-9a-f]+$'
 
 # Copies executables into a folder of the bundle, without symbols and without the hash in their names.
 pack() {
@@ -34,10 +34,10 @@ rm -rf "$bundle" "$payload"
 mkdir -p "$bundle" "$payload"
 
 executables cargo test --release --workspace --exclude xtask --lib --tests --no-run | grep -vE "$build_machine_only" | pack tests
-if compgen -G 'examples/*' >/dev/null; then
-    cargo build --release --examples
-    find target/release/examples -maxdepth 1 -type f -executable ! -name '*-????????????????' ! -name '*.so' | pack examples
-fi
+cargo build --release --package demos --bins
+for demo in demos/src/bin/*/; do
+    echo "target/release/$(basename "$demo")"
+done | pack demos
 if compgen -G 'benches/*' >/dev/null; then
     executables cargo bench --no-run | grep -vE "$build_machine_only" | grep -v '/sala_kernels-' | pack benches
 fi

@@ -73,10 +73,8 @@ run_all() {
 check() {
     announce_device
     run_all tests --show-output
-    if [[ -x $here/examples/replay ]]; then
-        run replay-host "$here/examples/replay" --device host
-        $has_cuda && run replay-cuda "$here/examples/replay" --device cuda
-    fi
+    run replay-host "$here/demos/replay" --device host
+    $has_cuda && run replay-cuda "$here/demos/replay" --device cuda
 }
 
 bench() {

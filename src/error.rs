@@ -1,5 +1,7 @@
 //! The one error type of the crate.
 
+use crate::Status;
+
 /// The result of every fallible function here.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -77,6 +79,19 @@ pub enum Error {
         why: String,
     },
 
+    /// A device, or the host, has not so much memory left.
+    #[error("no memory for {bytes} bytes on {device}")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+        /// The device's name.
+        device: String,
+    },
+
+    /// Kernels met values on the device that they refused; see [`Status::check`].
+    #[error("refused on the device: {0}")]
+    Refused(Status),
+
     /// A kernel that ran on the CPU broke a rule of the machine: an access out of bounds, a data race, a divergent barrier.
     #[error("{kernel}: {report}")]
     Execution {
@@ -88,6 +103,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The argument that was refused, if the error is about one.
+    pub fn argument_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Argument { argument, .. } => Some(argument),
+            _ => None,
+        }
+    }
+
     /// An [`Error::Argument`]; formats its parts only here, off the successful path.
     #[cold]
     pub(crate) fn argument(
@@ -156,6 +179,17 @@ mod tests {
                 "dim 96 is not supported: no kernel",
             ),
             (
+                Error::OutOfMemory {
+                    bytes: 1 << 40,
+                    device: text("host"),
+                },
+                "no memory for 1099511627776 bytes on host",
+            ),
+            (
+                Error::Refused(Status::from([0, 1, 2, 0])),
+                "refused on the device: 0 pages, 1 blocks, 2 lengths, 0 slots",
+            ),
+            (
                 Error::Execution {
                     kernel: text("scan"),
                     report: text("thread 3: out of bounds"),
@@ -167,6 +201,12 @@ mod tests {
             assert_eq!(error.to_string(), message);
         }
         assert!(Error::NoKernels.to_string().contains("pip install"));
+    }
+
+    #[test]
+    fn an_argument_is_named() {
+        assert_eq!(Error::argument("q", "3 axes", "2").argument_name(), Some("q"));
+        assert_eq!(Error::NoKernels.argument_name(), None);
     }
 
     #[test]

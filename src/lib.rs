@@ -3,23 +3,23 @@
 //! # How a call goes
 //!
 //! 1. A [`Device`]: a CUDA context, or [`Device::host`], the CPU.
-//! 2. [`Kernels::load`], once a context.
-//! 3. An operation, such as [`LinearAttention`] or [`SparseAttention`]: shapes and options, checked once, free of any device.
-//! 4. Views of the caller's memory, [`Tensor`] and [`TensorMut`], in the operation's argument struct.
-//! 5. A launch on a [`Stream`].
+//! 2. [`Kernels::load`], once per context.
+//! 3. A layer, [`SparseLayer`] or [`LinearAttention`]: shapes and options, checked once, free of any device.
+//! 4. Views of the caller's memory, [`Tensor`] and [`TensorMut`], in the arguments of one of its operations.
+//! 5. A launch of layer and arguments, through the kernels.
 //!
 //! A launch checks its views on the CPU and refuses what does not fit with an [`Error`] that names the argument. It allocates nothing,
-//! synchronises nothing, reads nothing back and makes no driver call but the launch, so it can be captured in a CUDA graph. What only the
-//! device knows (lengths, slots, block indices) is checked there: what is out of bounds is not read or written, and counted in the status
-//! word, if the caller gives one.
+//! synchronises nothing, reads nothing back and makes no driver call but the launches of its kernels, so it can be captured in a CUDA graph.
+//! What only the device knows (lengths, slots, block indices) is checked there: what is out of bounds is not read or written, and counted in
+//! the [`Status`] word, if the caller gives one.
 //!
 //! # Where to enter
 //!
 //! | with | launches | who keeps memory alive and in order |
 //! |---|---|---|
-//! | host slices | safe: the `*_host` methods | borrows; a host launch has run when it returns |
+//! | host slices | safe: [`Kernels::run`] | borrows; a host launch has run when it returns |
 //! | cudarc slices | safe: `cudarc` in [`adapters`] | cudarc's events |
-//! | device addresses and `CUstream`s | `unsafe`: [`Tensor::from_raw`], [`Stream::from_raw`] | the caller |
+//! | device addresses and `CUstream`s | `unsafe`: [`Kernels::launch`], [`Tensor::from_raw`], [`Stream::from_raw`] | the caller |
 //!
 //! # Views
 //!
@@ -34,7 +34,7 @@
 //! - `cudarc` (default): `adapters::cudarc`, and the cudarc that it takes, as `sala_kernels::cudarc`.
 //! - `race`, `test-kernels`: for the crate's own tests.
 //!
-//! The GPU kernels are compiled by nvcc when the crate is, for every architecture that [`shapes`] lists; nvcc missing, the crate still builds
+//! The GPU kernels are compiled by nvcc when the crate is, for every architecture that `src/shapes` lists; nvcc missing, the crate still builds
 //! and [`Kernels::load`] on a GPU says so. No CUDA library is linked: the driver is loaded when [`Device::cuda`] first needs it, from the system
 //! or from the path in `SALA_CUDA_DRIVER`.
 //!
@@ -44,23 +44,26 @@
 //! own current ([`Device::make_current`]), launches are cheapest. Only [`Device::cuda`], `make_current` and the cudarc adapter change it.
 
 pub mod adapters;
-mod checks;
-mod compress_keys;
 mod device;
 mod dtype;
 mod error;
-mod kernels;
-mod linear_attention;
+mod launch;
+mod operations;
 pub mod reference;
-mod select_blocks;
-mod sequences;
+#[cfg(feature = "test-kernels")]
+#[doc(hidden)]
 pub mod shapes;
-mod sparse_attention;
+#[cfg(not(feature = "test-kernels"))]
+#[allow(dead_code, reason = "the build script and the tests read the rest")]
+mod shapes;
+#[cfg(feature = "test-kernels")]
 #[doc(hidden)]
 pub mod sys;
+#[cfg(not(feature = "test-kernels"))]
+#[allow(dead_code, reason = "generated in full; tests read the rest")]
+mod sys;
 mod tensor;
 
-pub use compress_keys::{CompressKeys, CompressKeysArgs, CompressKeysBuilder};
 #[cfg(feature = "cudarc")]
 pub use cudarc;
 #[cfg(feature = "test-kernels")]
@@ -69,13 +72,8 @@ pub use device::Image;
 pub use device::{Buffer, Copies, Counters, Device, HostOptions, Schedule, Stream};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
-pub use kernels::Kernels;
-pub use linear_attention::{
-    Decay, DecodeArgs, LinearAttention, LinearAttentionBuilder, PrefillArgs, StateLayout, lightning_log_decay,
-};
-pub use select_blocks::{Lse, ScoredBlocksArgs, SelectBlocks, SelectBlocksArgs, SelectBlocksBuilder};
-pub use sequences::{KeyLengths, Sequences};
-pub use sparse_attention::{SparseAttention, SparseAttentionArgs, SparseAttentionBuilder};
+pub use launch::{Arguments, Kernels, Views};
+pub use operations::*;
 pub use tensor::{MAX_RANK, Tensor, TensorMut};
 
 #[cfg(doctest)]

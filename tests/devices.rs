@@ -4,8 +4,8 @@ use std::ffi::c_void;
 
 use half::bf16;
 use sala_kernels::{
-    Buffer, Counters, DType, Decay, Device, HostOptions, Kernels, LinearAttention, PrefillArgs, Result, Stream, Tensor,
-    TensorMut, shapes,
+    Buffer, Counters, DType, Decay, Device, HostOptions, Kernels, LinearAttention, LinearPrefillArgs, LinearShape,
+    Result, Stream, Tensor, TensorMut, shapes,
 };
 
 const TOKENS: usize = 150;
@@ -19,54 +19,46 @@ fn message<T>(result: Result<T>) -> String {
     }
 }
 
-/// Runs a small prefill on a stream and returns its output.
-fn prefill(kernels: &Kernels, stream: &Stream) -> Result<Vec<bf16>> {
+/// Runs a small prefill, on a stream or without one, and returns its output.
+fn prefill(kernels: &Kernels, stream: Option<&Stream>) -> Result<Vec<bf16>> {
     let shape = [TOKENS, HEADS, DIM];
     let values: Vec<bf16> = (0..TOKENS * HEADS * DIM)
         .map(|i| bf16::from_f32((i % 31) as f32 / 31.0 - 0.5))
         .collect();
     let mut out = vec![bf16::ZERO; values.len()];
-    let operation = LinearAttention::builder(DType::Bf16, HEADS, DIM, DIM)
-        .decay(Decay::None)
-        .build()?;
+    let linear_shape = LinearShape {
+        heads: HEADS,
+        dim_k: DIM,
+        dim_v: DIM,
+    };
+    let layer = LinearAttention::builder(DType::Bf16, linear_shape, Decay::None).build()?;
     let input = Tensor::from_slice(&values, &shape)?;
     let cu_seqlens = [0, 70, TOKENS as i32];
-    let args = PrefillArgs {
-        q: input,
-        k: input,
-        v: input,
-        cu_seqlens: Tensor::from_slice(&cu_seqlens, &[3])?,
-        log_decay: None,
-        state: None,
-        state_in: None,
-        state_out: None,
-        out: TensorMut::from_slice(&mut out, &shape)?,
-        status: None,
-    };
-    // SAFETY: a host launch has finished when it returns, while everything is still borrowed.
-    unsafe { operation.prefill(kernels, stream, args) }?;
+    let cu_seqlens = Tensor::from_slice(&cu_seqlens, &[3])?;
+    let output = TensorMut::from_slice(&mut out, &shape)?;
+    let args = LinearPrefillArgs::new(input, input, input, cu_seqlens, None, output);
+    match stream {
+        // SAFETY: a host launch has finished when it returns, while everything is still borrowed.
+        Some(stream) => unsafe { kernels.launch(stream, &layer, args) }?,
+        None => kernels.run(&layer, args)?,
+    }
     Ok(out)
 }
 
 #[test]
 fn the_host_describes_itself() {
-    let device = Device::host_with(HostOptions {
-        multiprocessors: 7,
-        ..HostOptions::default()
-    });
+    let with_multiprocessors = |multiprocessors| {
+        let mut options = HostOptions::default();
+        options.multiprocessors = multiprocessors;
+        Device::host_with(options)
+    };
+    let device = with_multiprocessors(7);
     assert!(device.is_host());
     assert_eq!(
         (device.name(), device.compute_capability(), device.multiprocessors()),
         ("host", None, 7)
     );
-    assert_eq!(
-        Device::host_with(HostOptions {
-            multiprocessors: 0,
-            ..HostOptions::default()
-        })
-        .multiprocessors(),
-        1
-    );
+    assert_eq!(with_multiprocessors(0).multiprocessors(), 1);
     assert_eq!(device.max_shared_memory(), 99 * 1024);
     device.make_current().unwrap();
 }
@@ -99,13 +91,13 @@ fn streams_gather_counters() {
         Stream::new(kernels.device()).unwrap(),
         Stream::new(kernels.device()).unwrap(),
     );
-    prefill(&kernels, &stream).unwrap();
+    prefill(&kernels, Some(&stream)).unwrap();
     let once = stream.take_counters();
     assert!(once.tensor_flops > 0 && once.blocks > 0);
     assert_eq!(stream.take_counters(), Counters::default());
     assert_eq!(other.take_counters(), Counters::default());
-    prefill(&kernels, &stream).unwrap();
-    prefill(&kernels, &stream).unwrap();
+    prefill(&kernels, Some(&stream)).unwrap();
+    prefill(&kernels, Some(&stream)).unwrap();
     let twice = stream.take_counters();
     assert_eq!(
         (twice.tensor_flops, twice.blocks),
@@ -116,13 +108,22 @@ fn streams_gather_counters() {
 }
 
 #[test]
+fn no_stream_is_needed() {
+    let kernels = Kernels::load(&Device::host()).unwrap();
+    let stream = Stream::new(kernels.device()).unwrap();
+    assert_eq!(prefill(&kernels, None), prefill(&kernels, Some(&stream)));
+}
+
+#[test]
 fn threads_share_kernels_and_streams() {
     let kernels = Kernels::load(&Device::host()).unwrap();
     let stream = Stream::new(kernels.device()).unwrap();
-    let expected = prefill(&kernels, &stream).unwrap();
+    let expected = prefill(&kernels, Some(&stream)).unwrap();
     let once = stream.take_counters();
     std::thread::scope(|scope| {
-        let launches: Vec<_> = (0..4).map(|_| scope.spawn(|| prefill(&kernels, &stream))).collect();
+        let launches: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| prefill(&kernels, Some(&stream))))
+            .collect();
         for launch in launches {
             assert_eq!(launch.join().unwrap(), Ok(expected.clone()));
         }
@@ -196,7 +197,8 @@ fn buffers_refuse_what_does_not_fit() {
     assert!(buffer.tensor_mut_with_strides(DType::Bf16, &[2, 1], &[0, 1]).is_err());
     let error = message(Buffer::new(&device, usize::MAX));
     assert_eq!(error, "bytes: expected fewer than 2^63 bytes, got 18446744073709551615");
-    assert!(
-        message(Buffer::new(&device, 1 << 60)).starts_with("a buffer of 1152921504606846976 bytes is not supported")
+    assert_eq!(
+        message(Buffer::new(&device, 1 << 60)),
+        "no memory for 1152921504606846976 bytes on host"
     );
 }

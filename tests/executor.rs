@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use sala_kernels::sys::params::sala_unit_test_params;
+use sala_kernels::sys::params::{SALA_UNIT_TEST_SHARED, sala_unit_test_params};
 use sala_kernels::{Buffer, Copies, Device, Error, HostOptions, Kernels, Result, Schedule, Stream};
+use sala_testkit::devices::can_detect_races;
 
 const THREADS: u32 = 128;
-const SHARED_BYTES: u32 = 3 * 4 * THREADS;
 const SOURCE: &str = include_str!("../cuda/tests/faults.cu");
 
 /// Runs one kernel of the file in one block and returns its output.
@@ -37,7 +37,7 @@ fn launch(kernels: &Kernels, name: &str, params: &[u8]) -> Result<()> {
             &stream,
             [1, 1, 1],
             THREADS,
-            SHARED_BYTES,
+            SALA_UNIT_TEST_SHARED,
             params,
         )
     }
@@ -47,20 +47,10 @@ fn input() -> Vec<u32> {
     (0..THREADS).map(|i| i * i * 40_503 % 1000).collect()
 }
 
-fn plain() -> HostOptions {
-    HostOptions::default()
-}
-
-fn racy() -> HostOptions {
-    HostOptions {
-        detect_races: true,
-        ..HostOptions::default()
-    }
-}
-
-/// The kernels are not instrumented for races and for addresses at once.
-fn detects_races() -> bool {
-    std::env::var_os("SALA_HOST_SANITIZER").is_none()
+fn options(change: impl FnOnce(&mut HostOptions)) -> HostOptions {
+    let mut options = HostOptions::default();
+    change(&mut options);
+    options
 }
 
 /// The lines of a kernel in the source file that its report may name.
@@ -101,21 +91,17 @@ fn orders() -> Vec<HostOptions> {
     for detect_races in [false, true] {
         for copies in [Copies::Lazy, Copies::Eager, Copies::Random] {
             for (schedule, seeds) in [(Schedule::RoundRobin, 1), (Schedule::Reverse, 1), (Schedule::Random, 5)] {
-                for seed in 0..seeds {
-                    let preempt = if detect_races && seed % 2 == 1 { 3 } else { 0 };
-                    orders.push(HostOptions {
-                        seed,
-                        schedule,
-                        copies,
-                        detect_races,
-                        preempt,
-                        ..HostOptions::default()
-                    });
-                }
+                orders.extend((0..seeds).map(|seed| {
+                    options(|options| {
+                        (options.seed, options.schedule, options.copies) = (seed, schedule, copies);
+                        options.detect_races = detect_races;
+                        options.preempt = if detect_races && seed % 2 == 1 { 3 } else { 0 };
+                    })
+                }));
             }
         }
     }
-    orders.retain(|options| detects_races() || !options.detect_races);
+    orders.retain(|options| can_detect_races() || !options.detect_races);
     orders
 }
 
@@ -134,7 +120,14 @@ fn broken_rules_of_the_machine_are_reported() {
         ("misaligned_copy", "not aligned to 16 bytes"),
         ("null_load", "null pointer"),
         ("shared_out_of_bounds", "out of bounds"),
-        ("plan_too_large", "shared-memory plan takes 65536 bytes"),
+        (
+            "plan_too_large",
+            "plan takes 65536 bytes, but the launch gives 32768 of dynamic shared memory: too little",
+        ),
+        (
+            "plan_too_small",
+            "plan takes 1600 bytes, but the launch gives 32768 of dynamic shared memory: too much",
+        ),
         ("disagreeing_product", "another part of a tile"),
         ("columns_past_tile", "columns 8 to 40 of a tile of 32 columns"),
     ] {
@@ -146,7 +139,7 @@ fn broken_rules_of_the_machine_are_reported() {
 
 #[test]
 fn races_are_reported() {
-    if !detects_races() {
+    if !can_detect_races() {
         return;
     }
     for (name, what) in [
@@ -179,27 +172,25 @@ fn races_are_reported() {
 /// Plain accesses are named by the program's line tables, if there is a tool to read them.
 #[test]
 fn races_of_plain_accesses_are_reported() {
-    if !detects_races() {
+    if !can_detect_races() {
         return;
     }
-    let report = run(racy(), "missing_barrier_plain")
+    let racy = options(|options| options.detect_races = true);
+    let report = run(racy, "missing_barrier_plain")
         .expect_err("the kernel races")
         .to_string();
     assert!(report.contains("race") || report.contains("uninitialised"), "{report}");
     let tool = std::process::Command::new("addr2line").arg("--version").output();
     if tool.is_ok_and(|output| output.status.success()) {
-        assert_reported(racy(), "missing_barrier_plain", "shared memory");
+        assert_reported(racy, "missing_barrier_plain", "shared memory");
     }
 }
 
 #[test]
 fn late_copies_show_a_weak_wait() {
-    let lazy = run(plain(), "weak_copy_wait").expect("nothing to report without race detection");
+    let lazy = run(HostOptions::default(), "weak_copy_wait").expect("nothing to report without race detection");
     assert!(lazy.iter().all(|word| *word == u32::MAX), "{lazy:?}");
-    let eager = HostOptions {
-        copies: Copies::Eager,
-        ..plain()
-    };
+    let eager = options(|options| options.copies = Copies::Eager);
     let mut expected = input();
     expected.rotate_left(32);
     assert_eq!(run(eager, "weak_copy_wait"), Ok(expected));
@@ -218,7 +209,7 @@ fn parameters_of_another_size_are_refused() {
 #[test]
 fn correct_kernels_give_the_same_bits_in_every_order() {
     for name in ["clean_hand_over", "clean_pipeline", "clean_sync_warp", "clean_atomics"] {
-        let expected = run(plain(), name).unwrap_or_else(|error| panic!("{error}"));
+        let expected = run(HostOptions::default(), name).unwrap_or_else(|error| panic!("{error}"));
         for options in orders() {
             assert_eq!(run(options, name).as_ref(), Ok(&expected), "{name}: {options:?}");
         }
@@ -227,7 +218,7 @@ fn correct_kernels_give_the_same_bits_in_every_order() {
 
 #[test]
 fn exchanges_through_shared_memory_arrive() {
-    let sums = run(plain(), "clean_sync_warp").expect("a correct kernel");
+    let sums = run(HostOptions::default(), "clean_sync_warp").expect("a correct kernel");
     let input = input();
     for (warp, values) in input.chunks(32).enumerate() {
         let sum: u32 = values.iter().sum();
@@ -237,7 +228,7 @@ fn exchanges_through_shared_memory_arrive() {
 
 #[test]
 fn threads_may_launch_at_once() {
-    let expected = run(plain(), "clean_pipeline").expect("a correct kernel");
+    let expected = run(HostOptions::default(), "clean_pipeline").expect("a correct kernel");
     let kernels = Kernels::load(&Device::host()).expect("host kernels");
     let (expected, kernels) = (&expected, &kernels);
     thread::scope(|scope| {

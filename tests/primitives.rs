@@ -2,8 +2,9 @@
 //! detection, and on every GPU there is.
 
 use half::{bf16, f16};
-use sala_kernels::sys::params::sala_unit_test_params;
-use sala_kernels::{Buffer, Copies, Counters, Device, HostOptions, Kernels, Schedule, Stream};
+use sala_kernels::sys::params::{SALA_UNIT_TEST_SHARED, sala_unit_test_params};
+use sala_kernels::{Buffer, Counters, Result, Schedule};
+use sala_testkit::devices::{Machine, can_detect_races, counting_host, cuda, host, host_with, shuffled_host};
 
 const WARP: usize = 32;
 
@@ -41,19 +42,23 @@ impl<'a> Case<'a> {
 
     /// Runs it on every device, and gives each output to `check`.
     fn check(&self, check: impl Fn(&[u32])) {
-        for device in devices() {
-            check(&self.run(&device).0);
+        for machine in machines() {
+            check(&self.run(&machine).0);
         }
     }
 
-    fn run(&self, device: &Device) -> (Vec<u32>, Counters) {
-        let context = |error| panic!("{} on {}: {error}", self.name, device.name());
-        self.try_run(device).unwrap_or_else(context)
+    fn run(&self, machine: &Machine) -> (Vec<u32>, Counters) {
+        let context = |error| panic!("{} on {}: {error}", self.name, machine.name);
+        self.try_run(machine).unwrap_or_else(context)
     }
 
-    fn try_run(&self, device: &Device) -> sala_kernels::Result<(Vec<u32>, Counters)> {
-        let kernels = Kernels::load(device)?;
-        let stream = Stream::new(device)?;
+    fn try_run(&self, machine: &Machine) -> Result<(Vec<u32>, Counters)> {
+        let Machine {
+            device,
+            kernels,
+            stream,
+            ..
+        } = machine;
         let input = Buffer::from_slice(device, &words(&self.input))?;
         let second_input = Buffer::from_slice(device, &words(&self.second_input))?;
         let output = Buffer::from_slice(device, &vec![0_u32; self.output_bytes.div_ceil(4)])?;
@@ -68,10 +73,10 @@ impl<'a> Case<'a> {
         unsafe {
             kernels.launch_named(
                 &name,
-                &stream,
+                stream,
                 self.grid,
                 threads,
-                32 << 10,
+                SALA_UNIT_TEST_SHARED,
                 bytemuck::bytes_of(&params),
             )?
         };
@@ -85,24 +90,16 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 /// The CPU in three ways, and the GPU where there is one.
-fn devices() -> Vec<Device> {
-    let shuffled = HostOptions {
-        schedule: Schedule::Random,
-        copies: Copies::Random,
-        seed: 7,
-        ..HostOptions::default()
-    };
-    let mut devices = vec![Device::host(), Device::host_with(shuffled)];
-    // The kernels are not instrumented for races and for addresses at once.
-    if std::env::var_os("SALA_HOST_SANITIZER").is_none() {
-        devices.push(Device::host_with(HostOptions {
-            schedule: Schedule::Reverse,
-            detect_races: true,
-            ..HostOptions::default()
+fn machines() -> Vec<Machine> {
+    let mut machines = vec![host(), shuffled_host(7)];
+    if can_detect_races() {
+        machines.push(host_with("host, reversed, detecting races", |options| {
+            options.schedule = Schedule::Reverse;
+            options.detect_races = true;
         }));
     }
-    devices.extend(sala_testkit::devices::cuda().map(|machine| machine.device));
-    devices
+    machines.extend(cuda());
+    machines
 }
 
 /// Numbers without a pattern, the same in every run.
@@ -170,7 +167,7 @@ fn threads_know_their_place() {
             assert_eq!(*value as usize, thread + 2000);
         }
     });
-    assert_eq!(case.run(&Device::host()).1.blocks, 30);
+    assert_eq!(case.run(&host()).1.blocks, 30);
 }
 
 #[test]
@@ -183,12 +180,8 @@ fn loads_and_stores_move_every_size() {
 
 #[test]
 fn global_bytes_are_counted() {
-    let device = Device::host_with(HostOptions {
-        count: true,
-        ..HostOptions::default()
-    });
     let case = Case::new("vectors", 128, 128 * 30).input(&numbers(128 * 30 / 4, 1));
-    let counters = case.run(&device).1;
+    let counters = case.run(&counting_host(1)).1;
     assert_eq!(counters.global_bytes_read, 128 * 30);
     assert_eq!(counters.global_bytes_written, 128 * 30);
     // Two buffers, whose ends may share a sector of 32 bytes with other memory.
@@ -314,7 +307,7 @@ fn functions_are_accurate() {
             assert_eq!(got(10) as usize, thread.clamp(5, 20) + thread.div_ceil(7));
         }
     });
-    assert_eq!(case.run(&Device::host()).1.exponentials, 128);
+    assert_eq!(case.run(&host()).1.exponentials, 128);
 }
 
 /// Numbers with awkward roundings: halves of units in the last place, overflows, denormals, infinities, NaN.
@@ -490,11 +483,7 @@ fn tile_keeps_its_elements(cols: usize) {
         }
     });
 
-    let counting = Device::host_with(HostOptions {
-        count: true,
-        ..HostOptions::default()
-    });
-    let counters = case.run(&counting).1;
+    let counters = case.run(&counting_host(1)).1;
     // Row-wise stores and loads; ldmatrix of all of it; the 64 x 16 transposed part.
     let passes = 2 * 64 * cols * 2 / 128 + 64 * cols / 64 + 64 * 16 / 64;
     assert_eq!(counters.shared_wavefronts_ideal, passes as u64, "{name}");
@@ -536,7 +525,7 @@ fn product_agrees<T: Narrow>(
             assert_close(float(fused[m * N + n]), expected, 1e-4, name);
         }
     });
-    let counters = case.run(&Device::host()).1;
+    let counters = case.run(&host()).1;
     assert_eq!(counters.tensor_flops, 2 * 2 * (M * N * K) as u64);
     assert_eq!(
         counters.shared_wavefronts, counters.shared_wavefronts_ideal,

@@ -1,60 +1,73 @@
-//! One line of the bench: a launch, its floor, and the machine to count it on.
+//! One line of the bench: a call, its floor, and its counts.
 
-use crate::floors::Floor;
-use half::{bf16, f16};
-use sala_kernels::{Buffer, Counters, DType, Device, HostOptions, Kernels, Result, Stream};
-use sala_testkit::cases::Numbers;
+use sala_kernels::Result;
+use sala_testkit::devices::counting_host;
+use sala_testkit::floors::Floor;
+use sala_testkit::problem::Problem;
+use serde::Serialize;
 
-/// A launch that can be counted.
+/// A call to be counted. It is made when its turn comes.
 pub struct Case {
     /// The kernel, as its file is called.
     pub kernel: &'static str,
-    /// The shape, for a person and for a tool that looks for the same line again.
+    pub count: Box<dyn FnOnce() -> Result<Line>>,
+}
+
+/// A call and what is said of it.
+pub struct Call<P> {
     pub shape: String,
+    pub problem: P,
     pub floor: Floor,
-    /// Bytes of workspace that the launch asks for.
+    /// How many the machine has.
+    pub multiprocessors: u32,
+    /// Bytes.
     pub workspace: usize,
-    /// Makes the tensors, launches and gives the counts of the launch.
-    pub run: Box<dyn FnOnce() -> Result<Counters>>,
 }
 
-/// The CPU, counting everything, in the guise of a GPU with so many multiprocessors.
-pub struct Machine {
-    pub device: Device,
-    pub kernels: Kernels,
-    pub stream: Stream,
+/// One call, its counts and its floor.
+#[derive(Serialize)]
+pub struct Line {
+    pub kernel: &'static str,
+    /// The shape, for a reader and for a tool that looks for the same line again.
+    pub shape: String,
+    /// Of tensor cores, padding and repeated work included.
+    pub flops_issued: u64,
+    pub flops_useful: u64,
+    pub exp: u64,
+    /// Of global memory, by loads, asynchronous copies and stores.
+    pub bytes_requested: u64,
+    pub bytes_distinct: u64,
+    pub bytes_floor: u64,
+    /// Passes over the banks of shared memory, and how many they would be without conflicts.
+    pub wavefronts: u64,
+    pub wavefronts_ideal: u64,
+    pub workspace: u64,
 }
 
-impl Machine {
-    pub fn new(multiprocessors: u32) -> Result<Machine> {
-        let device = Device::host_with(HostOptions {
-            count: true,
-            multiprocessors,
-            ..HostOptions::default()
-        });
-        Ok(Machine {
-            kernels: Kernels::load(&device)?,
-            stream: Stream::new(&device)?,
-            device,
+impl Case {
+    pub fn new<P: Problem>(kernel: &'static str, make: impl FnOnce() -> Call<P> + 'static) -> Case {
+        let count = Box::new(move || make().count(kernel));
+        Case { kernel, count }
+    }
+}
+
+impl<P: Problem> Call<P> {
+    fn count(self, kernel: &'static str) -> Result<Line> {
+        let machine = counting_host(self.multiprocessors);
+        self.problem.run(&machine)?;
+        let counters = machine.stream.take_counters();
+        Ok(Line {
+            kernel,
+            shape: self.shape,
+            flops_issued: counters.tensor_flops,
+            flops_useful: self.floor.flops,
+            exp: counters.exponentials,
+            bytes_requested: counters.global_bytes_read + counters.global_bytes_written,
+            bytes_distinct: counters.global_bytes_distinct,
+            bytes_floor: self.floor.bytes(),
+            wavefronts: counters.shared_wavefronts,
+            wavefronts_ideal: counters.shared_wavefronts_ideal,
+            workspace: self.workspace as u64,
         })
-    }
-
-    /// Normally distributed numbers of a 16-bit type.
-    pub fn normals(&self, dtype: DType, count: usize, seed: u64) -> Result<Buffer> {
-        let numbers = Numbers::new(seed).normals(count, 1.0);
-        match dtype {
-            DType::F16 => self.buffer(&numbers.into_iter().map(f16::from_f64).collect::<Vec<_>>()),
-            _ => self.buffer(&numbers.into_iter().map(bf16::from_f64).collect::<Vec<_>>()),
-        }
-    }
-
-    /// A copy of `values`.
-    pub fn buffer<T: sala_kernels::Element>(&self, values: &[T]) -> Result<Buffer> {
-        Buffer::from_slice(&self.device, values)
-    }
-
-    /// Memory for `count` elements.
-    pub fn space(&self, dtype: DType, count: usize) -> Result<Buffer> {
-        Buffer::new(&self.device, count * dtype.size())
     }
 }

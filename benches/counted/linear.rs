@@ -1,33 +1,36 @@
-//! The launches of linear attention that are counted.
+//! The calls of linear attention that are counted.
 
-use crate::case::{Case, Machine};
-use crate::floors;
-use sala_kernels::{Counters, DType, Decay, DecodeArgs, LinearAttention, PrefillArgs, Result, lightning_log_decay};
-use sala_testkit::cases::cumulative;
+use crate::case::{Call, Case};
+use sala_kernels::lightning_log_decay;
+use sala_kernels::reference::linear_attention::Config;
+use sala_testkit::floors;
+use sala_testkit::memory::Packing;
+use sala_testkit::numbers::{cumulative, normals};
+use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
+use sala_testkit::tolerance::Precision;
 
 /// Whole sequences from zero, states stored.
 #[derive(Clone, Copy)]
 struct Prefill {
-    dtype: DType,
+    precision: Precision,
     lengths: &'static [usize],
     heads: usize,
-    dim_k: usize,
-    dim_v: usize,
-    decay: Decay,
+    /// Of keys and of values.
+    dims: [usize; 2],
+    decay_per_token: bool,
     multiprocessors: u32,
 }
 
 const PREFILL: Prefill = Prefill {
-    dtype: DType::Bf16,
+    precision: Precision::Bf16,
     lengths: &[1024],
     heads: 2,
-    dim_k: 128,
-    dim_v: 128,
-    decay: Decay::PerHead,
+    dims: [128; 2],
+    decay_per_token: false,
     multiprocessors: 1,
 };
 
-/// SALA's dims with few and with many multiprocessors (which narrows the blocks), a ragged batch, a gate a token, f16, small heads.
+/// SALA's dims with few and with many multiprocessors (which narrows the blocks), a ragged batch, a gate per token, f16, small heads.
 const PREFILLS: [Prefill; 6] = [
     PREFILL,
     Prefill {
@@ -39,16 +42,15 @@ const PREFILLS: [Prefill; 6] = [
         ..PREFILL
     },
     Prefill {
-        decay: Decay::PerToken,
+        decay_per_token: true,
         ..PREFILL
     },
     Prefill {
-        dtype: DType::F16,
+        precision: Precision::F16,
         ..PREFILL
     },
     Prefill {
-        dim_k: 64,
-        dim_v: 64,
+        dims: [64; 2],
         ..PREFILL
     },
 ];
@@ -56,122 +58,77 @@ const PREFILLS: [Prefill; 6] = [
 /// Batches of decode steps: sequences, heads, channels.
 const DECODES: [(usize, usize, usize); 3] = [(1, 32, 128), (16, 8, 128), (16, 8, 64)];
 
-/// All launches.
-pub fn cases() -> Result<Vec<Case>> {
-    let prefills = PREFILLS.into_iter().map(prefill_case);
+pub fn cases() -> impl Iterator<Item = Case> {
+    let prefills = PREFILLS
+        .into_iter()
+        .map(|shape| Case::new("linear_attention_scan", move || prefill(&shape)));
     let decodes = DECODES
         .into_iter()
-        .map(|(batch, heads, dim)| decode_case(batch, heads, dim));
-    prefills.chain(decodes).collect()
+        .map(|(batch, heads, dim)| Case::new("linear_attention_decode", move || decode(batch, heads, dim)));
+    prefills.chain(decodes)
 }
 
-fn operation(dtype: DType, heads: usize, dim_k: usize, dim_v: usize, decay: Decay) -> Result<LinearAttention> {
-    LinearAttention::builder(dtype, heads, dim_k, dim_v)
-        .scale((dim_k as f32).sqrt().recip())
-        .decay(decay)
-        .build()
-}
-
-fn prefill_case(case: Prefill) -> Result<Case> {
-    let Prefill {
-        dtype,
-        lengths,
+/// A call with every state stored in a slot of its own.
+fn problem(precision: Precision, lengths: &[usize], heads: usize, [dim_k, dim_v]: [usize; 2]) -> LinearProblem {
+    let config = Config {
         heads,
         dim_k,
         dim_v,
-        decay,
-        multiprocessors,
-    } = case;
-    let operation = operation(dtype, heads, dim_k, dim_v, decay)?;
-    let gate = if decay == Decay::PerToken {
-        ", a decay a token"
-    } else {
-        ""
+        scale: (dim_k as f32).sqrt().recip(),
+        state_is_vk: false,
     };
-    Ok(Case {
-        kernel: "linear_attention_scan",
-        shape: format!("{dtype} lengths {lengths:?} heads {heads} dims {dim_k}x{dim_v}{gate}, {multiprocessors} SMs"),
-        floor: floors::linear_prefill(lengths, heads, dim_k, dim_v),
-        workspace: operation.workspace(),
-        run: Box::new(move || run_prefill(&operation, case)),
-    })
-}
-
-fn run_prefill(operation: &LinearAttention, case: Prefill) -> Result<Counters> {
-    let Prefill {
-        dtype,
-        lengths,
-        heads,
-        dim_k,
-        dim_v,
-        decay,
-        multiprocessors,
-    } = case;
-    let machine = Machine::new(multiprocessors)?;
-    let (tokens, batch) = (lengths.iter().sum::<usize>(), lengths.len());
-    let (keys, values) = ([tokens, heads, dim_k], [tokens, heads, dim_v]);
-    let q = machine.normals(dtype, tokens * heads * dim_k, 1)?;
-    let k = machine.normals(dtype, tokens * heads * dim_k, 2)?;
-    let v = machine.normals(dtype, tokens * heads * dim_v, 3)?;
-    let mut out = machine.space(dtype, tokens * heads * dim_v)?;
-    let mut state = machine.space(DType::F32, batch * heads * dim_k * dim_v)?;
-    let slots = machine.buffer(&(0..batch as i32).collect::<Vec<_>>())?;
-    let cu_seqlens = machine.buffer(&cumulative(lengths))?;
-    let per_head = lightning_log_decay(0, heads, heads);
-    let (log_decay, decay_shape) = match decay {
-        Decay::PerToken => (machine.buffer(&per_head.repeat(tokens))?, vec![tokens, heads]),
-        _ => (machine.buffer(&per_head)?, vec![heads]),
-    };
-    let args = PrefillArgs {
-        q: q.tensor(dtype, &keys)?,
-        k: k.tensor(dtype, &keys)?,
-        v: v.tensor(dtype, &values)?,
-        cu_seqlens: cu_seqlens.tensor(DType::I32, &[batch + 1])?,
-        log_decay: Some(log_decay.tensor(DType::F32, &decay_shape)?),
-        state: Some(state.tensor_mut(DType::F32, &[batch, heads, dim_k, dim_v])?),
+    let rows = lengths.iter().sum::<usize>() * heads;
+    LinearProblem {
+        phase: Phase::Prefill,
+        config,
+        q: normals(precision, rows * dim_k, 1),
+        k: normals(precision, rows * dim_k, 2),
+        v: normals(precision, rows * dim_v, 3),
+        cu_seqlens: cumulative(lengths),
+        decay: DecayValues::PerHead(lightning_log_decay(0, heads, heads)),
+        pool: vec![0.0; lengths.len() * config.slot_len()],
         state_in: None,
-        state_out: Some(slots.tensor(DType::I32, &[batch])?),
-        out: out.tensor_mut(dtype, &values)?,
-        status: None,
-    };
-    // SAFETY: a host launch has finished when it returns, and the buffers outlive it.
-    unsafe { operation.prefill(&machine.kernels, &machine.stream, args)? };
-    Ok(machine.stream.take_counters())
+        state_out: Some((0..lengths.len() as i32).collect()),
+        packing: Packing::Separate,
+    }
 }
 
-fn decode_case(batch: usize, heads: usize, dim: usize) -> Result<Case> {
-    let operation = operation(DType::Bf16, heads, dim, dim, Decay::PerHead)?;
-    Ok(Case {
-        kernel: "linear_attention_decode",
-        shape: format!("bf16 batch {batch} heads {heads} dims {dim}x{dim}"),
-        floor: floors::linear_decode(batch, heads, dim, dim),
-        workspace: operation.workspace(),
-        run: Box::new(move || run_decode(&operation, batch, heads, dim)),
-    })
+fn prefill(shape: &Prefill) -> Call<LinearProblem> {
+    let Prefill {
+        precision,
+        lengths,
+        heads,
+        dims,
+        decay_per_token,
+        multiprocessors,
+    } = *shape;
+    let mut problem = problem(precision, lengths, heads, dims);
+    let mut shape = format!("{} {lengths:?}, {heads} x {}x{}", precision.dtype(), dims[0], dims[1]);
+    if let (true, DecayValues::PerHead(decay)) = (decay_per_token, &problem.decay) {
+        problem.decay = DecayValues::PerToken(decay.repeat(problem.tokens()));
+        shape += ", gates";
+    }
+    if multiprocessors > 1 {
+        shape += &format!(", {multiprocessors} SMs");
+    }
+    Call {
+        shape,
+        floor: floors::linear(&problem),
+        problem,
+        multiprocessors,
+        workspace: 0,
+    }
 }
 
-fn run_decode(operation: &LinearAttention, batch: usize, heads: usize, dim: usize) -> Result<Counters> {
-    let machine = Machine::new(1)?;
-    let shape = [batch, heads, dim];
-    let rows = batch * heads * dim;
-    let [q, k, v] = [1, 2, 3].map(|seed| machine.normals(DType::Bf16, rows, seed));
-    let (q, k, v) = (q?, k?, v?);
-    let mut out = machine.space(DType::Bf16, rows)?;
-    let mut state = machine.space(DType::F32, rows * dim)?;
-    let slots = machine.buffer(&(0..batch as i32).collect::<Vec<_>>())?;
-    let log_decay = machine.buffer(&lightning_log_decay(0, heads, heads))?;
-    let args = DecodeArgs {
-        q: q.tensor(DType::Bf16, &shape)?,
-        k: k.tensor(DType::Bf16, &shape)?,
-        v: v.tensor(DType::Bf16, &shape)?,
-        log_decay: Some(log_decay.tensor(DType::F32, &[heads])?),
-        state: state.tensor_mut(DType::F32, &[batch, heads, dim, dim])?,
-        state_in: Some(slots.tensor(DType::I32, &[batch])?),
-        state_out: Some(slots.tensor(DType::I32, &[batch])?),
-        out: out.tensor_mut(DType::Bf16, &shape)?,
-        status: None,
-    };
-    // SAFETY: a host launch has finished when it returns, and the buffers outlive it.
-    unsafe { operation.decode(&machine.kernels, &machine.stream, args)? };
-    Ok(machine.stream.take_counters())
+fn decode(batch: usize, heads: usize, dim: usize) -> Call<LinearProblem> {
+    let mut problem = problem(Precision::Bf16, &vec![1; batch], heads, [dim; 2]);
+    problem.phase = Phase::Decode;
+    problem.state_in = problem.state_out.take();
+    Call {
+        shape: format!("bf16 batch {batch}, {heads} x {dim}x{dim}"),
+        floor: floors::linear(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
 }

@@ -1,11 +1,11 @@
-// The host half of device/async_copy.cuh.
-#include "../device/async_copy.cuh"
+// The host half of machine/async_copy.cuh.
+#include "machine/async_copy.cuh"
 
 #include <string.h>
 
-#include "report.h"
-#include "scheduler.h"
-#include "shared_memory.h"
+#include "host/report.h"
+#include "host/scheduler.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
@@ -89,7 +89,7 @@ void async_copy(uint32_t shared, const void* global, uint32_t bytes, bool valid,
         block.counters.global_bytes_read += bytes;
         count_sectors(block, global, bytes);
     }
-    if (block.race != nullptr) copy.epoch = block.race->issue_copy(fiber.thread, to, bytes, Place::at(site));
+    if (block.race != nullptr) copy.epoch = block.race->issue_copy(fiber.thread, to, bytes, AccessSite::at(site));
     if (performed_at_once(block)) {
         perform(block, copy);
     } else {

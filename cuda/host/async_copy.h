@@ -1,4 +1,4 @@
-// The host half of device/async_copy.cuh.
+// The host half of machine/async_copy.cuh.
 #pragma once
 
 namespace sala::host {

@@ -1,9 +1,9 @@
-// The host half of device/atomic.cuh.
-#include "../device/atomic.cuh"
+// The host half of machine/atomic.cuh.
+#include "machine/atomic.cuh"
 
-#include "report.h"
-#include "scheduler.h"
-#include "shared_memory.h"
+#include "host/report.h"
+#include "host/scheduler.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
@@ -40,7 +40,7 @@ uint32_t atomic(Atomic operation, void* pointer, uint32_t value, Site site) {
     if (reinterpret_cast<uint64_t>(pointer) % 4 != 0) fail(site, "atomic: address %p is not aligned to 4 bytes", pointer);
     note_call(site);
     if (is_shared(block, pointer)) {
-        if (block.race != nullptr) block.race->access(block.current->thread, pointer, 4, Access::ATOMIC, Place::at(site));
+        if (block.race != nullptr) block.race->access(block.current->thread, pointer, 4, Access::ATOMIC, AccessSite::at(site));
     } else {
         block.counters.global_bytes_read += 4;
         block.counters.global_bytes_written += 4;

@@ -1,4 +1,4 @@
-// The host half of device/atomic.cuh.
+// The host half of machine/atomic.cuh.
 #pragma once
 
 namespace sala::host {

@@ -1,8 +1,8 @@
-// The host half of device/barrier.cuh.
-#include "../device/barrier.cuh"
+// The host half of machine/barrier.cuh.
+#include "machine/barrier.cuh"
 
-#include "report.h"
-#include "scheduler.h"
+#include "host/report.h"
+#include "host/scheduler.h"
 
 namespace sala::host {
 
@@ -22,7 +22,8 @@ Barrier& checked_barrier(Block& block, int barrier, int threads, Site site) {
     return state;
 }
 
-// A warp waits at a barrier as one: the instruction is undefined for lanes that come to it in different places.
+// A warp waits at a barrier as one: the instruction is undefined for lanes that come to it in different
+// places.
 void check_company(Warp& warp, int lane, int barrier, Site site) {
     if (warp.at_barrier == 0) {
         warp.barrier = barrier;

@@ -1,4 +1,4 @@
-// The host half of device/barrier.cuh.
+// The host half of machine/barrier.cuh.
 #pragma once
 
 namespace sala::host {
@@ -11,7 +11,7 @@ void arrive_barrier(int barrier, int threads, Site site);
 namespace sala {
 inline namespace SALA_VARIANT {
 
-DEVICE void sync_block(const char* file, int line) { host::sync_barrier(0, block_size(), {file, line}); }
+DEVICE void sync_block(const char* file, int line) { host::sync_barrier(0, block_threads(), {file, line}); }
 
 DEVICE void sync_barrier(int barrier, int threads, const char* file, int line) { host::sync_barrier(barrier, threads, {file, line}); }
 

@@ -1,10 +1,10 @@
-#include "block.h"
+#include "host/block.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "report.h"
-#include "scheduler.h"
+#include "host/report.h"
+#include "host/scheduler.h"
 
 namespace sala::host {
 
@@ -19,7 +19,7 @@ void end_thread(Block& block, Fiber& fiber) {
     if (warp.arrived != 0) {
         fail(warp.site, "the thread ends while %d lanes of its warp wait for it in %s", __builtin_popcount(warp.arrived), warp.name);
     }
-    fiber.copies.clear();  // what the thread never waited for never arrives
+    fiber.copies.clear();  // what the thread has not waited for never arrives
     fiber.exited = true;
     warp.alive &= ~(1u << fiber.lane);
     --block.alive;
@@ -97,7 +97,7 @@ bool Block::adopt(const Launch& next) {
 
 bool Block::run(uint64_t index) {
     const uint64_t row = index / launch.grid[0];
-    position.block_size = launch.threads;
+    position.block_threads = launch.threads;
     position.block[0] = static_cast<int>(index % launch.grid[0]);
     position.block[1] = static_cast<int>(row % launch.grid[1]);
     position.block[2] = static_cast<int>(row / launch.grid[1]);

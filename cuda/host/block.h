@@ -6,13 +6,13 @@
 #include <unordered_set>
 #include <vector>
 
-#include "../device/machine.cuh"
-#include "executor.h"
-#include "fiber.h"
-#include "race.h"
-#include "random.h"
-#include "site.h"
-#include "wavefronts.h"
+#include "machine/machine.cuh"
+#include "host/executor.h"
+#include "host/fiber.h"
+#include "host/race.h"
+#include "host/random.h"
+#include "host/site.h"
+#include "host/wavefronts.h"
 
 namespace sala::host {
 
@@ -21,10 +21,11 @@ constexpr int MAX_WARPS = MAX_THREADS / WARP_SIZE;
 constexpr int BARRIERS = 16;
 constexpr uint32_t ALL_LANES = 0xffffffffu;
 
-// Bytes of shared memory that nobody has written: NaN in every element type.
+// Fills shared memory that no thread has written: NaN in every element type.
 constexpr int POISON = 0xff;
 
-// Shared memory has 32-bit addresses. None is below 1024, so that 0 is an error; static shared memory comes before dynamic.
+// Shared memory has 32-bit addresses. None is below 1024, so that 0 is an error; static shared memory comes
+// before dynamic.
 constexpr uint32_t SHARED_BASE = 1024;
 constexpr uint32_t STATIC_SHARED_BYTES = 4096;
 
@@ -58,7 +59,8 @@ struct CopyQueue {
         waited_groups = 0;
     }
 
-    // Drops what has been waited for, once that is most of the queue: a pipelined kernel's queue is never empty.
+    // Drops what has been waited for, once that is most of the queue: a pipelined kernel's queue is never
+    // empty.
     void forget_waited() {
         if (waited_copies * 2 < copies.size()) return;
         copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(waited_copies));
@@ -81,7 +83,8 @@ struct Fiber {
     CopyQueue copies;
 };
 
-// What a meeting of a warp does, run once by the last lane to arrive; arguments[i] is what lane i brought, on its own stack.
+// What a meeting of a warp does, run once by the last lane to arrive; arguments[i] is what lane i brought, on
+// its own stack.
 using Operation = void (*)(Block& block, Warp& warp, void* const* arguments);
 
 struct Warp {
@@ -94,7 +97,7 @@ struct Warp {
     const char* name = nullptr;
     Site site{};
     void* arguments[WARP_SIZE] = {};
-    // The lanes that wait at a barrier, and where; all follow.
+    // The lanes that wait at a barrier, and where: all lanes of the warp must come to the same one.
     uint32_t at_barrier = 0;
     int barrier = 0;
     Site barrier_site{};
@@ -149,7 +152,7 @@ struct Block {
     std::vector<float> product_scratch;
 
     sala_host_counters counters{};
-    std::unordered_set<uint64_t> sectors;  // of global memory (while counting)
+    std::unordered_set<uint64_t> sectors;  // those of global memory that were touched (while counting)
     uint64_t calls_without_progress = 0;
 
     bool failed = false;

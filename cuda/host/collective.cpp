@@ -1,7 +1,7 @@
-#include "collective.h"
+#include "host/collective.h"
 
-#include "report.h"
-#include "scheduler.h"
+#include "host/report.h"
+#include "host/scheduler.h"
 
 namespace sala::host {
 

@@ -1,4 +1,4 @@
-// The host half of device/element.cuh.
+// The host half of machine/element.cuh.
 #pragma once
 
 namespace sala {

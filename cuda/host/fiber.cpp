@@ -1,4 +1,4 @@
-#include "fiber.h"
+#include "host/fiber.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 // Contexts of execution on their own stacks, and the switch between them.
 //
-// x86-64 has its own switch: it saves the six registers that calls preserve and takes about 6 ns, where swapcontext, which saves the
-// signal mask by a system call, takes 300. Other machines use swapcontext. With AddressSanitizer every switch announces the stack it enters.
+// x86-64 has its own switch: it saves the six registers that calls preserve and takes about 6 ns, where
+// swapcontext, which saves the signal mask by a system call, takes 300. Other machines use swapcontext. With
+// AddressSanitizer every switch announces the stack it enters.
 #pragma once
 #include <stddef.h>
 
@@ -26,14 +27,15 @@ struct Context {
     void* sanitizer_state = nullptr;
 };
 
-// Prepares a context to call `entry`, which never returns, on a stack. `index` staggers the first frames of equally aligned stacks, which
-// would otherwise compete for the same lines of the first-level cache.
+// Prepares a context to call `entry`, which never returns, on a stack. `index` staggers the first frames of
+// equally aligned stacks, which would otherwise compete for the same lines of the first-level cache.
 void prepare(Context& context, void* stack, size_t stack_bytes, int index, void (*entry)());
 
 // Leaves `from` and continues `to`; returns when something switches back to `from`.
 void switch_context(Context& from, Context& to);
 
-// The first call in a new context, before anything else; `previous` (the context that entered it) learns the bounds of its own stack.
+// The first call in a new context, before anything else; `previous` (the context that entered it) learns the
+// bounds of its own stack.
 void begin_context(Context& previous);
 
 // Stacks of equal size, each above a page that must not be touched; kept for reuse.

@@ -8,9 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "block.h"
-#include "executor.h"
-#include "registry.h"
+#include "host/block.h"
+#include "host/executor.h"
+#include "host/registry.h"
 
 namespace sala::host {
 
@@ -22,7 +22,8 @@ constexpr uint64_t MAX_GRID_YZ = 65535;
 // A launch that takes longer than this gets more OS threads; starting them costs about as much.
 constexpr auto TIME_ALONE = std::chrono::microseconds(200);
 
-// Blocks are kept between launches with their stacks and shared memory, so that a small launch costs no allocation.
+// Blocks are kept between launches with their stacks and shared memory, so that a small launch costs no
+// allocation.
 class BlockPool {
   public:
     std::unique_ptr<Block> take() {

@@ -1,6 +1,6 @@
-// The host half of device/math.cuh.
+// The host half of machine/math.cuh.
 #pragma once
-#include "machine.h"
+#include "host/machine.h"
 
 namespace sala {
 inline namespace SALA_VARIANT {

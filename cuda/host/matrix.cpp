@@ -1,12 +1,12 @@
-// The host half of device/matrix.cuh.
-#include "../device/matrix.cuh"
+// The host half of machine/matrix.cuh.
+#include "machine/matrix.cuh"
 
 #include <string.h>
 
-#include "collective.h"
-#include "product.h"
-#include "report.h"
-#include "shared_memory.h"
+#include "host/collective.h"
+#include "host/product.h"
+#include "host/report.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
@@ -91,7 +91,7 @@ void perform_load(Block& block, Warp& warp, void* const* arguments) {
         find_rows(block, warp, arguments, i, rows);
         for (int r = 0; r < MATRIX_ROWS && block.race != nullptr; ++r) {
             const int thread = warp.index * WARP_SIZE + MATRIX_ROWS * i + r;
-            block.race->access(thread, rows[r], ROW_BYTES, Access::READ, Place::at(warp.site));
+            block.race->access(thread, rows[r], ROW_BYTES, Access::READ, AccessSite::at(warp.site));
         }
         for (int lane = 0; lane < WARP_SIZE; ++lane) {
             const int g = lane / 4;
@@ -106,9 +106,10 @@ void perform_load(Block& block, Warp& warp, void* const* arguments) {
 void store_element(Block& block, const Warp& warp, int lane, unsigned char* row, int column, uint32_t bits) {
     const uint16_t element = static_cast<uint16_t>(bits);
     memcpy(row + 2 * column, &element, 2);
-    // Below sm_90 each lane stores its own elements, so they are its writes and not those of the lane that gave the address.
+    // Below sm_90 each lane stores its own elements, so they are its writes and not those of the lane that
+    // gave the address.
     if (block.race != nullptr) {
-        block.race->access(warp.index * WARP_SIZE + lane, row + 2 * column, 2, Access::WRITE, Place::at(warp.site));
+        block.race->access(warp.index * WARP_SIZE + lane, row + 2 * column, 2, Access::WRITE, AccessSite::at(warp.site));
     }
 }
 

@@ -1,4 +1,4 @@
-// The host half of device/matrix.cuh.
+// The host half of machine/matrix.cuh.
 #pragma once
 
 namespace sala::host {

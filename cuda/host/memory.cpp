@@ -1,11 +1,11 @@
-// The host halves of device/memory.cuh and of the shared-memory part of device/machine.cuh.
-#include "../device/memory.cuh"
+// The host halves of machine/memory.cuh and of the shared-memory part of machine/machine.cuh.
+#include "machine/memory.cuh"
 
 #include <string.h>
 
-#include "report.h"
-#include "scheduler.h"
-#include "shared_memory.h"
+#include "host/report.h"
+#include "host/scheduler.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
@@ -80,14 +80,14 @@ void store_global(void* to, const void* value, uint32_t bytes, Site site) {
 void load_shared(void* value, uint32_t from, uint32_t bytes, Site site) {
     Block& block = *running;
     const unsigned char* pointer = check_shared(block, from, bytes, "load_shared", site);
-    if (block.race != nullptr) block.race->access(block.current->thread, pointer, bytes, Access::READ, Place::at(site));
+    if (block.race != nullptr) block.race->access(block.current->thread, pointer, bytes, Access::READ, AccessSite::at(site));
     move(value, pointer, bytes);
 }
 
 void store_shared(uint32_t to, const void* value, uint32_t bytes, Site site) {
     Block& block = *running;
     unsigned char* pointer = check_shared(block, to, bytes, "store_shared", site);
-    if (block.race != nullptr) block.race->access(block.current->thread, pointer, bytes, Access::WRITE, Place::at(site));
+    if (block.race != nullptr) block.race->access(block.current->thread, pointer, bytes, Access::WRITE, AccessSite::at(site));
     move(pointer, value, bytes);
 }
 
@@ -98,9 +98,10 @@ void fail_out_of_bounds(uint32_t address, uint32_t bytes, int thread, Site site)
 
 void* dynamic_shared(uint64_t bytes, Site site) {
     Block& block = *running;
-    if (bytes > block.launch.dynamic_shared) {
-        fail(site, "the shared-memory plan takes %llu bytes, but the launch gives %u of dynamic shared memory",
-             static_cast<unsigned long long>(bytes), block.launch.dynamic_shared);
+    if (bytes != block.launch.dynamic_shared) {
+        const char* much = bytes > block.launch.dynamic_shared ? "too little" : "too much";
+        fail(site, "the shared-memory plan takes %llu bytes, but the launch gives %u of dynamic shared memory: %s",
+             static_cast<unsigned long long>(bytes), block.launch.dynamic_shared, much);
     }
     return block.shared.get() + STATIC_SHARED_BYTES;
 }

@@ -1,10 +1,10 @@
-// The host half of device/memory.cuh.
+// The host half of machine/memory.cuh.
 #pragma once
 
 namespace sala::host {
 
-// Each checks the access and moves the bytes; `bytes` is 2, 4, 8 or 16. The copy is made outside the kernel's file, where the race build
-// does not instrument it a second time.
+// Each checks the access and moves the bytes; `bytes` is 2, 4, 8 or 16. The copy is made outside the kernel's
+// file, where the race build does not instrument it a second time.
 void load_global(void* value, const void* from, uint32_t bytes, Site site);
 void store_global(void* to, const void* value, uint32_t bytes, Site site);
 void load_shared(void* value, uint32_t from, uint32_t bytes, Site site);

@@ -1,4 +1,4 @@
-#include "product.h"
+#include "host/product.h"
 
 #include <string.h>
 

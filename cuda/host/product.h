@@ -1,8 +1,9 @@
-// The arithmetic of all matrix products: one definition, so that a fused product has the bits of the instructions it stands for.
+// The arithmetic of all matrix products: one definition, so that a fused product has the bits of the
+// instructions it stands for.
 #pragma once
 #include <stdint.h>
 
-#include "../device/matrix.cuh"
+#include "machine/matrix.cuh"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define SALA_AVX2 1
@@ -23,8 +24,8 @@ inline void widen(Element element, float* to, const uint16_t* from) {
 #endif
 }
 
-// C += A B with 16 rows of C and A, each sum in order of k, each step rounded once. C is stored as [n][16], A as [k][16]; B(k, n) is
-// b[k * k_step + n * n_step].
+// C += A B with 16 rows of C and A, each sum in order of k, each step rounded once. C is stored as [n][16], A
+// as [k][16]; B(k, n) is b[k * k_step + n * n_step].
 void accumulate_product(float* c, const float* a, const float* b, int n, int k, int k_step, int n_step);
 
 }  // namespace sala::host

@@ -1,10 +1,10 @@
-#include "race.h"
+#include "host/race.h"
 
 #include <algorithm>
 
-#include "../device/machine.cuh"
-#include "report.h"
-#include "symbol.h"
+#include "machine/machine.cuh"
+#include "host/report.h"
+#include "host/symbol.h"
 
 namespace sala::host {
 
@@ -14,9 +14,9 @@ constexpr const char* name(Access kind) { return kind == Access::READ ? "read" :
 
 bool conflict(Access a, Access b) { return !(a == Access::READ && b == Access::READ) && !(a == Access::ATOMIC && b == Access::ATOMIC); }
 
-Site site_of(Place place, SourceLine& storage) {
-    if (place.line >= 0) return {static_cast<const char*>(place.where), place.line};
-    storage = source_line(place.where);
+Site site_of(AccessSite made_at, SourceLine& storage) {
+    if (made_at.line >= 0) return {static_cast<const char*>(made_at.where), made_at.line};
+    storage = source_line(made_at.where);
     return {storage.file, storage.line};
 }
 
@@ -49,7 +49,7 @@ uint32_t RaceDetector::next_victim() {
     return (victim_state_ >> 16) % CELLS;
 }
 
-// Checks the access against those kept and keeps it, in the place of those that it makes superfluous.
+// Checks the access against those kept and keeps it, instead of those that it makes superfluous.
 void RaceDetector::note(Granule& granule, const Cell& access, int thread, uint32_t offset) {
     if (granule.block != block_) {
         granule.block = block_;
@@ -88,14 +88,14 @@ void RaceDetector::note_bytes(int thread, const void* pointer, uint32_t bytes, c
     }
 }
 
-void RaceDetector::access(int thread, const void* pointer, uint32_t bytes, Access kind, Place place) {
-    const Cell access{place, clocks_[static_cast<size_t>(thread)].own, static_cast<uint16_t>(thread), 0, kind};
+void RaceDetector::access(int thread, const void* pointer, uint32_t bytes, Access kind, AccessSite site) {
+    const Cell access{site, clocks_[static_cast<size_t>(thread)].own, static_cast<uint16_t>(thread), 0, kind};
     note_bytes(thread, pointer, bytes, access);
 }
 
-uint32_t RaceDetector::issue_copy(int thread, const void* pointer, uint32_t bytes, Place place) {
+uint32_t RaceDetector::issue_copy(int thread, const void* pointer, uint32_t bytes, AccessSite site) {
     const uint32_t epoch = ++copies_issued_[static_cast<size_t>(thread)];
-    const Cell access{place, epoch, static_cast<uint16_t>(threads_ + thread), 0, Access::WRITE};
+    const Cell access{site, epoch, static_cast<uint16_t>(threads_ + thread), 0, Access::WRITE};
     note_bytes(thread, pointer, bytes, access);
     return epoch;
 }
@@ -149,8 +149,8 @@ void RaceDetector::pass(const Arrivals& arrivals, int thread) { clocks_[static_c
 
 void RaceDetector::report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const {
     SourceLine here, there;
-    const Site now = site_of(access.place, here);
-    const Site before = site_of(earlier.place, there);
+    const Site now = site_of(access.site, here);
+    const Site before = site_of(earlier.site, there);
     const int other = earlier.agent % threads_;
     fail_thread(thread, now, "race: %s%s at offset %u of shared memory, not ordered after the %s%s by thread %d (warp %d) at %s:%d",
                 access.agent >= threads_ ? "asynchronous " : "", name(access.kind), offset,
@@ -159,7 +159,7 @@ void RaceDetector::report(const Cell& access, const Cell& earlier, int thread, u
 
 void RaceDetector::report_unwritten(const Cell& access, int thread, uint32_t offset) const {
     SourceLine here;
-    fail_thread(thread, site_of(access.place, here), "uninitialised: %s at offset %u of shared memory, which nobody has written",
+    fail_thread(thread, site_of(access.site, here), "uninitialised: %s at offset %u of shared memory, which no thread has written",
                 name(access.kind), offset);
 }
 

@@ -1,34 +1,39 @@
-// The race detector: finds accesses to one byte of shared memory by two threads, one of them a write, that no synchronisation orders.
+// The race detector: finds accesses to one byte of shared memory by two threads, one of them a write, that no
+// synchronisation orders.
 //
-// It keeps vector clocks. A thread's accesses between two releases (arrivals at a barrier, or at sync_warp) share an epoch, and each thread knows
-// the latest epoch of every other that happened before its present. The asynchronous copies of a thread are an agent of their own: the thread
-// learns of them by waiting. Shuffles, votes and matrix instructions order nothing. Only shared memory is watched: nothing is said of global
-// memory, where blocks meet, nor of weak memory order.
+// It keeps vector clocks. A thread's accesses between two releases (arrivals at a barrier, or at sync_warp)
+// share an epoch, and each thread knows the latest epoch of every other that happened before its present. The
+// asynchronous copies of a thread are an agent of their own: the thread learns of them by waiting. Shuffles,
+// votes and matrix instructions order nothing. Only shared memory is watched: global memory, where blocks
+// meet, is not, and neither is weak memory order.
 #pragma once
 #include <memory>
 #include <stdint.h>
 #include <vector>
 
-#include "site.h"
+#include "host/site.h"
 
 namespace sala::host {
 
 enum class Access : uint8_t { READ, WRITE, ATOMIC };
 
-// Where an access was made: a file and line, or for a plain access in the kernel's code the address of the instruction (line < 0).
-struct Place {
+// Where an access was made: a file and line, or for a plain access in the kernel's code the address of the
+// instruction (line < 0).
+struct AccessSite {
     const void* where;
     int line;
 
-    static Place at(Site site) { return {site.file, site.line}; }
-    static Place instruction(const void* address) { return {address, -1}; }
+    static AccessSite at(Site site) { return {site.file, site.line}; }
+    static AccessSite instruction(const void* address) { return {address, -1}; }
 };
 
-// The latest epoch of every agent that happened before some moment. Agent t is thread t; agent threads + t the copies of thread t.
+// The latest epoch of every agent that happened before some moment. Agent t is thread t, agent threads + t
+// the copies of thread t.
 using History = std::vector<uint32_t>;
 using SharedHistory = std::shared_ptr<const History>;
 
-// What a thread knows. After a barrier its threads share one history; their own epochs, which move on, are kept apart from it.
+// What a thread knows. After a barrier its threads share one history; their own epochs, which move on, are
+// kept apart.
 struct Clock {
     SharedHistory known;
     uint32_t own;
@@ -56,11 +61,12 @@ class RaceDetector {
     // Starts a block whose shared memory holds nothing yet.
     void begin(int threads, const unsigned char* memory, uint32_t bytes);
 
-    // Notes an access, which lies in shared memory, and fails if it races or reads what nobody has written.
-    void access(int thread, const void* pointer, uint32_t bytes, Access kind, Place place);
+    // Notes an access, which lies in shared memory, and fails if it races or reads what no thread has
+    // written.
+    void access(int thread, const void* pointer, uint32_t bytes, Access kind, AccessSite site);
 
     // Notes the write of an asynchronous copy and returns its epoch, by which its thread waits for it.
-    uint32_t issue_copy(int thread, const void* pointer, uint32_t bytes, Place place);
+    uint32_t issue_copy(int thread, const void* pointer, uint32_t bytes, AccessSite site);
     void complete_copy(int thread, uint32_t epoch);
 
     // sync_warp: orders the lanes of the warp that starts at a thread.
@@ -74,10 +80,10 @@ class RaceDetector {
   private:
     // One access to a granule of 16 bytes.
     struct Cell {
-        Place place;
+        AccessSite site;
         uint32_t epoch;
         uint16_t agent;
-        uint16_t bytes;  // a bit for each
+        uint16_t bytes;  // one bit per byte of the granule
         Access kind;
     };
 
@@ -85,7 +91,7 @@ class RaceDetector {
     static constexpr int CELLS = 16;
 
     struct Granule {
-        uint32_t block = 0;  // whose accesses these are; others are stale
+        uint32_t block = 0;  // the block that made these accesses; those of earlier blocks are stale
         uint16_t written = 0;
         uint16_t count = 0;
         Cell cells[CELLS];

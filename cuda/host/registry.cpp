@@ -1,16 +1,17 @@
-#include "registry.h"
+#include "host/registry.h"
 
 #include <deque>
 #include <string.h>
 
-#include "../device/machine.cuh"
-#include "executor.h"
+#include "machine/machine.cuh"
+#include "host/executor.h"
 
 namespace sala::host {
 
 namespace {
 
-// A deque keeps its elements in place as it grows. It is built at the first registration, whichever file's comes first.
+// A deque keeps its elements in place as it grows. It is built at the first registration, whichever file's
+// comes first.
 std::deque<sala_host_kernel>& kernels() {
     static std::deque<sala_host_kernel> all;
     return all;

@@ -1,10 +1,10 @@
-#include "report.h"
+#include "host/report.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "scheduler.h"
+#include "host/scheduler.h"
 
 namespace sala::host {
 

@@ -1,18 +1,20 @@
-#include "scheduler.h"
+#include "host/scheduler.h"
 
 #include <stdlib.h>
 
-#include "report.h"
+#include "host/report.h"
 
 namespace sala::host {
 
 namespace {
 
-// Calls after which a thread that polls must let others run, and after which polling is taken for endless. A block makes some 10^8 calls a second.
+// Calls after which a thread that polls must let others run, and after which polling is taken for endless. A
+// block makes some 10^8 calls per second.
 constexpr uint64_t CALLS_BETWEEN_YIELDS = 1024;
 constexpr uint64_t CALLS_BEFORE_FAILURE = uint64_t{1} << 28;
 
-// How likely the random schedule leaves a warp that can go on. Staying mostly with one makes warps drift apart, as they do on a GPU.
+// How likely the random schedule leaves a warp that can go on. Staying mostly with one makes warps drift
+// apart, as they do on a GPU.
 constexpr uint32_t LEAVE_WARP_ONE_IN = 8;
 
 void continue_with(Fiber& to) {
@@ -36,13 +38,13 @@ void set_ready(Fiber& fiber, bool ready) {
 int lowest_bit(uint32_t mask) { return __builtin_ctz(mask); }
 int highest_bit(uint32_t mask) { return 31 - __builtin_clz(mask); }
 
-// The next bit above `position`, and after the highest the lowest. No position is -1.
+// The lowest set bit above `position` (-1: from the bottom), wrapping around.
 int next_bit(uint32_t mask, int position) {
     const uint32_t above = position >= 31 ? 0 : mask & (~0u << (position + 1));
     return lowest_bit(above != 0 ? above : mask);
 }
 
-// The same downwards. No position is 32.
+// The highest set bit below `position` (32: from the top), wrapping around.
 int previous_bit(uint32_t mask, int position) {
     const uint32_t below = position >= 32 ? mask : mask & ((1u << position) - 1);
     return highest_bit(below != 0 ? below : mask);
@@ -111,12 +113,12 @@ void run_fibers(Block& block) {
 void leave_thread() {
     set_ready(*running->current, false);
     continue_with(pick());
-    abort();  // nothing continues a fiber that has ended
+    abort();  // unreachable: a thread that has ended is not resumed
 }
 
 void leave_block() {
     continue_with(running->scheduler);
-    abort();  // nor one of a block that has failed
+    abort();  // unreachable: a failed block is not resumed
 }
 
 void wait(const char* primitive, Site site) {

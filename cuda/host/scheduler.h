@@ -1,6 +1,6 @@
 // Which fiber runs next, on one OS thread.
 #pragma once
-#include "block.h"
+#include "host/block.h"
 
 namespace sala::host {
 
@@ -26,7 +26,8 @@ void maybe_yield(uint32_t one_in);
 // Where the options ask for it, yields at some accesses to shared memory.
 void maybe_preempt();
 
-// Notes a call that may be part of a loop that polls: now and then lets other warps run, and fails when nothing has happened for too long.
+// Notes a call that may be part of a loop that polls: now and then lets other warps run, and fails when
+// nothing has happened for too long.
 void note_call(Site site);
 
 }  // namespace sala::host

@@ -1,6 +1,6 @@
 // The memory behind addresses, and what is counted of accesses to it.
 #pragma once
-#include "block.h"
+#include "host/block.h"
 
 namespace sala::host {
 

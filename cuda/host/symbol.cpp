@@ -1,4 +1,4 @@
-#include "symbol.h"
+#include "host/symbol.h"
 
 #include <dlfcn.h>
 #include <elf.h>

@@ -8,7 +8,8 @@ struct SourceLine {
     int line = 0;
 };
 
-// Asks the tool addr2line, which needs the program's line tables. Without either, the file is the module and its offset in it.
+// Asks the tool addr2line, which needs the program's line tables. Without either, the file is the module and
+// its offset in it.
 SourceLine source_line(const void* address);
 
 }  // namespace sala::host

@@ -1,20 +1,20 @@
-// The host half of device/tile.cuh: whole products at one meeting of the warp.
-#include "../device/tile.cuh"
+// The host half of machine/tile.cuh: whole products at one meeting of the warp.
+#include "machine/tile.cuh"
 
 #include <string.h>
 
-#include "collective.h"
-#include "product.h"
-#include "report.h"
-#include "shared_memory.h"
+#include "host/collective.h"
+#include "host/product.h"
+#include "host/report.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
 namespace {
 
 constexpr int MATRIX_ROWS = 8;
-constexpr int CHUNK_COLS = 8;
-constexpr uint32_t CHUNK_BYTES = 16;
+constexpr int VECTOR_COLS = 8;
+constexpr uint32_t VECTOR_BYTES = 16;
 constexpr int M = 16;
 
 struct ProductArgument {
@@ -31,47 +31,49 @@ struct FragmentArgument {
     uint32_t* a;
 };
 
-// Which lane gives the address of a row in ldmatrix.x4: the four matrices are taken along the rows first, or along the columns first.
+// Which lane gives the address of a row in ldmatrix.x4: the four matrices are taken along the rows first, or
+// along the columns first.
 enum class MatrixOrder { ROWS_FIRST, COLUMNS_FIRST };
 
-int address_lane(MatrixOrder order, int row, int chunk) {
+int address_lane(MatrixOrder order, int row, int vector) {
     const int row_matrix = row / MATRIX_ROWS % 2;
-    const int chunk_matrix = chunk % 2;
-    const int matrix = order == MatrixOrder::ROWS_FIRST ? chunk_matrix * 2 + row_matrix : row_matrix * 2 + chunk_matrix;
+    const int vector_matrix = vector % 2;
+    const int matrix = order == MatrixOrder::ROWS_FIRST ? vector_matrix * 2 + row_matrix : row_matrix * 2 + vector_matrix;
     return matrix * MATRIX_ROWS + row % MATRIX_ROWS;
 }
 
-uint32_t chunk_address(const TilePart& part, int row, int chunk) {
-    const int swizzled = (part.col0 / CHUNK_COLS + chunk) ^ ((row >> part.swizzle_shift) & part.swizzle_mask);
-    return part.base + static_cast<uint32_t>(row * part.row_bytes) + static_cast<uint32_t>(swizzled) * CHUNK_BYTES;
+uint32_t vector_address(const TilePart& part, int row, int vector) {
+    const int swizzled = (part.col0 / VECTOR_COLS + vector) ^ ((row >> part.swizzle_shift) & part.swizzle_mask);
+    return part.base + static_cast<uint32_t>(row * part.row_bytes) + static_cast<uint32_t>(swizzled) * VECTOR_BYTES;
 }
 
 void check_part(const Warp& warp, const TilePart& part, int cols) {
-    if (part.base % CHUNK_BYTES != 0) fail(warp.site, "%s: tile base 0x%x is not aligned to 16 bytes", warp.name, part.base);
-    if (part.row0 < 0 || part.col0 < 0 || part.col0 % CHUNK_COLS != 0 || (part.col0 + cols) * 2 > part.row_bytes) {
+    if (part.base % VECTOR_BYTES != 0) fail(warp.site, "%s: tile base 0x%x is not aligned to 16 bytes", warp.name, part.base);
+    if (part.row0 < 0 || part.col0 < 0 || part.col0 % VECTOR_COLS != 0 || (part.col0 + cols) * 2 > part.row_bytes) {
         fail(warp.site, "%s: from row %d, columns %d to %d of a tile of %d columns", warp.name, part.row0, part.col0, part.col0 + cols,
              part.row_bytes / 2);
     }
 }
 
-// Visits the chunks of rows x cols elements from (row0, col0) on, as ldmatrix reads them: use(row, first column, the eight elements).
+// Visits the vectors of 16 bytes of rows x cols elements from (row0, col0) on, as ldmatrix reads them:
+// use(row, first column, the eight elements).
 template <class Use>
 void read_part(Block& block, const Warp& warp, const TilePart& part, int rows, int cols, MatrixOrder order, Use use) {
     check_part(warp, part, cols);
     for (int row = 0; row < rows; row += MATRIX_ROWS) {
-        for (int chunk = 0; chunk < cols / CHUNK_COLS; ++chunk) {
+        for (int vector = 0; vector < cols / VECTOR_COLS; ++vector) {
             uint32_t addresses[MATRIX_ROWS];
             for (int r = 0; r < MATRIX_ROWS; ++r) {
-                addresses[r] = chunk_address(part, part.row0 + row + r, chunk);
-                const int thread = warp.index * WARP_SIZE + address_lane(order, row + r, chunk);
-                const unsigned char* pointer = shared_pointer(block, addresses[r], CHUNK_BYTES, thread, warp.site);
-                if (block.race != nullptr) block.race->access(thread, pointer, CHUNK_BYTES, Access::READ, Place::at(warp.site));
-                use(row + r, chunk * CHUNK_COLS, reinterpret_cast<const uint16_t*>(pointer));
+                addresses[r] = vector_address(part, part.row0 + row + r, vector);
+                const int thread = warp.index * WARP_SIZE + address_lane(order, row + r, vector);
+                const unsigned char* pointer = shared_pointer(block, addresses[r], VECTOR_BYTES, thread, warp.site);
+                if (block.race != nullptr) block.race->access(thread, pointer, VECTOR_BYTES, Access::READ, AccessSite::at(warp.site));
+                use(row + r, vector * VECTOR_COLS, reinterpret_cast<const uint16_t*>(pointer));
             }
             block.counters.shared_wavefronts += matrix_wavefronts(addresses);
         }
     }
-    block.counters.shared_wavefronts_ideal += static_cast<uint64_t>(rows / MATRIX_ROWS * (cols / CHUNK_COLS));
+    block.counters.shared_wavefronts_ideal += static_cast<uint64_t>(rows / MATRIX_ROWS * (cols / VECTOR_COLS));
 }
 
 // A from shared memory as [k][16] floats.
@@ -83,9 +85,9 @@ void gather_shared_a(Block& block, const Warp& warp, const TileProduct& product,
         return;
     }
     read_part(block, warp, product.a_part, M, product.k, MatrixOrder::ROWS_FIRST, [&](int m, int k, const uint16_t* elements) {
-        float wide[CHUNK_COLS];
+        float wide[VECTOR_COLS];
         widen(element, wide, elements);
-        for (int i = 0; i < CHUNK_COLS; ++i) a[(k + i) * M + m] = wide[i];
+        for (int i = 0; i < VECTOR_COLS; ++i) a[(k + i) * M + m] = wide[i];
     });
 }
 
@@ -166,7 +168,7 @@ void for_accumulators(const TileProduct& product, void* const* arguments, float*
 
 bool same_part(const TilePart& a, const TilePart& b) { return a.base == b.base && a.row0 == b.row0 && a.col0 == b.col0; }
 
-// On the GPU lanes that disagree would give the rows of different tiles. Nobody means that.
+// On the GPU lanes that disagree would give the rows of different tiles, which is never meant.
 void check_agreement(const Warp& warp, void* const* arguments) {
     const TileProduct& first = static_cast<const ProductArgument*>(arguments[0])->product;
     for (int lane = 1; lane < WARP_SIZE; ++lane) {
@@ -222,12 +224,12 @@ void perform_load_fragment(Block& block, Warp& warp, void* const* arguments) {
     };
     if (first.transposed) {
         read_part(block, warp, first.part, first.k, M, MatrixOrder::COLUMNS_FIRST, [&](int k, int m, const uint16_t* elements) {
-            for (int i = 0; i < CHUNK_COLS; ++i) place(m + i, k, elements[i]);
+            for (int i = 0; i < VECTOR_COLS; ++i) place(m + i, k, elements[i]);
         });
         return;
     }
     read_part(block, warp, first.part, M, first.k, MatrixOrder::ROWS_FIRST, [&](int m, int k, const uint16_t* elements) {
-        for (int i = 0; i < CHUNK_COLS; ++i) place(m, k + i, elements[i]);
+        for (int i = 0; i < VECTOR_COLS; ++i) place(m, k + i, elements[i]);
     });
 }
 

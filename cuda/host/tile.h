@@ -1,4 +1,5 @@
-// The host half of device/tile.cuh: each operation describes itself to the executor, which performs it for the whole warp at once.
+// The host half of machine/tile.cuh: each operation describes itself to the executor, which performs it for
+// the whole warp at once.
 #pragma once
 
 namespace sala::host {

@@ -1,10 +1,11 @@
-// What -fsanitize=thread makes the race build's kernels call at every plain access to memory. The program is not linked with the compiler's
-// own runtime: these hooks pass accesses to the running block's shared memory on to the race detector and ignore all others.
+// What -fsanitize=thread makes the race build's kernels call at every plain access to memory. The program is
+// not linked with the compiler's own runtime: these hooks pass accesses to the running block's shared memory
+// on to the race detector and ignore all others.
 #include <stddef.h>
 #include <string.h>
 
-#include "scheduler.h"
-#include "shared_memory.h"
+#include "host/scheduler.h"
+#include "host/shared_memory.h"
 
 namespace sala::host {
 
@@ -12,7 +13,7 @@ static void observe(const void* pointer, size_t bytes, Access kind, const void* 
     Block* block = running;
     if (block == nullptr || block->race == nullptr || bytes == 0 || !is_shared(*block, pointer)) return;
     maybe_preempt();
-    block->race->access(block->current->thread, pointer, static_cast<uint32_t>(bytes), kind, Place::instruction(instruction));
+    block->race->access(block->current->thread, pointer, static_cast<uint32_t>(bytes), kind, AccessSite::instruction(instruction));
 }
 
 }  // namespace sala::host
@@ -49,7 +50,7 @@ void __tsan_write_range(void* pointer, size_t bytes) {
     sala::host::observe(pointer, bytes, sala::host::Access::WRITE, __builtin_return_address(0));
 }
 
-// Clang calls these in the place of the C functions.
+// Clang calls these instead of the C functions.
 void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
     sala::host::observe(from, bytes, sala::host::Access::READ, __builtin_return_address(0));
     sala::host::observe(to, bytes, sala::host::Access::WRITE, __builtin_return_address(0));

@@ -1,7 +1,7 @@
-// The host half of device/warp.cuh.
-#include "../device/warp.cuh"
+// The host half of machine/warp.cuh.
+#include "machine/warp.cuh"
 
-#include "collective.h"
+#include "host/collective.h"
 
 namespace sala::host {
 

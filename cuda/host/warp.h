@@ -1,4 +1,4 @@
-// The host half of device/warp.cuh.
+// The host half of machine/warp.cuh.
 #pragma once
 
 namespace sala::host {

@@ -1,4 +1,4 @@
-#include "wavefronts.h"
+#include "host/wavefronts.h"
 
 #include <algorithm>
 
@@ -10,8 +10,9 @@ constexpr int LANES = 32;
 constexpr uint32_t BANKS = 32;
 constexpr uint32_t BANK_BYTES = 4;
 
-// Lanes that one pass can serve: all of them up to 4 bytes each, a half or a quarter of the warp for 8 or 16.
-int lanes_a_pass(uint32_t bytes) { return bytes <= 4 ? LANES : static_cast<int>(BANKS * BANK_BYTES / bytes); }
+// Lanes that one pass can serve: the whole warp with up to 4 bytes per lane, a half with 8, a quarter with
+// 16.
+int lanes_per_pass(uint32_t bytes) { return bytes <= 4 ? LANES : static_cast<int>(BANKS * BANK_BYTES / bytes); }
 
 // The largest number of distinct words that some bank has to serve for lanes [first, first + count).
 uint32_t passes(const uint32_t* addresses, uint32_t active, int first, int count, uint32_t bytes) {
@@ -33,16 +34,16 @@ uint32_t passes(const uint32_t* addresses, uint32_t active, int first, int count
 
 }  // namespace
 
-WavefrontLog::Place& WavefrontLog::place(Site site) {
-    for (Place& known : places_) {
+WavefrontLog::Line& WavefrontLog::line_of(Site site) {
+    for (Line& known : lines_) {
         if (known.site.line == site.line && known.site.file == site.file) return known;
     }
-    places_.push_back({site, {}, {}});
-    return places_.back();
+    lines_.push_back({site, {}, {}});
+    return lines_.back();
 }
 
 void WavefrontLog::record(int lane, uint32_t address, uint32_t bytes, Site site) {
-    Place& here = place(site);
+    Line& here = line_of(site);
     const uint32_t execution = here.executions[lane]++;
     if (here.instructions.size() <= execution) here.instructions.resize(execution + 1);
     Instruction& instruction = here.instructions[execution];
@@ -52,9 +53,9 @@ void WavefrontLog::record(int lane, uint32_t address, uint32_t bytes, Site site)
 }
 
 void WavefrontLog::flush(sala_host_counters& counters) {
-    for (Place& here : places_) {
+    for (Line& here : lines_) {
         for (const Instruction& instruction : here.instructions) {
-            const int step = lanes_a_pass(instruction.bytes);
+            const int step = lanes_per_pass(instruction.bytes);
             for (int first = 0; first < LANES; first += step) {
                 const uint32_t taken = passes(instruction.addresses, instruction.lanes, first, step, instruction.bytes);
                 counters.shared_wavefronts += taken;
@@ -66,6 +67,6 @@ void WavefrontLog::flush(sala_host_counters& counters) {
     }
 }
 
-void WavefrontLog::clear() { places_.clear(); }
+void WavefrontLog::clear() { lines_.clear(); }
 
 }  // namespace sala::host

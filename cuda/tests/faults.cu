@@ -1,16 +1,17 @@
-// Kernels with one bug each, which the executor must report, and their correct relatives, which it must not. Never run on a GPU.
+// Kernels with one bug each, which the executor must report, and their correct relatives, which it must not.
+// Never run on a GPU.
 //
-// A line that a report must name ends in the comment "reported" (tests/executor.rs looks for it); of two such lines either will do.
-// Every kernel runs in one block of 128 threads with one 4-byte input and output a thread.
-#include "device/async_copy.cuh"
-#include "device/atomic.cuh"
-#include "device/barrier.cuh"
-#include "device/machine.cuh"
-#include "device/memory.cuh"
-#include "device/tile.cuh"
-#include "device/warp.cuh"
-
-#include "kernel_params.h"
+// A line that a report must name ends in the comment "reported" (tests/executor.rs looks for it); of two such
+// lines either will do. Every kernel runs in one block of 128 threads with SALA_UNIT_TEST_SHARED bytes of
+// dynamic shared memory, and one 4-byte input and output per thread.
+#include "machine/async_copy.cuh"
+#include "machine/atomic.cuh"
+#include "machine/barrier.cuh"
+#include "machine/machine.cuh"
+#include "machine/memory.cuh"
+#include "machine/tile.cuh"
+#include "machine/warp.cuh"
+#include "params/unit_test.h"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -22,7 +23,11 @@ struct Plan {
     uint32_t more[2][THREADS];
 };
 
-using Word4 = Vector<uint32_t, 4>;
+// The plan of all kernels but those whose plan is the fault. The rest of the launch's shared memory is its
+// tail.
+DEVICE Plan& test_plan(SITE_ALONE) {
+    return dynamic_shared<Plan>(static_cast<uint32_t>(SALA_UNIT_TEST_SHARED - sizeof(Plan)) FORWARD_SITE);
+}
 
 DEVICE const uint32_t* input(const sala_unit_test_params& p) { return reinterpret_cast<const uint32_t*>(p.input); }
 
@@ -30,7 +35,7 @@ DEVICE void store_output(const sala_unit_test_params& p, uint32_t value) {
     store_global(reinterpret_cast<uint32_t*>(p.output) + thread_index(), value);
 }
 
-DEVICE uint32_t value_address(int index) { return shared_address(&dynamic_shared<Plan>().values[index]); }
+DEVICE uint32_t value_address(int index) { return shared_address(&test_plan().values[index]); }
 
 // The neighbour's value is read before the neighbour has surely written it.
 DEVICE void missing_barrier(const sala_unit_test_params& p) {
@@ -40,7 +45,7 @@ DEVICE void missing_barrier(const sala_unit_test_params& p) {
 
 // The same through plain C++, whose lines come from the program's line tables.
 DEVICE void missing_barrier_plain(const sala_unit_test_params& p) {
-    Plan& plan = dynamic_shared<Plan>();
+    Plan& plan = test_plan();
     plan.values[thread_index()] = load_global(input(p) + thread_index());  // reported
     store_output(p, plan.values[(thread_index() + 32) % THREADS]);         // reported
 }
@@ -68,7 +73,7 @@ DEVICE void shuffle_for_sync_warp(const sala_unit_test_params& p) {
 
 // Waits for the older of two groups and reads what the newer brings.
 DEVICE void weak_copy_wait(const sala_unit_test_params& p) {
-    Plan& plan = dynamic_shared<Plan>();
+    Plan& plan = test_plan();
     for (int i = 0; i < 2; ++i) {
         async_copy<4>(shared_address(&plan.more[i][thread_index()]), input(p) + thread_index());  // reported
         async_copy_commit();
@@ -165,11 +170,11 @@ DEVICE void misaligned_matrix(const sala_unit_test_params& p) {
 }
 
 DEVICE void misaligned_load_shared(const sala_unit_test_params& p) {
-    store_output(p, load_shared<Word4>(value_address(1))[0]);  // reported
+    store_output(p, load_shared<Words4>(value_address(1))[0]);  // reported
 }
 
 DEVICE void misaligned_load_global(const sala_unit_test_params& p) {
-    store_output(p, load_global(reinterpret_cast<const Word4*>(input(p) + 1))[0]);  // reported
+    store_output(p, load_global(reinterpret_cast<const Words4*>(input(p) + 1))[0]);  // reported
 }
 
 DEVICE void misaligned_copy(const sala_unit_test_params& p) {
@@ -182,7 +187,7 @@ DEVICE void null_load(const sala_unit_test_params& p) {
 }
 
 DEVICE void shared_out_of_bounds(const sala_unit_test_params& p) {
-    const uint32_t first = value_address(0) + static_cast<uint32_t>(sizeof(Plan)) - 4 * 64;
+    const uint32_t first = value_address(0) + SALA_UNIT_TEST_SHARED - 4 * 64;
     store_shared(first + 4 * static_cast<uint32_t>(thread_index()), 1u);  // reported
     store_output(p, 0);
 }
@@ -193,6 +198,13 @@ struct LargePlan {
 
 DEVICE void plan_too_large(const sala_unit_test_params& p) {
     store_output(p, dynamic_shared<LargePlan>().values[thread_index()]);  // reported
+}
+
+// The launch gives more than plan and tail take.
+DEVICE void plan_too_small(const sala_unit_test_params& p) {
+    Plan& plan = dynamic_shared<Plan>(64);  // reported
+    plan.values[thread_index()] = 0;
+    store_output(p, plan.values[thread_index()]);
 }
 
 // Lanes that name different parts of a tile.
@@ -235,7 +247,7 @@ DEVICE void clean_hand_over(const sala_unit_test_params& p) {
 
 // Two buffers filled by asynchronous copies one round ahead.
 DEVICE void clean_pipeline(const sala_unit_test_params& p) {
-    Plan& plan = dynamic_shared<Plan>();
+    Plan& plan = test_plan();
     const int thread = thread_index();
     async_copy<4>(shared_address(&plan.more[0][thread]), input(p) + thread);
     async_copy_commit();
@@ -264,7 +276,7 @@ DEVICE void clean_sync_warp(const sala_unit_test_params& p) {
 }
 
 DEVICE void clean_atomics(const sala_unit_test_params& p) {
-    Plan& plan = dynamic_shared<Plan>();
+    Plan& plan = test_plan();
     plan.values[thread_index()] = 0;
     sync_block();
     atomic_add_shared(shared_address(&plan.values[load_global(input(p) + thread_index()) % 8]), 1u);

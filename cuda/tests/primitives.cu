@@ -1,23 +1,21 @@
-// Unit kernels of the device primitives: each puts one primitive, or two that must agree, to use and stores what it gives.
-// tests/primitives.rs runs them on every device there is. Fragment layouts are spelled out here once more, apart from the headers.
-#include "device/async_copy.cuh"
-#include "device/atomic.cuh"
-#include "device/barrier.cuh"
-#include "device/element.cuh"
-#include "device/machine.cuh"
-#include "device/math.cuh"
-#include "device/memory.cuh"
-#include "device/tile.cuh"
-#include "device/warp.cuh"
-
-#include "kernel_params.h"
+// Unit kernels of the primitives: each puts one primitive, or two that must agree, to use and stores what it
+// gives. tests/primitives.rs runs them on every device there is. Fragment layouts are spelled out here once
+// more, apart from the headers.
+#include "machine/async_copy.cuh"
+#include "machine/atomic.cuh"
+#include "machine/barrier.cuh"
+#include "machine/element.cuh"
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/memory.cuh"
+#include "machine/tile.cuh"
+#include "machine/warp.cuh"
+#include "params/unit_test.h"
 
 namespace sala {
 inline namespace SALA_VARIANT {
 
 using Params = sala_unit_test_params;
-using Words2 = Vector<uint32_t, 2>;
-using Words4 = Vector<uint32_t, 4>;
 
 template <class V>
 DEVICE const V* input(const Params& p) {
@@ -36,7 +34,14 @@ DEVICE V* output(const Params& p) {
 
 // Output `index` of this thread, where outputs of all threads lie together.
 DEVICE void store_result(const Params& p, int index, uint32_t value) {
-    store_global(output<uint32_t>(p) + index * block_size() + thread_index(), value);
+    store_global(output<uint32_t>(p) + index * block_threads() + thread_index(), value);
+}
+
+// Every kernel is launched with SALA_UNIT_TEST_SHARED bytes; what its plan leaves of them is the plan's tail.
+template <class Plan>
+DEVICE Plan& test_plan(SITE_ALONE) {
+    static_assert(sizeof(Plan) <= SALA_UNIT_TEST_SHARED, "the plan is larger than what the tests give");
+    return dynamic_shared<Plan>(static_cast<uint32_t>(SALA_UNIT_TEST_SHARED - sizeof(Plan)) FORWARD_SITE);
 }
 
 DEVICE uint32_t pair_of(uint32_t lo, uint32_t hi) { return lo | hi << 16; }
@@ -50,10 +55,10 @@ struct IndexPlan {
 // Each thread stores its number in the grid, which goes through static and dynamic shared memory on the way.
 DEVICE void indices(const Params& p) {
     STATIC_SHARED(IndexPlan, fixed);
-    IndexPlan& dynamic = dynamic_shared<IndexPlan>();
+    IndexPlan& dynamic = test_plan<IndexPlan>();
     const int block = (block_index_z() * grid_size_y() + block_index_y()) * grid_size_x() + block_index_x();
-    const int last = block_size() - 1;
-    fixed.reversed[last - thread_index()] = static_cast<uint32_t>(block * block_size() + thread_index());
+    const int last = block_threads() - 1;
+    fixed.reversed[last - thread_index()] = static_cast<uint32_t>(block * block_threads() + thread_index());
     sync_block();
     dynamic.reversed[thread_index()] = fixed.reversed[thread_index()];
     sync_block();
@@ -80,7 +85,7 @@ DEVICE void move_through_shared(uint64_t from, uint64_t to, uint32_t shared, boo
 }
 
 DEVICE void vectors(const Params& p) {
-    const VectorPlan& plan = dynamic_shared<VectorPlan>();
+    const VectorPlan& plan = test_plan<VectorPlan>();
     move_through_shared<Words4>(p.input, p.output, shared_address(plan.words4), false);
     move_through_shared<Words2>(p.input + 128 * 16, p.output + 128 * 16, shared_address(plan.words2), true);
     move_through_shared<uint32_t>(p.input + 128 * 24, p.output + 128 * 24, shared_address(plan.words), false);
@@ -93,10 +98,10 @@ struct CopyPlan {
     uint32_t words[128];
 };
 
-// Three groups of copies, the first and last with every third or fourth thread's source left out. Each thread waits for one group after the
-// other and reads its own; at the end it reads a neighbour's.
+// Three groups of copies, the first and last with every third or fourth thread's source left out. Each thread
+// waits for one group after the other and reads its own; at the end it reads a neighbour's.
 DEVICE void async_copies(const Params& p) {
-    const CopyPlan& plan = dynamic_shared<CopyPlan>();
+    const CopyPlan& plan = test_plan<CopyPlan>();
     const int thread = thread_index();
     async_copy<4>(shared_address(&plan.words[thread]), input<uint32_t>(p) + thread, thread % 3 != 0);
     async_copy_commit();
@@ -114,7 +119,8 @@ DEVICE void async_copies(const Params& p) {
     store_result(p, 3, load_shared<Words4>(shared_address(&plan.words4[(thread + 33) % 128]))[2]);
 }
 
-// output[0..5]: global; output[5..8]: what shared memory held; then the sum of all values replaced in output[0].
+// output[0..5]: global; output[5..8]: what shared memory held; then the sum of all values replaced in
+// output[0].
 DEVICE void atomics(const Params& p) {
     STATIC_SHARED(Words4, shared);
     uint32_t* unsigned_output = output<uint32_t>(p);
@@ -175,8 +181,8 @@ struct HandOverPlan {
 DEVICE void hand_over(const Params& p) {
     constexpr int FULL = 1;
     constexpr int EMPTY = 2;
-    const int threads = block_size();
-    const HandOverPlan& plan = dynamic_shared<HandOverPlan>();
+    const int threads = block_threads();
+    const HandOverPlan& plan = test_plan<HandOverPlan>();
     uint32_t sum = 0;
     for (int round = 0; round < 4; ++round) {
         if (warp_index() == 0) {
@@ -261,7 +267,7 @@ struct MatrixPlan {
 
 // Loads one, two and four of the four matrices in the input (32 rows of 8), plainly and transposed.
 DEVICE void load_matrices(const Params& p) {
-    MatrixPlan& plan = dynamic_shared<MatrixPlan>();
+    MatrixPlan& plan = test_plan<MatrixPlan>();
     plan.rows[0][lane_index()] = load_global(input<Words4>(p) + lane_index());
     sync_warp();
     const uint32_t row = shared_address(&plan.rows[0][lane_index()]);
@@ -280,9 +286,10 @@ DEVICE void load_matrices(const Params& p) {
     for (int i = 0; i < 4; ++i) store_result(p, 10 + i, four[i]);
 }
 
-// Stores four matrices whose element (row, column) of matrix i is 64 i + 8 row + column, plainly and transposed; then transposes one.
+// Stores four matrices whose element (row, column) of matrix i is 64 i + 8 row + column, plainly and
+// transposed; then transposes one.
 DEVICE void store_matrices(const Params& p) {
-    MatrixPlan& plan = dynamic_shared<MatrixPlan>();
+    MatrixPlan& plan = test_plan<MatrixPlan>();
     const int lane = lane_index();
     uint32_t r[4];
     UNROLL
@@ -300,35 +307,36 @@ DEVICE void store_matrices(const Params& p) {
 
 // ---- tiles
 
-// Takes 64 rows through a tile by 16-byte stores and loads; then each warp loads 16 rows of it as fragments, and as transposed fragments.
+// Takes 64 rows through a tile by 16-byte stores and loads; then each warp loads 16 rows of it as fragments,
+// and as transposed fragments.
 template <int COLS>
 DEVICE void tile(const Params& p) {
     struct Plan {
-        Words4 chunks[64 * COLS / 8];
+        Words4 vectors[64 * COLS / 8];
     };
     using Tile = SharedTile<COLS>;
-    const Tile shared{shared_address(&dynamic_shared<Plan>())};
-    for (int i = thread_index(); i < 64 * Tile::CHUNKS; i += block_size()) {
-        store_shared(shared.address(i / Tile::CHUNKS, i % Tile::CHUNKS), load_global(input<Words4>(p) + i));
+    const Tile shared{shared_address(&test_plan<Plan>())};
+    for (int i = thread_index(); i < 64 * Tile::VECTORS; i += block_threads()) {
+        store_shared(shared.address(i / Tile::VECTORS, i % Tile::VECTORS), load_global(input<Words4>(p) + i));
     }
     sync_block();
-    for (int i = thread_index(); i < 64 * Tile::CHUNKS; i += block_size()) {
-        store_global(output<Words4>(p) + i, load_shared<Words4>(shared.address(i / Tile::CHUNKS, i % Tile::CHUNKS)));
+    for (int i = thread_index(); i < 64 * Tile::VECTORS; i += block_threads()) {
+        store_global(output<Words4>(p) + i, load_shared<Words4>(shared.address(i / Tile::VECTORS, i % Tile::VECTORS)));
     }
     uint32_t* fragments = output<uint32_t>(p) + 64 * COLS / 2 + thread_index();
     const FragmentA<COLS> plain = load_fragment_a<COLS>(shared, 16 * warp_index(), 0);
     UNROLL
-    for (int i = 0; i < COLS / 4; ++i) store_global(fragments + i * block_size(), plain.registers[i / 4][i % 4]);
+    for (int i = 0; i < COLS / 4; ++i) store_global(fragments + i * block_threads(), plain.registers[i / 4][i % 4]);
     const FragmentA<16> transposed = load_fragment_a_trans<16>(shared, 16 * warp_index(), COLS - 16);
     UNROLL
-    for (int i = 0; i < 4; ++i) store_global(fragments + (COLS / 4 + i) * block_size(), transposed.registers[0][i]);
+    for (int i = 0; i < 4; ++i) store_global(fragments + (COLS / 4 + i) * block_threads(), transposed.registers[0][i]);
 }
 DEVICE void tile_32(const Params& p) { tile<32>(p); }
 DEVICE void tile_64(const Params& p) { tile<64>(p); }
 DEVICE void tile_128(const Params& p) { tile<128>(p); }
 
-// The products: A is a tile of 64 x 64, B one of 64 x 128. Each of four warps computes 16 rows of C (64 x N), which is stored twice: by the fused
-// product, and by the instructions that it stands for.
+// The products: A is a tile of 64 x 64, B one of 64 x 128. Each of four warps computes 16 rows of C (64 x N),
+// which is stored twice: by the fused product, and by the instructions that it stands for.
 constexpr int N = 40;
 constexpr int K = 48;
 
@@ -339,9 +347,9 @@ struct ProductPlan {
 
 template <int COLS>
 DEVICE void load_tile(SharedTile<COLS> tile, const Words4* source) {
-    constexpr int CHUNKS = SharedTile<COLS>::CHUNKS;
-    for (int i = thread_index(); i < 64 * CHUNKS; i += block_size()) {
-        store_shared(tile.address(i / CHUNKS, i % CHUNKS), load_global(source + i));
+    constexpr int VECTORS = SharedTile<COLS>::VECTORS;
+    for (int i = thread_index(); i < 64 * VECTORS; i += block_threads()) {
+        store_shared(tile.address(i / VECTORS, i % VECTORS), load_global(source + i));
     }
 }
 
@@ -351,7 +359,7 @@ struct ProductTiles {
 };
 
 DEVICE ProductTiles load_product_tiles(const Params& p) {
-    const ProductPlan& plan = dynamic_shared<ProductPlan>();
+    const ProductPlan& plan = test_plan<ProductPlan>();
     const ProductTiles tiles{{shared_address(plan.a)}, {shared_address(plan.b)}};
     load_tile(tiles.a, input<Words4>(p));
     load_tile(tiles.b, second_input<Words4>(p));
@@ -473,10 +481,11 @@ DEVICE void product_shared_trans_kn(const Params& p) {
     store_product(p, 1, steps);
 }
 
-// An accumulator (16 x 64, from the input) becomes an operand A, whole and in part, and is multiplied by the identity in the second input.
+// An accumulator (16 x 64, from the input) becomes an operand A, whole and in part, and is multiplied by the
+// identity in the second input.
 template <class T>
 DEVICE void accumulator_as_operand(const Params& p) {
-    const SharedTile<64> identity{shared_address(&dynamic_shared<ProductPlan>().a)};
+    const SharedTile<64> identity{shared_address(&test_plan<ProductPlan>().a)};
     load_tile(identity, second_input<Words4>(p));
     sync_block();
     Accumulator<64> c, whole, part;

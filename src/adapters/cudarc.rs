@@ -6,35 +6,31 @@
 //!
 //! ```no_run
 //! use sala_kernels::adapters::cudarc::{self, Launch};
-//! use sala_kernels::{DType, Decay, Kernels, LinearAttention, PrefillArgs, cudarc::driver::CudaContext};
+//! use sala_kernels::{DType, Decay, Kernels, LinearAttention, LinearPrefillArgs, LinearShape, cudarc::driver::CudaContext};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let context = CudaContext::new(0)?;
 //! let stream = context.default_stream();
 //! let kernels = Kernels::load(&cudarc::device(&context)?)?;
-//! let operation = LinearAttention::builder(DType::Bf16, 32, 128, 128).decay(Decay::None).build()?;
+//! let shape = LinearShape { heads: 32, dim_k: 128, dim_v: 128 };
+//! let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).build()?;
 //!
 //! let tokens = 1000;
-//! let shape = [tokens, 32, 128];
 //! let qkv = stream.alloc_zeros::<u16>(3 * tokens * 32 * 128)?;
 //! let cu_seqlens = stream.clone_htod(&[0i32, 1000])?;
 //! let mut out = stream.alloc_zeros::<u16>(tokens * 32 * 128)?;
 //!
 //! let mut launch = Launch::new(&kernels, &stream)?;
 //! let qkv = launch.read(qkv.as_view(), DType::Bf16, &[3 * tokens, 32, 128])?;
-//! let args = PrefillArgs {
-//!     q: qkv.narrow(0, 0..tokens)?,
-//!     k: qkv.narrow(0, tokens..2 * tokens)?,
-//!     v: qkv.narrow(0, 2 * tokens..3 * tokens)?,
-//!     cu_seqlens: launch.read(cu_seqlens.as_view(), DType::I32, &[2])?,
-//!     log_decay: None,
-//!     state: None,
-//!     state_in: None,
-//!     state_out: None,
-//!     out: launch.write(out.as_view_mut(), DType::Bf16, &shape)?,
-//!     status: None,
-//! };
-//! launch.run(&operation, args)?;
+//! let args = LinearPrefillArgs::new(
+//!     qkv.narrow(0, 0..tokens)?,
+//!     qkv.narrow(0, tokens..2 * tokens)?,
+//!     qkv.narrow(0, 2 * tokens..3 * tokens)?,
+//!     launch.read(cu_seqlens.as_view(), DType::I32, &[2])?,
+//!     None,
+//!     launch.write(out.as_view_mut(), DType::Bf16, &[tokens, 32, 128])?,
+//! );
+//! launch.run(&layer, args)?;
 //! let result = stream.clone_dtoh(&out)?;
 //! # Ok(())
 //! # }
@@ -47,8 +43,9 @@ use std::sync::Arc;
 use ::cudarc::driver::{CudaContext, CudaStream, CudaView, CudaViewMut, DeviceSlice, DriverError, SyncOnDrop};
 use bytemuck::Pod;
 
-use super::arguments::Arguments;
-use crate::device::{Driver, Owner, Place};
+use crate::device::{Driver, Owner};
+use crate::launch::Arguments;
+use crate::tensor::MemorySpace;
 use crate::{DType, Device, Error, Kernels, Result, Stream, Tensor, TensorMut};
 
 /// The device of a cudarc context, which is kept as long as the device is.
@@ -62,7 +59,7 @@ pub fn device(context: &Arc<CudaContext>) -> Result<Device> {
 
 /// A cudarc stream as one of this crate's, for its unsafe launches; refuses a stream of another context than the device's.
 pub fn stream(device: &Device, stream: &Arc<CudaStream>) -> Result<Stream> {
-    check_context("stream", device.place(), stream.context())?;
+    check_context("stream", device.memory_space(), stream.context())?;
     let owner = Owner::Kept {
         _value: Arc::clone(stream) as _,
     };
@@ -107,8 +104,8 @@ impl<'a> Launch<'a> {
 
     /// A contiguous view of the first elements of a slice, for reading. `T` may be any plain type, such as `u16` for bf16.
     pub fn read<T: Pod>(&mut self, memory: CudaView<'a, T>, dtype: DType, shape: &[usize]) -> Result<Tensor<'a>> {
-        self.register_read(memory, |place, address| {
-            Tensor::contiguous(place, address, dtype, shape)
+        self.register_read(memory, |space, address| {
+            Tensor::contiguous(space, address, dtype, shape)
         })
     }
 
@@ -120,8 +117,8 @@ impl<'a> Launch<'a> {
         shape: &[usize],
         strides: &[usize],
     ) -> Result<Tensor<'a>> {
-        self.register_read(memory, |place, address| {
-            Tensor::new(place, address, dtype, shape, strides)
+        self.register_read(memory, |space, address| {
+            Tensor::new(space, address, dtype, shape, strides)
         })
     }
 
@@ -132,8 +129,8 @@ impl<'a> Launch<'a> {
         dtype: DType,
         shape: &[usize],
     ) -> Result<TensorMut<'a>> {
-        self.register_write(memory, |place, address| {
-            Tensor::contiguous(place, address, dtype, shape)
+        self.register_write(memory, |space, address| {
+            Tensor::contiguous(space, address, dtype, shape)
         })
     }
 
@@ -145,8 +142,8 @@ impl<'a> Launch<'a> {
         shape: &[usize],
         strides: &[usize],
     ) -> Result<TensorMut<'a>> {
-        self.register_write(memory, |place, address| {
-            Tensor::new(place, address, dtype, shape, strides)
+        self.register_write(memory, |space, address| {
+            Tensor::new(space, address, dtype, shape, strides)
         })
     }
 
@@ -156,8 +153,8 @@ impl<'a> Launch<'a> {
     /// [`Error::Argument`] for a view that this launch did not make, and what the operation's own launch refuses. An error of cudarc that
     /// concerns the order of streams: before the launch, which then does not happen, or after it, in which case it has been waited for.
     pub fn run<A: Arguments>(self, operation: &A::Operation, args: A) -> Result<()> {
-        for (name, view) in args.views().iter() {
-            self.check_registered(name, view)?;
+        for view in args.views().iter() {
+            self.check_registered(view.name, &view.tensor)?;
         }
         let Self {
             kernels,
@@ -169,11 +166,11 @@ impl<'a> Launch<'a> {
         check("cuStreamWaitEvent", queue.context().check_err())?;
         // SAFETY: all memory is borrowed, in the order of cudarc's events for reads and writes on this stream, until `memory` has had its
         // use recorded, after which cudarc keeps it from being freed or overwritten too early.
-        unsafe { args.launch(operation, kernels, &stream)? };
+        unsafe { kernels.launch(&stream, operation, args)? };
         drop(memory);
         let recorded = check("cuEventRecord", queue.context().check_err());
         if recorded.is_err() {
-            // Nobody else could tell when the slices are free, so wait for it.
+            // Without the event nothing else tells when the slices are free, so wait for it.
             stream.synchronize()?;
         }
         recorded
@@ -182,7 +179,7 @@ impl<'a> Launch<'a> {
     fn register_read<T: Pod>(
         &mut self,
         memory: CudaView<'a, T>,
-        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+        view: impl FnOnce(MemorySpace, u64) -> Result<Tensor<'a>>,
     ) -> Result<Tensor<'a>> {
         self.check_place("memory", memory.stream())?;
         let bytes = size_of::<T>() as u64 * memory.len() as u64;
@@ -193,7 +190,7 @@ impl<'a> Launch<'a> {
     fn register_write<T: Pod>(
         &mut self,
         memory: CudaViewMut<'a, T>,
-        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+        view: impl FnOnce(MemorySpace, u64) -> Result<Tensor<'a>>,
     ) -> Result<TensorMut<'a>> {
         self.check_place("memory", memory.stream())?;
         let bytes = size_of::<T>() as u64 * memory.len() as u64;
@@ -206,9 +203,9 @@ impl<'a> Launch<'a> {
         address: u64,
         bytes: u64,
         recorded: SyncOnDrop<'a>,
-        view: impl FnOnce(Place, u64) -> Result<Tensor<'a>>,
+        view: impl FnOnce(MemorySpace, u64) -> Result<Tensor<'a>>,
     ) -> Result<Tensor<'a>> {
-        let view = view(self.kernels.device().place(), address)?;
+        let view = view(self.kernels.device().memory_space(), address)?;
         view.fits(bytes)?;
         self.memory.push(Registered {
             addresses: address..address.saturating_add(bytes),
@@ -218,7 +215,7 @@ impl<'a> Launch<'a> {
     }
 
     fn check_place(&self, argument: &'static str, owner: &CudaStream) -> Result<()> {
-        check_context(argument, self.kernels.device().place(), owner.context())
+        check_context(argument, self.kernels.device().memory_space(), owner.context())
     }
 
     /// Refuses a view of memory that this launch does not hold.
@@ -236,12 +233,12 @@ impl<'a> Launch<'a> {
 }
 
 /// Refuses memory or a stream of another context than the device's.
-fn check_context(argument: &'static str, expected: Place, context: &CudaContext) -> Result<()> {
-    let place = Place::of_context(context.cu_ctx().cast::<c_void>());
-    if place == expected {
+fn check_context(argument: &'static str, expected: MemorySpace, context: &CudaContext) -> Result<()> {
+    let space = MemorySpace::of_context(context.cu_ctx().cast::<c_void>());
+    if space == expected {
         Ok(())
     } else {
-        Err(Error::argument(argument, expected, place))
+        Err(Error::argument(argument, expected, space))
     }
 }
 

@@ -7,9 +7,4 @@
 //! `Tensor::from_raw(&device, buffer.as_device_ptr().as_raw(), ..)`.
 
 #[cfg(feature = "cudarc")]
-mod arguments;
-#[cfg(feature = "cudarc")]
 pub mod cudarc;
-
-#[cfg(feature = "cudarc")]
-pub use arguments::Arguments;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::cuda::CudaContext;
 use super::driver::StreamHandle;
-use super::{Device, Kind, Place};
+use super::{Device, Kind};
+use crate::tensor::MemorySpace;
 use crate::{DType, Element, Error, Result, Tensor, TensorMut};
 
 /// Alignment of host buffers; what a CUDA device gives too.
@@ -110,7 +111,7 @@ impl Buffer {
 
     /// A contiguous view of the first elements.
     pub fn tensor(&self, dtype: DType, shape: &[usize]) -> Result<Tensor<'_>> {
-        let view = Tensor::contiguous(self.place(), self.address(), dtype, shape)?;
+        let view = Tensor::contiguous(self.memory_space(), self.address(), dtype, shape)?;
         view.fits(self.bytes as u64)?;
         Ok(view)
     }
@@ -122,7 +123,7 @@ impl Buffer {
 
     /// A view with strides in elements.
     pub fn tensor_with_strides(&self, dtype: DType, shape: &[usize], strides: &[usize]) -> Result<Tensor<'_>> {
-        let view = Tensor::new(self.place(), self.address(), dtype, shape, strides)?;
+        let view = Tensor::new(self.memory_space(), self.address(), dtype, shape, strides)?;
         view.fits(self.bytes as u64)?;
         Ok(view)
     }
@@ -137,10 +138,10 @@ impl Buffer {
         TensorMut::unique(self.tensor_with_strides(dtype, shape, strides)?)
     }
 
-    fn place(&self) -> Place {
+    fn memory_space(&self) -> MemorySpace {
         match &self.memory {
-            Memory::Host(_) => Place::Host,
-            Memory::Cuda(memory) => Place::Cuda(memory.context.handle()),
+            Memory::Host(_) => MemorySpace::Host,
+            Memory::Cuda(memory) => MemorySpace::of_context(memory.context.handle().0),
         }
     }
 }
@@ -170,10 +171,8 @@ impl HostMemory {
         // SAFETY: the layout is not empty.
         let pointer = unsafe { alloc_zeroed(layout) };
         if pointer.is_null() {
-            return Err(Error::unsupported(
-                format!("a buffer of {bytes} bytes"),
-                "the host has not that much memory",
-            ));
+            let device = "host".to_owned();
+            return Err(Error::OutOfMemory { bytes, device });
         }
         Ok(Self { pointer, layout })
     }
@@ -265,7 +264,7 @@ impl CudaMemory {
 impl Drop for CudaMemory {
     fn drop(&mut self) {
         if self.address != 0 {
-            // SAFETY: allocated by `new`, and freed once. A failure at this point concerns nobody.
+            // SAFETY: allocated by `new`, and freed once. A failure cannot be reported from `drop`.
             let _ = self
                 .context
                 .with_current(|driver| unsafe { driver.memory_free(self.address) });

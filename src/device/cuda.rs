@@ -65,7 +65,7 @@ impl CudaContext {
         Ok(context)
     }
 
-    /// Describes a context that somebody else has made.
+    /// Describes a context that the caller has made.
     ///
     /// # Safety
     /// `context` must be a live `CUcontext`, and stay so until the result is dropped.
@@ -143,8 +143,8 @@ impl CudaContext {
 impl Drop for CudaContext {
     fn drop(&mut self) {
         if matches!(self.owner, Owner::Us) {
-            // SAFETY: balances the retaining one; everything made from the context held a reference to `self`. A failure at this point
-            // concerns nobody.
+            // SAFETY: balances the retaining one; everything made from the context held a reference to `self`. A failure cannot be
+            // reported from `drop`.
             let _ = unsafe { self.driver.primary_context_release(self.device) };
         }
     }
@@ -202,7 +202,7 @@ impl CudaKernels {
         for file in shapes::compiled_files() {
             kernels.load_file(file, images)?;
         }
-        // A device that can run nothing is an error now; one that lacks a specialised kernel finds another.
+        // A device that can run nothing is an error now; for one that lacks a kernel, `Kernels::pick` finds another variant.
         match kernels.functions.first() {
             Some(Err(error)) if kernels.functions.iter().all(Result::is_err) => Err(error.clone()),
             _ => Ok(kernels),
@@ -211,23 +211,31 @@ impl CudaKernels {
 
     /// Appends the functions of one file.
     fn load_file(&mut self, file: &KernelFile, images: &'static [Image]) -> Result<()> {
-        let instances = file.instances();
+        let (instances, stem) = (file.instances(), file.stem());
         let capability = self.context.compute_capability();
-        let bytes = match images.iter().find(|image| image.name == file.name) {
+        let bytes = match images.iter().find(|image| image.name == stem) {
             Some(image) => image.for_device(capability),
-            None => Err(no_image(file.name, capability, &[])),
+            None => Err(no_image(&stem, capability, &[])),
         };
         match bytes {
             Ok(bytes) => {
-                let module = Module::load(&self.context, file.name, bytes)?;
-                for values in &instances {
-                    self.functions.push(Ok(module.function(&file.instance_name(values))?));
+                let module = Module::load(&self.context, &stem, bytes)?;
+                for instance in &instances {
+                    self.functions.push(Ok(module.function(&instance.name)?));
                 }
                 self._modules.push(module);
             }
             Err(error) => self.functions.extend(instances.iter().map(|_| Err(error.clone()))),
         }
         Ok(())
+    }
+
+    /// Whether the device runs a kernel, or why not.
+    pub(crate) fn state(&self, index: usize) -> std::result::Result<(), Option<&Error>> {
+        match self.functions.get(index) {
+            Some(function) => function.as_ref().map(drop).map_err(Some),
+            None => Err(None),
+        }
     }
 
     /// Queues a grid: one driver call, unless the context is not current on this thread.
@@ -271,7 +279,7 @@ impl CudaKernels {
 impl Drop for CudaKernels {
     /// Waits for the launches: the driver does not say that unloading a module does.
     fn drop(&mut self) {
-        // SAFETY: the context is current. A failure at this point concerns nobody.
+        // SAFETY: the context is current. A failure cannot be reported from `drop`.
         let _ = self
             .context
             .with_current(|driver| unsafe { driver.context_synchronize() });
@@ -342,7 +350,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: nothing launches the module's functions any more. A failure at this point concerns nobody.
+        // SAFETY: nothing launches the module's functions any more. A failure cannot be reported from `drop`.
         let _ = self
             .context
             .with_current(|driver| unsafe { driver.module_unload(self.handle) });

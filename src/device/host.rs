@@ -34,7 +34,16 @@ pub enum Copies {
 }
 
 /// How kernels are executed on the CPU. No option changes the results of a correct kernel.
+///
+/// ```
+/// use sala_kernels::{Device, HostOptions, Schedule};
+/// let mut options = HostOptions::default();
+/// options.schedule = Schedule::Reverse;
+/// let device = Device::host_with(options);
+/// # assert!(device.is_host());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostOptions {
     /// Seed of every random choice.
     pub seed: u64,
@@ -156,6 +165,14 @@ mod executor {
                 options: options.to_c(),
                 functions: names.iter().map(|name| find(name)).collect(),
             })
+        }
+
+        /// Whether there is CPU code of a kernel, or why not.
+        pub(crate) fn state(&self, index: usize) -> std::result::Result<(), Option<&Error>> {
+            match self.functions.get(index) {
+                Some(function) => function.as_ref().map(drop).map_err(Some),
+                None => Err(None),
+            }
         }
 
         /// Runs a grid to its end and returns what it has cost.
@@ -286,6 +303,10 @@ mod absent {
                 "the host device",
                 "the crate was built without feature `host`",
             ))
+        }
+
+        pub(crate) fn state(&self, _: usize) -> std::result::Result<(), Option<&Error>> {
+            match *self {}
         }
 
         /// # Safety

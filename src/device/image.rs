@@ -7,7 +7,7 @@ use crate::{Error, Result};
 #[cfg_attr(feature = "test-kernels", doc(hidden))]
 #[allow(missing_docs, reason = "only tests see it, and `IMAGES` of the build")]
 pub struct Image {
-    /// The kernel file, as in [`crate::shapes::KernelFile::name`].
+    /// The kernel file, as `KernelFile::stem` names it.
     pub name: &'static str,
     /// The architectures that the fatbin really holds, as nvcc's `code=` calls them.
     pub archs: &'static [&'static str],

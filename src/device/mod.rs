@@ -24,7 +24,6 @@ pub use stream::Stream;
 pub(crate) use stream::Target;
 
 pub(crate) use cuda::CudaKernels;
-pub(crate) use driver::ContextHandle;
 #[cfg(feature = "cudarc")]
 pub(crate) use driver::Driver;
 pub(crate) use host::HostKernels;
@@ -35,6 +34,7 @@ pub use image::Image;
 pub(crate) use image::Image;
 
 use crate::Result;
+use crate::tensor::MemorySpace;
 use cuda::CudaContext;
 
 /// A device that runs kernels: a CUDA device, or the CPU. Cheap to clone; clones are the same device.
@@ -51,15 +51,6 @@ pub struct Device {
 pub(crate) enum Kind {
     Host(HostOptions),
     Cuda(Arc<CudaContext>),
-}
-
-/// Whose memory an address means, or whose work a stream queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// This process.
-    Host,
-    /// A CUDA context, by its handle.
-    Cuda(ContextHandle),
 }
 
 /// Who sees to it that an object of the driver lives, and releases it.
@@ -87,23 +78,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared: u32,
     /// The kernel's parameter struct.
     pub(crate) params: &'a [u8],
-}
-
-impl Place {
-    /// The memory of a `CUcontext`.
-    #[cfg(feature = "cudarc")]
-    pub(crate) fn of_context(context: *mut c_void) -> Self {
-        Self::Cuda(ContextHandle(context))
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Host => formatter.write_str("host memory"),
-            Self::Cuda(context) => write!(formatter, "CUDA context {:p}", context.0),
-        }
-    }
 }
 
 impl Device {
@@ -206,10 +180,10 @@ impl Device {
     }
 
     /// Whose memory the device's addresses mean.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn memory_space(&self) -> MemorySpace {
         match &self.kind {
-            Kind::Host(_) => Place::Host,
-            Kind::Cuda(context) => Place::Cuda(context.handle()),
+            Kind::Host(_) => MemorySpace::Host,
+            Kind::Cuda(context) => MemorySpace::of_context(context.handle().0),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Drop for Stream {
             owner: Owner::Us,
         } = &self.queue
         {
-            // SAFETY: made by `new`, and destroyed once; the driver lets queued work finish. A failure at this point concerns nobody.
+            // SAFETY: made by `new`, and destroyed once; the driver lets queued work finish. A failure cannot be reported from `drop`.
             let _ = context.with_current(|driver| unsafe { driver.stream_destroy(*handle) });
         }
     }

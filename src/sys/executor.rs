@@ -1,13 +1,11 @@
 //! Made from `cuda/host/executor.h` by `cargo xtask bindgen`; change it there.
 
-pub const SALA_HOST_ROUND_ROBIN: _bindgen_ty_1 = 0;
-pub const SALA_HOST_RANDOM: _bindgen_ty_1 = 1;
-pub const SALA_HOST_REVERSE: _bindgen_ty_1 = 2;
-pub type _bindgen_ty_1 = ::core::ffi::c_uint;
-pub const SALA_HOST_LAZY: _bindgen_ty_2 = 0;
-pub const SALA_HOST_EAGER: _bindgen_ty_2 = 1;
-pub const SALA_HOST_EITHER: _bindgen_ty_2 = 2;
-pub type _bindgen_ty_2 = ::core::ffi::c_uint;
+pub const SALA_HOST_ROUND_ROBIN: u32 = 0;
+pub const SALA_HOST_RANDOM: u32 = 1;
+pub const SALA_HOST_REVERSE: u32 = 2;
+pub const SALA_HOST_LAZY: u32 = 0;
+pub const SALA_HOST_EAGER: u32 = 1;
+pub const SALA_HOST_EITHER: u32 = 2;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_host_options {

@@ -8,7 +8,7 @@ fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
 
 /// A view that nobody reads through.
 fn raw(address: u64, shape: &[usize], strides: &[usize]) -> Result<Tensor<'static>> {
-    Tensor::new(Place::Host, address, DType::Bf16, shape, strides)
+    Tensor::new(MemorySpace::Host, address, DType::Bf16, shape, strides)
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_unique_view_can_be_lent() {
 fn raw_views_are_of_their_device() {
     // SAFETY: nobody reads through the view.
     let view = unsafe { Tensor::from_raw(&Device::host(), 0x40, DType::I32, &[2], &[1]) }.unwrap();
-    assert_eq!(view.place(), Place::Host);
+    assert_eq!(view.memory_space(), MemorySpace::Host);
     // SAFETY: nobody writes through the view.
     let view = unsafe { TensorMut::from_raw(&Device::host(), 0x40, DType::I32, &[2], &[0]) };
     assert!(view.is_err());

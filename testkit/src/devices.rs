@@ -28,46 +28,62 @@ impl Machine {
     }
 }
 
+/// The CPU with some options.
+pub fn host_with(name: &str, change: impl FnOnce(&mut HostOptions)) -> Machine {
+    let mut options = HostOptions::default();
+    change(&mut options);
+    Machine::open(name, Device::host_with(options)).expect("the tests are built with the executor")
+}
+
 /// The CPU as it comes.
 pub fn host() -> Machine {
-    open_host("host", HostOptions::default())
+    host_with("host", |_| {})
+}
+
+/// Threads of a block in random order, and copies at random moments.
+pub fn shuffle(options: &mut HostOptions, seed: u64) {
+    options.seed = seed;
+    options.schedule = Schedule::Random;
+    options.copies = Copies::Random;
 }
 
 /// The CPU, with the threads of a block in random order and copies at random moments.
 pub fn shuffled_host(seed: u64) -> Machine {
-    let options = HostOptions {
-        seed,
-        schedule: Schedule::Random,
-        copies: Copies::Random,
-        ..HostOptions::default()
-    };
-    open_host("host, shuffled", options)
+    host_with("host, shuffled", |options| shuffle(options, seed))
 }
 
 /// The CPU, with the threads of a block from last to first and copies at once.
 pub fn reversed_host() -> Machine {
-    let options = HostOptions {
-        schedule: Schedule::Reverse,
-        copies: Copies::Eager,
-        ..HostOptions::default()
-    };
-    open_host("host, reversed", options)
+    host_with("host, reversed", |options| {
+        options.schedule = Schedule::Reverse;
+        options.copies = Copies::Eager;
+    })
+}
+
+/// Whether this build of the kernels can detect races: they are not instrumented for races and for addresses at once.
+pub fn can_detect_races() -> bool {
+    std::env::var_os("SALA_HOST_SANITIZER").is_none()
+}
+
+/// Looks for data races; slow.
+pub fn detect_races(options: &mut HostOptions, seed: u64) {
+    options.seed = seed;
+    options.schedule = Schedule::Random;
+    options.detect_races = true;
+    options.preempt = 8;
 }
 
 /// The CPU, looking for data races; slow.
 pub fn race_detecting_host(seed: u64) -> Machine {
-    let options = HostOptions {
-        seed,
-        schedule: Schedule::Random,
-        detect_races: true,
-        preempt: 8,
-        ..HostOptions::default()
-    };
-    open_host("host, detecting races", options)
+    host_with("host, detecting races", |options| detect_races(options, seed))
 }
 
-fn open_host(name: &str, options: HostOptions) -> Machine {
-    Machine::open(name, Device::host_with(options)).expect("the tests are built with the executor")
+/// The CPU, counting everything, with a number of multiprocessors that grids may depend on.
+pub fn counting_host(multiprocessors: u32) -> Machine {
+    host_with("host, counting", |options| {
+        options.count = true;
+        options.multiprocessors = multiprocessors;
+    })
 }
 
 /// The first GPU. Without one, or without kernels for it, says so and gives nothing.

@@ -1,14 +1,17 @@
-//! What the tests, examples and benches of sala-kernels share: replay files, tolerances, devices and generated cases.
+//! What the tests, demos and benches of sala-kernels share: calls as data, their memory, cases, tolerances, floors, devices and replay files.
 
-pub mod attention;
-pub mod attention_cases;
-pub mod cases;
+#![allow(missing_docs, reason = "a field whose name and type say all needs no sentence")]
+
+pub mod batch;
 pub mod devices;
-pub mod examples;
-pub mod linear;
+pub mod floors;
 pub mod memory;
+pub mod numbers;
+pub mod operations;
+pub mod problem;
+pub mod property;
+pub mod refusals;
 pub mod replay;
-pub mod selection;
 pub mod tolerance;
 pub mod values;
 

@@ -1,250 +1,405 @@
-//! Device memory for a launch, laid out so that a stray access shows.
+//! The memory of a call, the same for every operation, laid out so that a stray access shows.
 //!
-//! Tensors lie in a buffer of their own or share one, at any strides. What no tensor covers is NaN, so that a kernel that reads it gives
-//! itself away, and [`Arena::is_intact`] says whether a kernel has written there.
+//! Tensors lie in buffers of their own or share one, at any strides. What no tensor covers is NaN, so that a kernel that reads it gives itself
+//! away, and [`Memory::is_intact`] says whether anything has changed but the tensors that were given out for writing.
 
 use crate::tolerance::Precision;
 use crate::values::Values;
 use half::bf16;
-use sala_kernels::{Buffer, DType, Device, Result, Tensor, TensorMut};
+use sala_kernels::{Buffer, DType, Device, Element, Result, Status, Tensor, TensorMut};
+use std::cell::Cell;
+use std::ops::Range;
 
-/// A bit pattern that is NaN in bf16 and in f16; in pairs it is NaN in f32.
+/// A bit pattern that is NaN in bf16 and in f16; in pairs it is NaN in f32, and no index.
 pub const POISON: u16 = 0x7fff;
 
-/// Where a tensor of three axes lies in a buffer, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The first element.
-    pub offset: usize,
-    /// Rows (tokens), heads, channels.
-    pub shape: [usize; 3],
-    /// From one to the next of each; channels are neighbours.
-    pub strides: [usize; 3],
-}
+/// Unused elements before, between and after the tensors of a buffer.
+const GAP: usize = 64;
 
-impl Placement {
-    /// The positions of the elements, in the order of a contiguous tensor.
-    pub fn positions(self) -> impl Iterator<Item = usize> {
-        let Placement {
-            offset,
-            shape: [rows, heads, channels],
-            strides,
-        } = self;
-        let head_of = move |row| (0..heads).map(move |head| offset + row * strides[0] + head * strides[1]);
-        (0..rows)
-            .flat_map(head_of)
-            .flat_map(move |first| first..first + channels)
-    }
-}
-
-/// How the tensors of a call lie in memory.
+/// How tensors `[rows, heads, channels]` of the same rows and heads lie in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Packing {
-    /// `[tokens, heads, channels]` each, one after the other.
+    /// `[rows, heads, channels]` each, one after the other.
     #[default]
     Separate,
-    /// One row a token that holds all tensors, as a fused projection leaves them, and 16 unused elements; the rows of other tensors have gaps
+    /// One row per token that holds all tensors, as a fused projection leaves them, and 16 unused elements; the rows of other tensors have gaps
     /// after them too.
     Fused,
-    /// `[heads, tokens, channels]` each, one after the other.
+    /// `[heads, rows, channels]` each, one after the other.
     HeadMajor,
 }
 
 impl Packing {
-    /// Places tensors of `rows` tokens and `heads` heads with the given channels; also gives the elements that they and the gaps take.
-    pub fn place<const N: usize>(self, rows: usize, heads: usize, channels: [usize; N]) -> ([Placement; N], usize) {
-        const GAP: usize = 64;
-        let fused_row = heads * channels.iter().sum::<usize>() + 16;
-        let mut end = GAP;
-        let mut in_row = 0;
-        let placements = channels.map(|channels| {
-            let shape = [rows, heads, channels];
-            let start = end;
-            end += if self == Packing::Fused {
-                0
-            } else {
-                rows * heads * channels + GAP
-            };
-            in_row += heads * channels;
-            match self {
-                Packing::Separate => Placement {
-                    offset: start,
-                    shape,
-                    strides: [heads * channels, channels, 1],
-                },
-                Packing::HeadMajor => Placement {
-                    offset: start,
-                    shape,
-                    strides: [channels, rows * channels, 1],
-                },
-                Packing::Fused => {
-                    let offset = GAP + in_row - heads * channels;
-                    Placement {
-                        offset,
-                        shape,
-                        strides: [fused_row, channels, 1],
-                    }
-                }
-            }
-        });
-        let total = if self == Packing::Fused {
-            GAP + rows * fused_row + GAP
-        } else {
-            end
-        };
-        (placements, total)
+    /// Unused elements after each row of the tensors that hold other things than heads and channels.
+    pub fn gap(self) -> usize {
+        match self {
+            Packing::Fused => 3,
+            Packing::Separate | Packing::HeadMajor => 0,
+        }
     }
 }
 
-/// A buffer of 16-bit numbers that holds tensors and, between them, poison.
-pub struct Arena {
-    device: Device,
-    buffer: Buffer,
-    precision: Precision,
-    placements: Vec<Placement>,
-    length: usize,
+/// How the keys of a call are stored, raw or compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// One sequence after the other.
+    #[default]
+    Packed,
+    /// In a cache for each sequence, with room for this many keys; what a sequence does not fill is NaN.
+    Cached(usize),
 }
 
-impl Arena {
-    /// Lays out tensors; one without values is an output and starts as poison too.
-    pub fn new(
-        device: &Device,
+/// A tensor of keys as it is stored, whatever the strides: `[stores, rows, heads, dim]`, where packed keys have one store. Rows that no
+/// sequence has are [`POISON`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyRows {
+    pub bits: Vec<u16>,
+    /// Caches; none if the keys are packed.
+    pub caches: Option<usize>,
+    /// Rows of a store.
+    pub rows: usize,
+    pub heads: usize,
+    pub dim: usize,
+}
+
+impl KeyRows {
+    /// `rows` rows per store that nothing has filled yet.
+    pub fn empty(storage: Storage, batch: usize, rows: usize, heads: usize, dim: usize) -> KeyRows {
+        let caches = match storage {
+            Storage::Packed => None,
+            Storage::Cached(_) => Some(batch),
+        };
+        let bits = vec![POISON; caches.unwrap_or(1) * rows * heads * dim];
+        KeyRows {
+            bits,
+            caches,
+            rows,
+            heads,
+            dim,
+        }
+    }
+
+    /// The rows of packed sequences, `[total, heads, dim]` cut by `first_rows` (`[batch + 1]`), as `storage` keeps them. A cache takes what it has
+    /// room for.
+    pub fn store(storage: Storage, values: &Values, first_rows: &[i32], heads: usize, dim: usize) -> KeyRows {
+        let (row, bits) = (heads * dim, values.to_bits());
+        let batch = first_rows.len() - 1;
+        let Storage::Cached(capacity) = storage else {
+            let stored = KeyRows::empty(storage, batch, bits.len() / row, heads, dim);
+            return KeyRows { bits, ..stored };
+        };
+        let mut stored = KeyRows::empty(storage, batch, capacity, heads, dim);
+        for (sequence, pair) in first_rows.windows(2).enumerate() {
+            let end = pair[1].min(pair[0].saturating_add(capacity as i32));
+            let from = &bits[pair[0] as usize * row..end as usize * row];
+            stored.bits[sequence * capacity * row..][..from.len()].copy_from_slice(from);
+        }
+        stored
+    }
+
+    /// The elements of some rows: of the cache of a sequence, or of all packed ones.
+    pub fn range(&self, sequence: usize, rows: Range<usize>) -> Range<usize> {
+        let row = self.heads * self.dim;
+        let store = self.caches.map_or(0, |_| sequence * self.rows);
+        (store + rows.start) * row..(store + rows.end) * row
+    }
+}
+
+/// The tensors of one call.
+pub struct Memory {
+    device: Device,
+    buffers: Vec<Filled>,
+    tensors: Vec<Placed>,
+}
+
+/// A buffer and what was in it before the call, in units of 16 bits.
+struct Filled {
+    buffer: Buffer,
+    before: Vec<u16>,
+}
+
+/// Where a tensor lies.
+struct Placed {
+    name: &'static str,
+    buffer: usize,
+    dtype: DType,
+    /// In elements.
+    offset: usize,
+    shape: Vec<usize>,
+    /// The last axis is contiguous.
+    strides: Vec<usize>,
+    is_written: Cell<bool>,
+}
+
+impl Placed {
+    fn new(name: &'static str, dtype: DType, offset: usize, shape: Vec<usize>, strides: Vec<usize>) -> Placed {
+        Placed {
+            name,
+            buffer: 0,
+            dtype,
+            offset,
+            shape,
+            strides,
+            is_written: Cell::new(false),
+        }
+    }
+
+    /// The runs along its last axis, in units of 16 bits.
+    fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let units = self.dtype.size() / 2;
+        let mut starts = vec![self.offset];
+        let (run, axes) = self.shape.split_last().expect("a tensor has an axis");
+        for (&size, &stride) in axes.iter().zip(&self.strides) {
+            let step = |first: usize| (0..size).map(move |index| first + index * stride);
+            starts = starts.into_iter().flat_map(step).collect();
+        }
+        starts
+            .into_iter()
+            .map(move |start| start * units..(start + run) * units)
+    }
+}
+
+impl Memory {
+    /// No tensors yet.
+    pub fn new(device: &Device) -> Memory {
+        Memory {
+            device: device.clone(),
+            buffers: Vec::new(),
+            tensors: Vec::new(),
+        }
+    }
+
+    /// A tensor in a buffer of its own, contiguous but for `gap` unused elements after every run along its last axis. Without values it is an output
+    /// and starts as poison.
+    pub fn add<T: Element>(
+        &mut self,
+        name: &'static str,
+        shape: &[usize],
+        gap: usize,
+        values: Option<&[T]>,
+    ) -> Result<()> {
+        let mut strides = vec![1; shape.len()];
+        let mut stride = shape.last().copied().unwrap_or(1) + gap;
+        for axis in (0..shape.len().saturating_sub(1)).rev() {
+            strides[axis] = stride;
+            stride *= shape[axis];
+        }
+        let bits = values.map(|values| bytemuck::cast_slice::<T, u8>(values));
+        let bits = bits.map(|bytes| {
+            bytes
+                .chunks(2)
+                .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+                .collect()
+        });
+        let placed = Placed::new(name, T::DTYPE, GAP, shape.to_vec(), strides);
+        self.place(GAP + stride + GAP, vec![(placed, bits)])
+    }
+
+    /// Tensors `[rows, heads, channels]` of 16-bit numbers in one buffer. One without values is an output and starts as poison.
+    pub fn add_rows(
+        &mut self,
         precision: Precision,
-        length: usize,
-        tensors: &[(Placement, Option<&Values>)],
-    ) -> Result<Arena> {
-        let mut bits = vec![POISON; length];
-        for (placement, values) in tensors {
-            let values = values.map(Values::to_bits).unwrap_or_default();
-            for (position, value) in placement.positions().zip(values) {
-                bits[position] = value;
+        packing: Packing,
+        [rows, heads]: [usize; 2],
+        tensors: &[(&'static str, usize, Option<&Values>)],
+    ) -> Result<()> {
+        let fused_row = heads * tensors.iter().map(|(_, channels, _)| channels).sum::<usize>() + 16;
+        let (mut end, mut in_row) = (GAP, 0);
+        let mut placed = Vec::new();
+        for &(name, channels, values) in tensors {
+            let (offset, strides) = match packing {
+                Packing::Separate => (end, vec![heads * channels, channels, 1]),
+                Packing::HeadMajor => (end, vec![channels, rows * channels, 1]),
+                Packing::Fused => (GAP + in_row, vec![fused_row, channels, 1]),
+            };
+            end += rows * heads * channels + GAP;
+            in_row += heads * channels;
+            let shape = vec![rows, heads, channels];
+            let tensor = Placed::new(name, precision.dtype(), offset, shape, strides);
+            placed.push((tensor, values.map(Values::to_bits)));
+        }
+        let length = match packing {
+            Packing::Fused => GAP + rows * fused_row + GAP,
+            Packing::Separate | Packing::HeadMajor => end,
+        };
+        self.place(length, placed)
+    }
+
+    /// Tensors of keys in one buffer: `[rows, heads, dim]` if they are packed, else `[caches, rows, heads, dim]`. All have the same rows and heads.
+    pub fn add_keys(
+        &mut self,
+        precision: Precision,
+        packing: Packing,
+        tensors: &[(&'static str, &KeyRows)],
+    ) -> Result<()> {
+        let Some((_, first)) = tensors.first() else {
+            return Ok(());
+        };
+        let rows = first.caches.unwrap_or(1) * first.rows;
+        let bits = |keys: &KeyRows| Values::from_bits(precision, keys.bits.iter().copied());
+        let values: Vec<_> = tensors.iter().map(|(_, keys)| bits(keys)).collect();
+        let flat = tensors.iter().zip(&values);
+        let flat: Vec<_> = flat
+            .map(|((name, keys), values)| (*name, keys.dim, Some(values)))
+            .collect();
+        let added = self.tensors.len();
+        self.add_rows(precision, packing, [rows, first.heads], &flat)?;
+        for (placed, (_, keys)) in self.tensors[added..].iter_mut().zip(tensors) {
+            if let Some(caches) = keys.caches {
+                placed.shape.splice(0..1, [caches, keys.rows]);
+                placed.strides.insert(0, keys.rows * placed.strides[0]);
             }
         }
-        let buffer = Buffer::from_slice(device, &as_elements(&bits))?;
-        let placements = tensors.iter().map(|(placement, _)| *placement).collect();
-        Ok(Arena {
-            device: device.clone(),
-            buffer,
-            precision,
-            placements,
-            length,
+        Ok(())
+    }
+
+    /// The status word, all zeros.
+    pub fn add_status(&mut self) -> Result<()> {
+        self.add("status", &[4], 0, Some(&[0u32; 4]))
+    }
+
+    fn place(&mut self, length: usize, tensors: Vec<(Placed, Option<Vec<u16>>)>) -> Result<()> {
+        let units = tensors.first().map_or(1, |(tensor, _)| tensor.dtype.size() / 2);
+        let mut before = vec![POISON; length * units];
+        for (tensor, bits) in tensors {
+            if let Some(bits) = bits {
+                let count: usize = tensor.runs().map(|run| run.len()).sum();
+                assert_eq!(bits.len(), count, "{}: values for another shape", tensor.name);
+                let mut bits = bits.into_iter();
+                tensor
+                    .runs()
+                    .flatten()
+                    .for_each(|unit| before[unit] = bits.next().expect("one per element"));
+            }
+            let buffer = self.buffers.len();
+            self.tensors.push(Placed { buffer, ..tensor });
+        }
+        let buffer = Buffer::from_slice(&self.device, &as_elements(&before))?;
+        self.buffers.push(Filled { buffer, before });
+        Ok(())
+    }
+
+    /// The tensor of that name, if the call has it.
+    pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
+        let placed = self.find(name)?;
+        // SAFETY: the tensor lies within its buffer, which the view borrows.
+        let view = unsafe {
+            let address = self.address(placed);
+            Tensor::from_raw(&self.device, address, placed.dtype, &placed.shape, &placed.strides)
+        };
+        Some(view.unwrap_or_else(|error| panic!("{name}: {error}")))
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Tensor<'_> {
+        self.get(name).unwrap_or_else(|| panic!("the call has no {name}"))
+    }
+
+    /// The tensor of that name for writing, if the call has it. It is given out once.
+    pub fn get_mut(&self, name: &str) -> Option<TensorMut<'_>> {
+        let placed = self.find(name)?;
+        assert!(
+            !placed.is_written.replace(true),
+            "{name} is already given out for writing"
+        );
+        // SAFETY: the tensor lies within its buffer, which the view borrows, and no other view of it is given out for writing.
+        let view = unsafe {
+            let address = self.address(placed);
+            TensorMut::from_raw(&self.device, address, placed.dtype, &placed.shape, &placed.strides)
+        };
+        Some(view.unwrap_or_else(|error| panic!("{name}: {error}")))
+    }
+
+    /// The tensor of that name for writing.
+    pub fn tensor_mut(&self, name: &str) -> TensorMut<'_> {
+        self.get_mut(name).unwrap_or_else(|| panic!("the call has no {name}"))
+    }
+
+    /// Lets the written tensors be given out again, for another launch over the same memory.
+    pub fn take_back(&mut self) {
+        self.tensors.iter().for_each(|tensor| tensor.is_written.set(false));
+    }
+
+    /// What a tensor holds, in units of 16 bits.
+    pub fn bits(&self, name: &str) -> Result<Vec<u16>> {
+        let placed = self.placed(name);
+        let bits = units(&self.buffers[placed.buffer].buffer)?;
+        Ok(placed.runs().flat_map(|run| &bits[run]).copied().collect())
+    }
+
+    /// What a tensor of 16-bit numbers holds.
+    pub fn values(&self, name: &str) -> Result<Values> {
+        let precision = match self.placed(name).dtype {
+            DType::Bf16 => Precision::Bf16,
+            DType::F16 => Precision::F16,
+            other => panic!("{name} holds {other}"),
+        };
+        Ok(Values::from_bits(precision, self.bits(name)?))
+    }
+
+    /// What a tensor of keys holds.
+    pub fn keys(&self, name: &str) -> Result<KeyRows> {
+        let (caches, [rows, heads, dim]) = match *self.placed(name).shape {
+            [caches, rows, heads, dim] => (Some(caches), [rows, heads, dim]),
+            [rows, heads, dim] => (None, [rows, heads, dim]),
+            _ => panic!("{name} is no tensor of keys"),
+        };
+        Ok(KeyRows {
+            bits: self.bits(name)?,
+            caches,
+            rows,
+            heads,
+            dim,
         })
     }
 
-    /// A view of tensor `index`.
-    pub fn tensor(&self, index: usize) -> Result<Tensor<'_>> {
-        let Placement { offset, shape, strides } = self.placements[index];
-        // SAFETY: the placement lies within the buffer, which the view borrows.
-        unsafe { Tensor::from_raw(&self.device, self.address(offset), self.dtype(), &shape, &strides) }
+    /// What a tensor of 32-bit numbers holds.
+    pub fn read<T: Element>(&self, name: &str) -> Result<Vec<T>> {
+        assert_eq!(self.placed(name).dtype, T::DTYPE, "{name}");
+        let bits = self.bits(name)?;
+        let elements = bytemuck::cast_slice::<u16, u8>(&bits).chunks(size_of::<T>());
+        Ok(elements.map(bytemuck::pod_read_unaligned).collect())
     }
 
-    /// A view of tensor `index` for writing.
-    pub fn tensor_mut(&mut self, index: usize) -> Result<TensorMut<'_>> {
-        let Placement { offset, shape, strides } = self.placements[index];
-        // SAFETY: the placement lies within the buffer, which the view borrows alone.
-        unsafe { TensorMut::from_raw(&self.device, self.address(offset), self.dtype(), &shape, &strides) }
+    /// The status word after a call.
+    pub fn status(&self) -> Result<Status> {
+        let words = self.read::<u32>("status")?;
+        Ok(Status::from([words[0], words[1], words[2], words[3]]))
     }
 
-    /// What tensor `index` holds.
-    pub fn read(&self, index: usize) -> Result<Values> {
-        let bits = self.bits()?;
-        Ok(Values::from_bits(
-            self.precision,
-            self.placements[index].positions().map(|position| bits[position]),
-        ))
-    }
-
-    /// Whether everything outside the tensors is as it was.
+    /// Whether everything is as it was but the tensors that were given out for writing.
     pub fn is_intact(&self) -> Result<bool> {
-        let mut bits = self.bits()?;
-        for position in self.placements.iter().flat_map(|placement| placement.positions()) {
-            bits[position] = POISON;
+        for (index, Filled { buffer, before }) in self.buffers.iter().enumerate() {
+            let mut now = units(buffer)?;
+            let is_output = |tensor: &&Placed| tensor.buffer == index && tensor.is_written.get();
+            for run in self.tensors.iter().filter(is_output).flat_map(Placed::runs) {
+                now[run.clone()].copy_from_slice(&before[run]);
+            }
+            if now != *before {
+                return Ok(false);
+            }
         }
-        Ok(bits.iter().all(|&bits| bits == POISON))
+        Ok(true)
     }
 
-    fn bits(&self) -> Result<Vec<u16>> {
-        Ok(self
-            .buffer
-            .read::<bf16>()?
-            .iter()
-            .map(|x| x.to_bits())
-            .take(self.length)
-            .collect())
+    fn find(&self, name: &str) -> Option<&Placed> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    fn address(&self, offset: usize) -> u64 {
-        self.buffer.address() + 2 * offset as u64
+    fn placed(&self, name: &str) -> &Placed {
+        self.find(name).unwrap_or_else(|| panic!("the call has no {name}"))
     }
 
-    fn dtype(&self) -> DType {
-        match self.precision {
-            Precision::Bf16 => DType::Bf16,
-            Precision::F16 => DType::F16,
-        }
+    fn address(&self, placed: &Placed) -> u64 {
+        self.buffers[placed.buffer].buffer.address() + (placed.dtype.size() * placed.offset) as u64
     }
+}
+
+fn units(buffer: &Buffer) -> Result<Vec<u16>> {
+    Ok(buffer.read::<bf16>()?.iter().map(|x| x.to_bits()).collect())
 }
 
 /// Bit patterns as elements of a buffer; which 16-bit type they are does not matter to it.
 fn as_elements(bits: &[u16]) -> Vec<bf16> {
     bits.iter().copied().map(bf16::from_bits).collect()
-}
-
-/// A buffer of f32 rows with a gap of poison after each.
-pub struct PaddedRows {
-    buffer: Buffer,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-}
-
-impl PaddedRows {
-    /// Lays out a tensor of the given shape; rows run along its last axis.
-    pub fn new(device: &Device, shape: &[usize], values: &[f32], gap: usize) -> Result<PaddedRows> {
-        let row = shape.last().copied().unwrap_or(1).max(1);
-        let mut padded = Vec::with_capacity(values.len() / row * (row + gap));
-        for values in values.chunks(row) {
-            padded.extend_from_slice(values);
-            padded.resize(padded.len() + gap, poison_f32());
-        }
-        let mut strides = vec![1; shape.len()];
-        let mut stride = row + gap;
-        for axis in (0..shape.len().saturating_sub(1)).rev() {
-            strides[axis] = stride;
-            stride *= shape[axis];
-        }
-        Ok(PaddedRows {
-            buffer: Buffer::from_slice(device, &padded)?,
-            shape: shape.to_vec(),
-            strides,
-        })
-    }
-
-    /// A view of the tensor.
-    pub fn tensor(&self) -> Result<Tensor<'_>> {
-        self.buffer.tensor_with_strides(DType::F32, &self.shape, &self.strides)
-    }
-
-    /// A view for writing.
-    pub fn tensor_mut(&mut self) -> Result<TensorMut<'_>> {
-        self.buffer
-            .tensor_mut_with_strides(DType::F32, &self.shape, &self.strides)
-    }
-
-    /// The values, and whether the gaps are as they were.
-    pub fn read(&self) -> Result<(Vec<f32>, bool)> {
-        let row = self.shape.last().copied().unwrap_or(1).max(1);
-        let stride = self.strides.iter().rev().nth(1).copied().unwrap_or(row);
-        let padded: Vec<f32> = self.buffer.read()?;
-        let rows = || padded.chunks(stride);
-        let values = rows().flat_map(|chunk| &chunk[..row]).copied().collect();
-        let is_intact = rows()
-            .flat_map(|chunk| &chunk[row..])
-            .all(|x| x.to_bits() == poison_f32().to_bits());
-        Ok((values, is_intact))
-    }
-}
-
-/// Two of [`POISON`], a NaN.
-fn poison_f32() -> f32 {
-    f32::from_bits(u32::from(POISON) << 16 | u32::from(POISON))
 }

@@ -3,7 +3,9 @@
 //! Every function takes what a kernel gave and what it should have given, and returns a [`Judgement`]. A number that should be there and
 //! is NaN is as wrong as can be; where the expected number is beyond the type, the result may be its infinity or its largest number.
 
+use crate::memory::POISON;
 use half::{bf16, f16};
+use sala_kernels::DType;
 use sala_kernels::reference::select_blocks::{BlockScores, Config as Selection, Position};
 
 /// The types that kernels compute in, as far as tolerances go.
@@ -23,6 +25,14 @@ impl Precision {
         }
     }
 
+    /// The type, as tensors know it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::Bf16 => DType::Bf16,
+            Precision::F16 => DType::F16,
+        }
+    }
+
     /// The largest finite number of the type.
     pub fn largest(self) -> f64 {
         self.pick(bf16::MAX.to_f64(), f16::MAX.to_f64())
@@ -36,7 +46,7 @@ pub struct Judgement {
     pub max_abs: f64,
     /// The norm of the difference over the norm of what was expected, of the whole tensor.
     pub relative: f64,
-    /// Where blocks were selected: how many lists, one a query token and kv head, are exactly those expected, and how many there are.
+    /// Where blocks were selected: how many lists, one per query token and kv head, are exactly those expected, and how many there are.
     pub selection: Option<(usize, usize)>,
     /// What is out of tolerance first; `None` if nothing is.
     pub failure: Option<String>,
@@ -55,6 +65,24 @@ impl Judgement {
             relative: larger(self.relative, other.relative),
             selection: self.selection.or(other.selection),
             failure: self.failure.or(other.failure),
+        }
+    }
+
+    /// Nothing to compare: a failure that is no matter of numbers.
+    pub fn failed(failure: String) -> Judgement {
+        Judgement {
+            max_abs: f64::NAN,
+            relative: f64::NAN,
+            selection: None,
+            failure: Some(failure),
+        }
+    }
+
+    /// The same, with the part of the result that it is of before the failure.
+    pub fn within(self, part: impl FnOnce() -> String) -> Judgement {
+        Judgement {
+            failure: self.failure.map(|failure| format!("{}: {failure}", part())),
+            ..self
         }
     }
 
@@ -142,13 +170,8 @@ fn wrong_length(got: &[f64], expected: &[f64]) -> Option<Judgement> {
     if got.len() == expected.len() {
         return None;
     }
-    let failure = Some(format!("{} elements where {} were expected", got.len(), expected.len()));
-    Some(Judgement {
-        max_abs: f64::NAN,
-        relative: f64::NAN,
-        selection: None,
-        failure,
-    })
+    let failure = format!("{} elements where {} were expected", got.len(), expected.len());
+    Some(Judgement::failed(failure))
 }
 
 /// Attention outputs, rows of `dim_v`. `magnitude` is `Σ p·|v|` of each element: what cancelled in the sum may leave its rounding behind.
@@ -261,7 +284,7 @@ pub fn linear_out(shape: LinearShape<'_>, got: &[f64], expected: &[f64]) -> Judg
     }
 }
 
-/// Linear-attention states, `head_len` elements a (slot, head): relative RMS of each.
+/// Linear-attention states, `head_len` elements per slot and head: relative RMS of each.
 pub fn linear_state(precision: Precision, heads: usize, head_len: usize, got: &[f64], expected: &[f64]) -> Judgement {
     if let Some(judgement) = wrong_length(got, expected) {
         return judgement;
@@ -288,6 +311,41 @@ pub fn linear_state(precision: Precision, heads: usize, head_len: usize, got: &[
     }
 }
 
+/// Rows of compressed keys: means of sums in f32, each within one step of its type, and exactly [`POISON`] where there is no row.
+pub fn compressed(got: &[u16], expected: &[u16]) -> Judgement {
+    if got.len() != expected.len() {
+        return Judgement::failed(format!("{} elements where {} were expected", got.len(), expected.len()));
+    }
+    let is_near = |(&got, &expected): (&u16, &u16)| match expected {
+        POISON => got == POISON,
+        _ => steps(got, expected) <= 1,
+    };
+    let far = got.iter().zip(expected).position(|pair| !is_near(pair));
+    Judgement {
+        failure: far.map(|at| {
+            format!(
+                "element {at} has the bits {:#06x} instead of {:#06x}",
+                got[at], expected[at]
+            )
+        }),
+        ..Judgement::default()
+    }
+}
+
+/// The distance of two 16-bit numbers, in steps of their type.
+fn steps(a: u16, b: u16) -> u32 {
+    let ordered = |bits: u16| {
+        let magnitude = i32::from(bits & 0x7fff);
+        if bits & 0x8000 != 0 { -magnitude } else { magnitude }
+    };
+    ordered(a).abs_diff(ordered(b))
+}
+
+/// Whether the score of a block is the expected one: the same infinity, or close.
+pub fn is_near_score(got: f32, expected: f32) -> bool {
+    got == expected || (expected.is_finite() && (got - expected).abs() <= expected.abs() / 1024.0)
+}
+
 /// Below this relative gap between the last chosen score and the nearest different one, either choice is right.
 pub const SELECTION_MARGIN: f32 = 1.0 / 512.0;
 
@@ -311,6 +369,14 @@ pub struct SelectionJudgement {
     pub same: Vec<bool>,
     /// What is wrong first; `None` if every difference is a near tie.
     pub failure: Option<String>,
+}
+
+impl SelectionJudgement {
+    /// How many lists are exactly those expected, and how many there are.
+    pub fn count(&self) -> (usize, usize) {
+        let same = self.same.iter().filter(|&&same| same).count();
+        (same, self.same.len())
+    }
 }
 
 /// Lists of chosen blocks, `[total_q, heads_kv, list_len]`: a block that only one of the two sets holds must score within 2⁻¹⁰ of the

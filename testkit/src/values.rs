@@ -3,6 +3,7 @@
 use crate::tolerance::Precision;
 use half::{bf16, f16};
 use sala_kernels::DType;
+use std::ops::Range;
 
 /// A tensor of 16-bit numbers, as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +41,7 @@ impl Values {
 
     /// The type, as tensors know it.
     pub fn dtype(&self) -> DType {
-        match self {
-            Values::Bf16(_) => DType::Bf16,
-            Values::F16(_) => DType::F16,
-        }
+        self.precision().dtype()
     }
 
     /// The numbers, exactly.
@@ -76,7 +74,7 @@ impl Values {
     }
 
     /// Replaces the numbers of a range by NaN.
-    pub fn poison(&mut self, range: std::ops::Range<usize>) {
+    pub fn poison(&mut self, range: Range<usize>) {
         match self {
             Values::Bf16(values) => values[range].fill(bf16::NAN),
             Values::F16(values) => values[range].fill(f16::NAN),
@@ -84,10 +82,23 @@ impl Values {
     }
 
     /// A part of the numbers.
-    pub fn slice(&self, range: std::ops::Range<usize>) -> Values {
+    pub fn slice(&self, range: Range<usize>) -> Values {
         match self {
             Values::Bf16(values) => Values::Bf16(values[range].to_vec()),
             Values::F16(values) => Values::F16(values[range].to_vec()),
         }
+    }
+
+    /// The rows of some of `total` tokens.
+    pub fn rows(&self, total: usize, tokens: Range<usize>) -> Values {
+        let row = self.len() / total.max(1);
+        self.slice(tokens.start * row..tokens.end * row)
+    }
+
+    /// The rows of the named tokens, of `total`.
+    pub fn pick(&self, total: usize, tokens: &[usize]) -> Values {
+        let (row, bits) = (self.len() / total.max(1), self.to_bits());
+        let rows = tokens.iter().flat_map(|token| &bits[token * row..(token + 1) * row]);
+        Values::from_bits(self.precision(), rows.copied())
     }
 }

@@ -1,11 +1,12 @@
 //! The f64 references agree with the vectors, which other people's implementations computed, and with what the definitions imply.
 
 use half::bf16;
+use sala_kernels::Lse;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
 use sala_kernels::reference::linear_attention::{self, LogDecay, States};
-use sala_kernels::reference::select_blocks::{self, BlockScores, ScoreLse, block_scores, positions, select_blocks};
+use sala_kernels::reference::select_blocks::{self, BlockScores, block_scores, positions, select_blocks};
 use sala_kernels::reference::sparse_attention::{self, Attention, Blocks, merge};
-use sala_testkit::cases::Numbers;
+use sala_testkit::numbers::Numbers;
 use sala_testkit::replay::{Replay, vector_files};
 
 #[test]
@@ -29,7 +30,7 @@ const SELECTION: select_blocks::Config = select_blocks::Config {
     topk: 3,
     init_blocks: 1,
     local_blocks: 1,
-    lse: ScoreLse::Coarse,
+    lse: Lse::Coarse,
 };
 
 /// The scores of the last token of `keys`, one key head.
@@ -73,7 +74,7 @@ fn compressed_keys_are_means_rounded_once() {
 fn exact_scores_of_one_row_count_the_heads() {
     let mut numbers = Numbers::new(1);
     let config = select_blocks::Config {
-        lse: ScoreLse::Exact,
+        lse: Lse::Exact,
         ..SELECTION
     };
     let scores = scores_of_last(&config, &numbers.normals(16, 1.0), &numbers.normals(40 * 8, 1.0));
@@ -95,7 +96,7 @@ fn a_block_is_scored_by_the_rows_that_touch_it() {
     let keys = Numbers::new(2).normals(400 * 8, 1.0);
     let query = Numbers::new(3).normals(16, 1.0);
     let config = select_blocks::Config {
-        lse: ScoreLse::Exact,
+        lse: Lse::Exact,
         ..SELECTION
     };
     let k1 = compress_keys(&keys, 1, 8, &[0, 400], Window::fine(64))

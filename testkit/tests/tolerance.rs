@@ -1,8 +1,11 @@
 //! The judges accept what is within tolerance and nothing else.
 
-use sala_kernels::reference::select_blocks::{BlockScores, Config, ScoreLse, positions};
+use sala_kernels::Lse;
+use sala_kernels::reference::select_blocks::{BlockScores, Config, positions};
+use sala_testkit::memory::POISON;
 use sala_testkit::tolerance::{
-    LinearShape, Precision, SelectionCase, attention_out, linear_out, linear_state, lse, selection,
+    LinearShape, Precision, SelectionCase, attention_out, compressed, is_near_score, linear_out, linear_state, lse,
+    selection,
 };
 
 /// 20 rows of 64 numbers of size one, each off by `error`.
@@ -93,7 +96,7 @@ fn judge_list(got: &[i32], scores: [f32; 10], margin: Option<f32>) -> Option<Str
         topk: 4,
         init_blocks: 1,
         local_blocks: 1,
-        lse: ScoreLse::Coarse,
+        lse: Lse::Coarse,
     };
     let positions = positions(&[0, 1], &[0, 640], 1, 640);
     let scores = BlockScores {
@@ -150,4 +153,31 @@ fn selections_may_differ_in_near_ties_alone() {
         judge_list(&[0, 1, 3, 8, 9], tie, None).is_some(),
         "of equal scores the lower index is chosen"
     );
+}
+
+#[test]
+fn compressed_keys_are_judged_by_steps_of_their_type() {
+    // 1.0 and its neighbours, the smallest numbers around zero, and a row that there is not.
+    let expected = [0x3f80, 0x0000, POISON];
+    assert!(compressed(&[0x3f81, 0x8001, POISON], &expected).is_pass());
+    assert!(compressed(&[0x3f7f, 0x8000, POISON], &expected).is_pass());
+    assert!(!compressed(&[0x3f82, 0x0000, POISON], &expected).is_pass());
+    assert!(!compressed(&[0xbf80, 0x0000, POISON], &expected).is_pass());
+    assert!(
+        !compressed(&[0x3f80, POISON, POISON], &expected).is_pass(),
+        "a row is missing"
+    );
+    assert!(
+        !compressed(&[0x3f80, 0x0000, 0x7ffe], &expected).is_pass(),
+        "something was written"
+    );
+    assert!(!compressed(&expected[..2], &expected).is_pass());
+}
+
+#[test]
+fn scores_are_judged_relatively() {
+    assert!(is_near_score(1.0, 1.0 + 1.0 / 1024.0) && !is_near_score(1.0, 1.002));
+    assert!(is_near_score(f32::NEG_INFINITY, f32::NEG_INFINITY) && is_near_score(f32::INFINITY, f32::INFINITY));
+    assert!(!is_near_score(0.0, f32::NEG_INFINITY) && !is_near_score(f32::MAX, f32::INFINITY));
+    assert!(!is_near_score(f32::NAN, 1.0) && !is_near_score(f32::NAN, f32::NAN));
 }

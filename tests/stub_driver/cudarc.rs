@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sala_kernels::adapters::cudarc::{self, Launch};
 use sala_kernels::cudarc::driver::{CudaContext, CudaSlice, CudaStream};
-use sala_kernels::{DType, DecodeArgs, Device, Kernels, Result};
+use sala_kernels::{DType, Device, Kernels, LinearDecodeArgs, Result};
 
 use super::stub::{self, OUT_OF_MEMORY, Stub};
 use super::{BATCH, DIM, HEADS, IMAGES, Step, execute, in_own_process, message};
@@ -56,24 +56,21 @@ impl Slices {
         step: &Step,
         q: Option<&sala_kernels::Buffer>,
     ) -> Result<()> {
-        let rows = [BATCH, HEADS, DIM];
+        let (rows, states) = ([BATCH, HEADS, DIM], [BATCH, HEADS, DIM, DIM]);
         let mut launch = Launch::new(kernels, stream)?;
-        let slots = launch.read(self.slots.as_view(), DType::I32, &[BATCH])?;
-        let args = DecodeArgs {
-            q: match q {
+        let args = LinearDecodeArgs::new(
+            match q {
                 Some(buffer) => buffer.tensor(DType::Bf16, &rows)?,
                 None => launch.read(self.q.as_view(), DType::Bf16, &rows)?,
             },
-            k: launch.read(self.k.as_view(), DType::Bf16, &rows)?,
-            v: launch.read(self.v.as_view(), DType::Bf16, &rows)?,
-            log_decay: Some(launch.read(self.log_decay.as_view(), DType::F32, &[HEADS])?),
-            state: launch.write(self.state.as_view_mut(), DType::F32, &[BATCH, HEADS, DIM, DIM])?,
-            state_in: Some(slots),
-            state_out: Some(slots),
-            out: launch.write(self.out.as_view_mut(), DType::Bf16, &rows)?,
-            status: None,
-        };
-        launch.run(&step.operation, args)
+            launch.read(self.k.as_view(), DType::Bf16, &rows)?,
+            launch.read(self.v.as_view(), DType::Bf16, &rows)?,
+            Some(launch.read(self.log_decay.as_view(), DType::F32, &[HEADS])?),
+            launch.write(self.state.as_view_mut(), DType::F32, &states)?,
+            launch.read(self.slots.as_view(), DType::I32, &[BATCH])?,
+            launch.write(self.out.as_view_mut(), DType::Bf16, &rows)?,
+        );
+        launch.run(&step.layer, args)
     }
 }
 

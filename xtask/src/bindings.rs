@@ -1,25 +1,34 @@
 //! Rust declarations of the C headers that both languages share.
 
-use std::fmt::{self, Display};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
 use bindgen::{Builder, EnumVariation, Formatter, RustEdition, RustTarget};
 
-/// A header and the file made of it, both relative to the repository.
+use crate::{Failure, repository};
+
+/// Writes the Rust declarations of the C headers, `src/sys/*.rs`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Compare them with the files that there are, and write nothing
+    #[arg(long)]
+    check: bool,
+}
+
+/// A header, or a folder of them, and the file made of it, relative to the repository.
 struct Bindings {
-    header: &'static str,
+    source: &'static str,
     rust: &'static str,
 }
 
 const BINDINGS: [Bindings; 2] = [
     Bindings {
-        header: "include/kernel_params.h",
+        source: "include/params",
         rust: "src/sys/params.rs",
     },
     Bindings {
-        header: "cuda/host/executor.h",
+        source: "cuda/host/executor.h",
         rust: "src/sys/executor.rs",
     },
 ];
@@ -27,103 +36,113 @@ const BINDINGS: [Bindings; 2] = [
 /// Types that Rust only holds pointers to.
 const OPAQUE: [&str; 1] = ["sala_host_kernel"];
 
+/// What the names of the structs end in that kernels take.
+const PARAMS: &str = "_params";
+
 /// Where `scripts/install_tools.sh` puts libclang.
 const INSTALLED_LIBCLANG: &str = ".venv/packages/clang/native";
 
-/// Why the bindings could not be made, or are not what they should be.
-pub enum Failure {
-    NoLibclang(String),
-    Bindgen { header: &'static str, error: String },
-    File { path: &'static str, error: std::io::Error },
-    Stale { rust: &'static str, header: &'static str },
-}
-
-impl Failure {
-    /// 2 for what this machine lacks, 1 for what is wrong with the repository.
-    pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NoLibclang(_)) { 2 } else { 1 }
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLibclang(error) => {
-                write!(
-                    f,
-                    "no libclang: scripts/install_tools.sh gets one, or set LIBCLANG_PATH ({error})"
-                )
-            }
-            Self::Bindgen { header, error } => write!(f, "{header}: {error}"),
-            Self::File { path, error } => write!(f, "{path}: {error}"),
-            Self::Stale { rust, header } => write!(f, "{rust} differs from {header}: run `cargo xtask bindgen`"),
-        }
-    }
-}
-
-/// Writes every file.
-pub fn write() -> Result<(), Failure> {
+/// Writes every file, or compares it with what would be written.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     load_libclang()?;
     for bindings in &BINDINGS {
+        let path = repository().join(bindings.rust);
         let text = bindings.generate()?;
-        fs::write(repository().join(bindings.rust), text).map_err(|error| bindings.file_error(error))?;
-    }
-    Ok(())
-}
-
-/// Compares every file with what [`write()`] would write.
-pub fn check() -> Result<(), Failure> {
-    load_libclang()?;
-    for bindings in &BINDINGS {
-        let committed =
-            fs::read_to_string(repository().join(bindings.rust)).map_err(|error| bindings.file_error(error))?;
-        if committed != bindings.generate()? {
-            return Err(Failure::Stale {
-                rust: bindings.rust,
-                header: bindings.header,
-            });
+        if !arguments.check {
+            fs::write(path, text).map_err(|error| Failure::file(bindings.rust, error))?;
+        } else if fs::read_to_string(path).map_err(|error| Failure::file(bindings.rust, error))? != text {
+            let Bindings { source, rust } = bindings;
+            return Err(Failure::repository(format!(
+                "{rust} differs from {source}: run `cargo xtask bindgen`"
+            )));
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Bindings {
     fn generate(&self) -> Result<String, Failure> {
         let builder = Builder::default()
-            .header(repository().join(self.header).display().to_string())
+            .headers(self.headers()?)
             .disable_header_comment()
             .raw_line(format!(
                 "//! Made from `{}` by `cargo xtask bindgen`; change it there.",
-                self.header
+                self.source
             ))
             .allowlist_item("(sala|SALA)_.*")
             .default_enum_style(EnumVariation::Consts)
             .prepend_enum_name(false)
+            .translate_enum_integer_types(true)
             .derive_default(true)
             .generate_comments(false)
             .layout_tests(true)
             .use_core()
-            .rust_target(RustTarget::stable(85, 0).map_err(|error| self.bindgen_error(error))?)
+            .rust_target(RustTarget::stable(85, 0).map_err(|error| Failure::file(self.source, error))?)
             .rust_edition(RustEdition::Edition2024)
             .formatter(Formatter::Rustfmt)
             .rustfmt_configuration_file(Some(repository().join("rustfmt.toml")))
             .parse_callbacks(Box::new(PlainOldData));
-        builder
+        let bindings = builder
             .generate()
-            .map(|bindings| bindings.to_string())
-            .map_err(|error| self.bindgen_error(error))
+            .map_err(|error| Failure::file(self.source, error))?
+            .to_string();
+        let bindings = without_aliases_of_anonymous_enums(&bindings);
+        let parameter_structs = parameter_structs(&bindings);
+        Ok(bindings + &parameter_structs)
     }
 
-    fn bindgen_error(&self, error: impl Display) -> Failure {
-        Failure::Bindgen {
-            header: self.header,
-            error: error.to_string(),
+    /// The header, or the sorted headers of the folder.
+    fn headers(&self) -> Result<Vec<String>, Failure> {
+        let path = repository().join(self.source);
+        if path.is_file() {
+            return Ok(vec![path.display().to_string()]);
         }
+        let entries = fs::read_dir(&path).map_err(|error| Failure::file(self.source, error))?;
+        let mut headers = entries
+            .map(|entry| Ok(entry?.path().display().to_string()))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(|error| Failure::file(self.source, error))?;
+        headers.sort();
+        Ok(headers)
     }
+}
 
-    fn file_error(&self, error: std::io::Error) -> Failure {
-        Failure::File { path: self.rust, error }
+/// Anonymous enums hold tile constants: gives these the enum's integer type itself, instead of an alias that is numbered by the enums before it.
+fn without_aliases_of_anonymous_enums(bindings: &str) -> String {
+    const ALIAS: &str = "pub type _bindgen_ty_";
+    let aliases = bindings.lines().filter_map(|line| {
+        let (number, integer) = line.strip_prefix(ALIAS)?.strip_suffix(';')?.split_once(" = ")?;
+        Some((format!(": _bindgen_ty_{number} ="), format!(": {integer} =")))
+    });
+    let mut kept: String = bindings
+        .lines()
+        .filter(|line| !line.starts_with(ALIAS))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    for (alias, integer) in aliases {
+        kept = kept.replace(&alias, &integer);
     }
+    kept
+}
+
+/// For every struct that kernels take: its name in the table of kernels, and its size.
+fn parameter_structs(bindings: &str) -> String {
+    let structs = bindings.lines().filter_map(|line| line.strip_prefix("pub struct "));
+    let names: Vec<_> = structs
+        .filter_map(|rest| rest.split([' ', '{']).next())
+        .filter(|name| name.ends_with(PARAMS))
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let implementations = names.iter().map(|name| {
+        format!("impl crate::launch::Params for {name} {{\n    const NAME: &'static str = \"{name}\";\n}}\n")
+    });
+    let sizes = names.iter().map(|name| format!("    size::<{name}>(),\n"));
+    let implementations: String = implementations.collect();
+    let sizes: String = sizes.collect();
+    let size = "const fn size<P: crate::launch::Params>() -> (&'static str, usize) {\n    (P::NAME, ::core::mem::size_of::<P>())\n}\n";
+    format!("{implementations}{size}pub const SIZES: &[(&str, usize)] = &[\n{sizes}];\n")
 }
 
 /// Derives `bytemuck::Pod` for every struct with fields, so that padding which no field names does not compile.
@@ -148,9 +167,23 @@ fn load_libclang() -> Result<(), Failure> {
         // SAFETY: no other thread runs yet in this program.
         unsafe { std::env::set_var("LIBCLANG_PATH", installed) };
     }
-    clang_sys::load().map_err(Failure::NoLibclang)
+    clang_sys::load().map_err(|error| {
+        Failure::machine(format!(
+            "no libclang: scripts/install_tools.sh gets one, or set LIBCLANG_PATH ({error})"
+        ))
+    })
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_of_anonymous_enums_have_a_plain_type() {
+        let bindings = "pub const SALA_A: _bindgen_ty_1 = 8;\npub type _bindgen_ty_1 = u32;\npub const SALA_B: _bindgen_ty_12 = -8;\npub type _bindgen_ty_12 = i32;\npub type sala_decay = u32;\n";
+        assert_eq!(
+            without_aliases_of_anonymous_enums(bindings),
+            "pub const SALA_A: u32 = 8;\npub const SALA_B: i32 = -8;\npub type sala_decay = u32;\n"
+        );
+    }
 }

@@ -3,8 +3,9 @@
 use super::file::ReplayFile;
 use super::{ResultShapes, Results};
 use crate::devices::Machine;
-use crate::linear::{DecayValues, LinearProblem};
 use crate::memory::Packing;
+use crate::operations::linear_attention::{DecayValues, LinearProblem, LinearRun, Phase};
+use crate::problem::Problem;
 use crate::tolerance::{Judgement, LinearShape, linear_out, linear_state};
 use sala_kernels::reference::linear_attention::Config;
 use std::time::Duration;
@@ -61,6 +62,7 @@ impl LinearCall {
         let initial_state = file.optional_floats("initial_state", &state_shape)?;
         let slots: Vec<i32> = (0..batch as i32).collect();
         let problem = LinearProblem {
+            phase: Phase::Prefill,
             config,
             q,
             k,
@@ -83,7 +85,7 @@ impl LinearCall {
         let Config {
             heads, dim_k, dim_v, ..
         } = self.problem.config;
-        let (tokens, batch) = (self.problem.tokens(), self.problem.slots());
+        let (tokens, batch) = (self.problem.tokens(), self.problem.batch());
         format!(
             "T={tokens} B={batch} H={heads} D={dim_k}x{dim_v} {}",
             self.problem.q.dtype()
@@ -94,7 +96,7 @@ impl LinearCall {
         let Config {
             heads, dim_k, dim_v, ..
         } = self.problem.config;
-        let (tokens, batch) = (self.problem.tokens(), self.problem.slots());
+        let (tokens, batch) = (self.problem.tokens(), self.problem.batch());
         ResultShapes::from([
             ("out", vec![tokens, heads, dim_v]),
             ("final_state", vec![batch, heads, dim_k, dim_v]),
@@ -102,7 +104,7 @@ impl LinearCall {
     }
 
     pub(super) fn run_on_reference(&self) -> Results {
-        let answer = self.problem.prefill_on_reference();
+        let answer = self.problem.reference();
         Results {
             out: answer.out,
             final_state: Some(answer.pool),
@@ -111,14 +113,18 @@ impl LinearCall {
     }
 
     pub(super) fn run(&self, machine: &Machine) -> sala_kernels::Result<(Results, Duration)> {
-        let run = self.problem.prefill(machine)?;
-        let results = Results {
+        let run = self.problem.run(machine)?;
+        Ok((self.results(&run), run.elapsed))
+    }
+
+    /// What a run of the call gave.
+    pub fn results(&self, run: &LinearRun) -> Results {
+        Results {
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),
             final_state: Some(run.pool.iter().map(|&x| f64::from(x)).collect()),
             ..Results::default()
-        };
-        Ok((results, run.elapsed))
+        }
     }
 
     pub(super) fn judge(&self, results: &Results) -> Judgement {

@@ -8,6 +8,8 @@
 //! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
 //! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`, optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
 //!
+//! Sequences shorter than `dense_len` choose no blocks; what a file says of their lists and scores is not looked at.
+//!
 //! [`Replay::load`] checks everything, so that a call that loads can run; [`Replay::run_on_reference`] runs it, and [`Replay::judge`]
 //! compares what comes out with the expected values, or with the reference where the file has none.
 
@@ -117,7 +119,7 @@ impl Replay {
         }
     }
 
-    /// Runs the call on a device; also says how long the operation took.
+    /// Runs the call on a device; also says how long its launches took.
     ///
     /// # Errors
     /// What the operation says; [`Error::Unsupported`](sala_kernels::Error::Unsupported) where it has no kernels yet.

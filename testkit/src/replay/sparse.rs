@@ -1,46 +1,38 @@
 //! Replayed block-sparse attention: key compression, block selection, attention.
 
-use super::file::ReplayFile;
+mod parse;
+
 use super::{ResultShapes, Results};
-use crate::attention::{AttentionProblem, KeyStorage, Lists};
 use crate::devices::Machine;
 use crate::memory::Packing;
-use crate::selection::{Order, SelectionProblem, Storage};
-use crate::tolerance::{Judgement, SelectionCase, attention_out, exceeds, lse, selection};
+use crate::operations::select_blocks::Selection;
+use crate::operations::select_blocks::cases::SelectionInputs;
+use crate::operations::sparse_attention::{AttentionProblem, Lists};
+use crate::problem::Problem;
+use crate::tolerance::{Judgement, SelectionCase, SelectionJudgement, attention_out, is_near_score, lse, selection};
 use crate::values::Values;
-use sala_kernels::reference::compress_keys::{CompressedKeys, Window, compress_keys};
-use sala_kernels::reference::select_blocks::{self, BlockScores, Position, ScoreLse, block_scores, positions};
-use sala_kernels::reference::sparse_attention::{self, Attention, Blocks};
-use sala_kernels::reference::{Value, sequences};
-use sala_kernels::{Error, Result as KernelResult};
-use std::time::{Duration, Instant};
+use sala_kernels::reference::select_blocks::{self, BlockScores};
+use sala_kernels::reference::sequences;
+use sala_kernels::reference::sparse_attention::{self, Attention};
+use sala_kernels::{Entry, Error, Result as KernelResult};
+use std::time::Duration;
 
 /// One call over whole sequences or chunks of them.
 #[derive(Clone, Debug)]
 pub struct SparseCall {
-    /// Shapes and constants; heads and scale are attention's too.
-    pub selection: select_blocks::Config,
+    /// What blocks are selected by. Heads, scale and batch are attention's too.
+    pub inputs: SelectionInputs,
     /// Channels of a value.
     pub dim_v: usize,
-    /// Sequences with fewer keys are attended densely.
-    pub dense_len: usize,
-    /// `[total_q, heads_q, dim]`.
-    pub q: Values,
-    /// `[total_k, heads_kv, dim]`.
-    pub k: Values,
     /// `[total_k, heads_kv, dim_v]`.
     pub v: Values,
-    /// `[batch + 1]`.
-    pub cu_seqlens_q: Vec<i32>,
-    /// `[batch + 1]`.
-    pub cu_seqlens_k: Vec<i32>,
     /// `[total_q, heads_kv, list_len]`: lists that take the place of the selection.
     pub block_indices: Option<Lists>,
     /// What should come out.
     pub expected: Expected,
 }
 
-/// Expected values of a file, as far as it has them.
+/// Expected values of a file, as far as it has them. Tokens that are attended densely have no lists and no scores, whatever the file says.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// `[total_q, heads_q, dim_v]`.
@@ -55,97 +47,32 @@ pub struct Expected {
     pub margin: Option<Vec<f32>>,
 }
 
-const TENSORS: [&str; 11] = [
-    "q",
-    "k",
-    "v",
-    "cu_seqlens_q",
-    "cu_seqlens_k",
-    "block_indices",
-    "expected.out",
-    "expected.lse",
-    "expected.block_indices",
-    "expected.block_scores",
-    "expected.margin",
-];
-
-/// More blocks than any list is asked to hold.
-const MAX_BLOCKS: u32 = 4096;
-
 impl SparseCall {
-    pub(super) fn parse(file: &ReplayFile<'_>) -> Result<Self, String> {
-        file.expect_only(&TENSORS)?;
-        let [total_q, heads_q, dim] = file.shape_3("q")?;
-        let [total_k, heads_kv, _] = file.shape_3("k")?;
-        let dim_v = file.shape_3("v")?[2];
-        if heads_q % heads_kv != 0 {
-            return Err(format!(
-                "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
-            ));
-        }
-        let shapes = (
-            [total_q, heads_q, dim],
-            [total_k, heads_kv, dim],
-            [total_k, heads_kv, dim_v],
-        );
-        let (q, k, v) = file.query_key_value(&shapes.0, &shapes.1, &shapes.2)?;
-        let cu_seqlens_q = file.bounds("cu_seqlens_q", total_q)?;
-        let cu_seqlens_k = file.bounds("cu_seqlens_k", total_k)?;
-        check_lengths(&cu_seqlens_q, &cu_seqlens_k)?;
-        let selection = parse_selection(file, heads_q, heads_kv, dim)?;
-        let block_indices = parse_lists(file, total_q, heads_kv)?;
-        let expected = parse_expected(file, total_q, &selection, dim_v)?;
-        let dense_len = file.count("dense_len")?;
-        Ok(SparseCall {
-            selection,
-            dim_v,
-            dense_len,
-            q,
-            k,
-            v,
-            cu_seqlens_q,
-            cu_seqlens_k,
-            block_indices,
-            expected,
-        })
-    }
-
     /// Query tokens of the call.
     pub fn total_q(&self) -> usize {
-        self.cu_seqlens_q.last().map_or(0, |&total| total as usize)
-    }
-
-    /// Key tokens of the call.
-    pub fn total_k(&self) -> usize {
-        self.cu_seqlens_k.last().map_or(0, |&total| total as usize)
-    }
-
-    /// For each sequence whether it is attended densely.
-    pub fn dense(&self) -> Vec<bool> {
-        self.cu_seqlens_k
-            .windows(2)
-            .map(|pair| ((pair[1] - pair[0]) as usize) < self.dense_len)
-            .collect()
+        self.inputs.total_q()
     }
 
     pub(super) fn shape(&self) -> String {
+        let SelectionInputs { config, q, batch, .. } = &self.inputs;
         let select_blocks::Config {
             heads_q, heads_kv, dim, ..
-        } = self.selection;
-        let batch = self.cu_seqlens_q.len() - 1;
-        let (total_q, total_k) = (self.total_q(), self.total_k());
+        } = config;
         format!(
-            "Tq={total_q} Tk={total_k} B={batch} H={heads_q}/{heads_kv} D={dim} {}",
-            self.q.dtype()
+            "Tq={} Tk={} B={} H={heads_q}/{heads_kv} D={dim} {}",
+            self.total_q(),
+            self.inputs.total_k(),
+            batch.sequences(),
+            q.dtype()
         )
     }
 
     pub(super) fn result_shapes(&self) -> ResultShapes {
-        let select_blocks::Config { heads_q, heads_kv, .. } = self.selection;
+        let select_blocks::Config { heads_q, heads_kv, .. } = self.inputs.config;
         let list_len = self
             .block_indices
             .as_ref()
-            .map_or(self.selection.list_len(), |lists| lists.list_len);
+            .map_or(self.inputs.config.list_len(), |lists| lists.list_len);
         ResultShapes::from([
             ("out", vec![self.total_q(), heads_q, self.dim_v]),
             ("lse", vec![self.total_q(), heads_q]),
@@ -156,9 +83,9 @@ impl SparseCall {
     pub(super) fn run_on_reference(&self) -> Results {
         let lists = match &self.block_indices {
             Some(lists) => lists.clone(),
-            None => self.select(&self.scores()),
+            None => self.selected(self.selection().lists),
         };
-        let attention = self.attend(&lists);
+        let attention = self.attention(Some(lists.clone())).reference();
         Results {
             out: attention.out,
             lse: Some(attention.lse),
@@ -167,23 +94,26 @@ impl SparseCall {
         }
     }
 
-    /// Runs the call; the time that it takes includes copies where blocks are selected.
+    /// Runs the call; also gives the time that its launches take.
     pub(super) fn run(&self, machine: &Machine) -> KernelResult<(Results, Duration)> {
-        if self.dim_v != self.selection.dim {
-            let why = format!("values have {} channels and keys {}", self.dim_v, self.selection.dim);
+        if self.dim_v != self.inputs.config.dim {
+            let dim = self.inputs.config.dim;
             return Err(Error::Unsupported {
                 what: "sparse attention".into(),
-                why,
+                why: format!("values have {} channels and keys {dim}", self.dim_v),
             });
         }
-        let started = Instant::now();
-        let lists = match &self.block_indices {
-            Some(lists) => Some(lists.clone()),
-            None if self.is_dense() => None,
-            None => Some(self.select_on(machine)?),
+        let (lists, selecting) = match &self.block_indices {
+            Some(lists) => (Some(lists.clone()), Duration::ZERO),
+            None if self.is_dense() => (None, Duration::ZERO),
+            None => {
+                let compressed = self.inputs.compress().run(machine)?;
+                let selected = self.inputs.select(&compressed.keys, None).run(machine)?;
+                let elapsed = compressed.elapsed + selected.elapsed;
+                (Some(self.selected(selected.indices)), elapsed)
+            }
         };
-        let selecting = started.elapsed();
-        let run = self.attention_problem(lists.clone()).run(machine)?;
+        let run = self.attention(lists.clone()).run(machine)?;
         let results = Results {
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),
@@ -191,59 +121,39 @@ impl SparseCall {
             block_indices: lists.map(|lists| lists.indices),
             final_state: None,
         };
-        let is_selected = self.block_indices.is_none() && results.block_indices.is_some();
-        Ok((
-            results,
-            if is_selected {
-                selecting + run.elapsed
-            } else {
-                run.elapsed
-            },
-        ))
-    }
-
-    /// Compresses the keys and selects blocks on a device.
-    fn select_on(&self, machine: &Machine) -> KernelResult<Lists> {
-        let lengths = |bounds: &[i32]| bounds.windows(2).map(|pair| (pair[1] - pair[0]) as usize).collect();
-        let problem = SelectionProblem {
-            config: self.selection,
-            q: self.q.clone(),
-            k: self.k.clone(),
-            queries: lengths(&self.cu_seqlens_q),
-            keys: lengths(&self.cu_seqlens_k),
-            scale_factor: None,
-            storage: Storage::Packed,
-            order: Order::RowMajor,
-        };
-        let compressed = problem.compress(machine)?;
-        let indices = problem.select(machine, &compressed, None)?.indices;
-        Ok(Lists {
-            indices,
-            list_len: self.selection.list_len(),
-        })
+        Ok((results, selecting + run.elapsed))
     }
 
     /// Whether no sequence needs lists.
     fn is_dense(&self) -> bool {
-        self.dense().into_iter().all(|dense| dense)
+        self.inputs.batch.dense().into_iter().all(|dense| dense)
     }
 
-    fn attention_problem(&self, lists: Option<Lists>) -> AttentionProblem {
+    /// Attention of the call over some lists, or over all keys.
+    pub fn attention(&self, lists: Option<Lists>) -> AttentionProblem {
+        let SelectionInputs {
+            config, q, k, batch, ..
+        } = &self.inputs;
         AttentionProblem {
-            config: self.attention(),
-            q: self.q.clone(),
-            k: self.k.clone(),
+            config: sparse_attention::Config {
+                heads_q: config.heads_q,
+                heads_kv: config.heads_kv,
+                dim: config.dim,
+                dim_v: self.dim_v,
+                scale: config.scale,
+                block_size: config.block_size,
+            },
+            q: q.clone(),
+            k: k.clone(),
             v: self.v.clone(),
-            cu_seqlens_q: self.cu_seqlens_q.clone(),
-            cu_seqlens_k: self.cu_seqlens_k.clone(),
+            batch: batch.clone(),
             lists,
-            dense_len: self.dense_len,
-            switch_len: None,
             scale_factor: None,
             gate: None,
-            storage: KeyStorage::Packed,
             packing: Packing::Separate,
-            max_seqlens: [None, None],
+            with_lse: true,
+            entry: Entry::Prefill,
+            workspace: None,
         }
     }
 
@@ -256,57 +166,58 @@ impl SparseCall {
                 indices: Vec::new(),
                 list_len: 0,
             },
-            (None, None) => return failed("block_indices are missing from the results".into()),
+            (None, None) => return Judgement::failed("block_indices are missing from the results".into()),
             (None, Some(indices)) => {
                 judgement = self.judge_selection(indices);
-                Lists {
-                    indices: indices.clone(),
-                    list_len: self.selection.list_len(),
-                }
+                self.selected(indices.clone())
             }
         };
-        judgement.and(self.judge_attention(results, &lists))
+        judgement.and(self.judge_attention(results, lists))
     }
 
     /// Judges a selection against the file's lists, or the reference's where it has none.
     fn judge_selection(&self, indices: &[i32]) -> Judgement {
-        let scores = self.scores();
-        let reference = self.select(&scores);
-        let case = SelectionCase {
-            config: &self.selection,
-            positions: &self.positions(),
-            scores: &scores,
-            margin: self.expected.margin.as_deref(),
-        };
-        let expected = self.expected.block_indices.as_ref().unwrap_or(&reference.indices);
-        let found = selection(case, indices, expected);
-        let same = found.same.iter().filter(|same| **same).count();
+        let reference = self.selection();
+        let found = self.judge_lists(indices, &reference);
         Judgement {
-            selection: Some((same, found.same.len())),
-            failure: found.failure.or_else(|| self.score_failure(&scores)),
+            selection: Some(found.count()),
+            failure: found.failure.or_else(|| self.wrong_score(&reference.scores)),
             ..Judgement::default()
         }
     }
 
-    /// Where the file's scores and the reference's, which judge a selection, are not the same.
-    fn score_failure(&self, scores: &BlockScores) -> Option<String> {
+    /// Judges lists against the file's, or the reference's where it has none. The scores of the reference tell near ties.
+    pub fn judge_lists(&self, indices: &[i32], reference: &Selection) -> SelectionJudgement {
+        let positions = self.inputs.batch.choosing(self.total_q());
+        let case = SelectionCase {
+            config: &self.inputs.config,
+            positions: &positions,
+            scores: &reference.scores,
+            margin: self.expected.margin.as_deref(),
+        };
+        let expected = self.expected.block_indices.as_ref().unwrap_or(&reference.lists);
+        selection(case, indices, expected)
+    }
+
+    /// The first score, if any, that is not the file's.
+    pub fn wrong_score(&self, scores: &BlockScores) -> Option<String> {
         let expected = self
             .expected
             .block_scores
             .as_ref()
             .filter(|scores| !scores.is_empty())?;
-        let blocks = expected.len() / (self.selection.heads_kv * self.total_q());
+        let heads_kv = self.inputs.config.heads_kv;
+        let blocks = expected.len() / (heads_kv * self.total_q());
         for (index, &expected) in expected.iter().enumerate() {
             let (row, block) = (index / blocks, index % blocks);
             let (head, token) = (row / self.total_q(), row % self.total_q());
             if expected == -1.0 || block >= scores.blocks {
                 continue;
             }
-            let score = scores.scores[(token * self.selection.heads_kv + head) * scores.blocks + block];
+            let score = scores.scores[(token * heads_kv + head) * scores.blocks + block];
             // Other implementations give a block without visible rows a zero.
             let is_empty = score == f32::NEG_INFINITY && expected == 0.0;
-            let error = f64::from((score - expected).abs());
-            if !is_empty && exceeds(error, f64::from(expected.abs()) / 1024.0) {
+            if !is_empty && !is_near_score(score, expected) {
                 return Some(format!(
                     "token {token}, head {head}: block {block} scores {score} instead of {expected}"
                 ));
@@ -316,18 +227,18 @@ impl SparseCall {
     }
 
     /// Judges out and lse against the file where the set of blocks is the file's, against the reference on the same set elsewhere.
-    fn judge_attention(&self, results: &Results, lists: &Lists) -> Judgement {
-        let mut reference = self.attend(lists);
+    fn judge_attention(&self, results: &Results, lists: Lists) -> Judgement {
+        let mut reference = self.attention(Some(lists.clone())).reference();
         if results.out.len() != reference.out.len() {
-            return failed(format!(
+            return Judgement::failed(format!(
                 "out has {} elements, expected {}",
                 results.out.len(),
                 reference.out.len()
             ));
         }
-        self.prefer_expected(&mut reference, lists);
+        self.prefer_expected(&mut reference, &lists);
         let out = attention_out(
-            self.q.precision(),
+            self.inputs.q.precision(),
             self.dim_v,
             &results.out,
             &reference.out,
@@ -348,8 +259,8 @@ impl SparseCall {
 
     /// Replaces rows of the reference by the file's expected values where they are for the same set of blocks.
     fn prefer_expected(&self, reference: &mut Attention, lists: &Lists) {
-        let heads_q = self.selection.heads_q;
-        let group = heads_q / self.selection.heads_kv;
+        let heads_q = self.inputs.config.heads_q;
+        let group = heads_q / self.inputs.config.heads_kv;
         let dense = self.dense_tokens();
         for row in 0..self.total_q() * heads_q {
             let list = row / group * lists.list_len..(row / group + 1) * lists.list_len;
@@ -372,206 +283,25 @@ impl SparseCall {
 
     /// For each query token whether its sequence is attended densely.
     fn dense_tokens(&self) -> Vec<bool> {
+        let batch = &self.inputs.batch;
         let mut tokens = vec![false; self.total_q()];
-        let ranges = sequences(&self.cu_seqlens_q, self.total_q());
-        for (range, dense) in ranges.into_iter().flatten().zip(self.dense()) {
+        let ranges = sequences(&batch.cu_seqlens_q, self.total_q());
+        for (range, dense) in ranges.into_iter().flatten().zip(batch.dense()) {
             tokens[range].fill(dense);
         }
         tokens
     }
 
-    fn positions(&self) -> Vec<Option<Position>> {
-        positions(&self.cu_seqlens_q, &self.cu_seqlens_k, self.total_q(), self.total_k())
+    /// Scores and lists of the reference, by keys that the reference has compressed.
+    fn selection(&self) -> Selection {
+        let compressed = self.inputs.compress().reference();
+        self.inputs.select(&compressed, None).reference()
     }
 
-    fn scores(&self) -> BlockScores {
-        let block_size = self.selection.block_size;
-        let [k1, k2] = [Window::fine(block_size), Window::coarse(block_size)].map(|window| self.compress(window));
-        block_scores(&self.selection, &self.q.to_f64(), &k1, &k2, &self.positions(), None)
-    }
-
-    /// Compressed keys, rounded to the type of the keys and exact in f64.
-    fn compress(&self, window: Window) -> CompressedKeys<f64> {
-        let select_blocks::Config { heads_kv, dim, .. } = self.selection;
-        match &self.k {
-            Values::Bf16(k) => widen(&compress_keys(k, heads_kv, dim, &self.cu_seqlens_k, window)),
-            Values::F16(k) => widen(&compress_keys(k, heads_kv, dim, &self.cu_seqlens_k, window)),
-        }
-    }
-
-    fn select(&self, scores: &BlockScores) -> Lists {
-        let indices = select_blocks::select_blocks(&self.selection, scores, &self.positions());
+    fn selected(&self, indices: Vec<i32>) -> Lists {
         Lists {
             indices,
-            list_len: self.selection.list_len(),
+            list_len: self.inputs.config.list_len(),
         }
-    }
-
-    fn attention(&self) -> sparse_attention::Config {
-        let select_blocks::Config {
-            heads_q,
-            heads_kv,
-            dim,
-            scale,
-            block_size,
-            ..
-        } = self.selection;
-        sparse_attention::Config {
-            heads_q,
-            heads_kv,
-            dim,
-            dim_v: self.dim_v,
-            scale,
-            block_size,
-        }
-    }
-
-    fn attend(&self, lists: &Lists) -> Attention {
-        let dense = self.dense();
-        let blocks = Blocks::Listed {
-            indices: &lists.indices,
-            list_len: lists.list_len,
-            dense: &dense,
-        };
-        let (q, k, v) = (self.q.to_f64(), self.k.to_f64(), self.v.to_f64());
-        let (config, cu_seqlens_k, positions) = (self.attention(), &self.cu_seqlens_k, self.positions());
-        sparse_attention::sparse_attention(&config, &q, &k, &v, cu_seqlens_k, &positions, blocks, None, None)
-    }
-}
-
-fn failed(failure: String) -> Judgement {
-    Judgement {
-        max_abs: f64::NAN,
-        relative: f64::NAN,
-        selection: None,
-        failure: Some(failure),
-    }
-}
-
-fn widen<T: Value>(keys: &CompressedKeys<T>) -> CompressedKeys<f64> {
-    let widen_rows = |rows: &Vec<T>| rows.iter().map(|x| x.to_f64()).collect();
-    CompressedKeys {
-        sequences: keys.sequences.iter().map(widen_rows).collect(),
-    }
-}
-
-fn check_lengths(cu_seqlens_q: &[i32], cu_seqlens_k: &[i32]) -> Result<(), String> {
-    if cu_seqlens_q.len() != cu_seqlens_k.len() {
-        let (q, k) = (cu_seqlens_q.len(), cu_seqlens_k.len());
-        return Err(format!(
-            "tensor `cu_seqlens_k` has {k} entries, expected {q} as `cu_seqlens_q` has"
-        ));
-    }
-    for (sequence, (q, k)) in cu_seqlens_q.windows(2).zip(cu_seqlens_k.windows(2)).enumerate() {
-        let (queries, keys) = (q[1] - q[0], k[1] - k[0]);
-        if queries > keys {
-            return Err(format!(
-                "tensor `cu_seqlens_q` gives sequence {sequence} {queries} queries, expected at most its {keys} keys"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn parse_selection(
-    file: &ReplayFile<'_>,
-    heads_q: usize,
-    heads_kv: usize,
-    dim: usize,
-) -> Result<select_blocks::Config, String> {
-    let block_size = file.count("block_size")?;
-    if ![32, 64, 128].contains(&block_size) {
-        return Err(format!("`block_size` is `{block_size}`, expected 32, 64 or 128"));
-    }
-    for (name, expected) in [("kernel_size", block_size / 2), ("kernel_stride", block_size / 4)] {
-        let got = file.count(name)?;
-        if got != expected {
-            return Err(format!(
-                "`{name}` is `{got}`, expected {expected} for blocks of {block_size} tokens"
-            ));
-        }
-    }
-    if let Some(causal) = file.optional_text("causal").filter(|&causal| causal != "true") {
-        return Err(format!("`causal` is `{causal}`, expected `true`"));
-    }
-    let lse = match file.text("lse")? {
-        "coarse" => ScoreLse::Coarse,
-        "exact" => ScoreLse::Exact,
-        other => return Err(format!("`lse` is `{other}`, expected `coarse` or `exact`")),
-    };
-    let [topk, init_blocks, local_blocks] =
-        ["topk", "init_blocks", "local_blocks"].map(|name| file.count_up_to(name, MAX_BLOCKS));
-    let (topk, init_blocks, local_blocks) = (topk?, init_blocks?, local_blocks?);
-    if init_blocks + 1 > topk {
-        return Err(format!(
-            "`init_blocks` is `{init_blocks}`, expected less than `topk`, which is `{topk}`"
-        ));
-    }
-    let scale = file.scale()?;
-    Ok(select_blocks::Config {
-        heads_q,
-        heads_kv,
-        dim,
-        scale,
-        block_size,
-        topk,
-        init_blocks,
-        local_blocks,
-        lse,
-    })
-}
-
-fn parse_lists(file: &ReplayFile<'_>, total_q: usize, heads_kv: usize) -> Result<Option<Lists>, String> {
-    if !file.has("block_indices") {
-        return Ok(None);
-    }
-    match file.shape("block_indices")?.as_slice() {
-        shape @ [tokens, heads, list_len] if *tokens == total_q && *heads == heads_kv && *list_len > 0 => {
-            let indices = file.indices("block_indices", Some(shape))?;
-            Ok(Some(Lists {
-                indices,
-                list_len: *list_len,
-            }))
-        }
-        other => Err(format!(
-            "tensor `block_indices` has shape {other:?}, expected [{total_q}, {heads_kv}, entries of a list]"
-        )),
-    }
-}
-
-fn parse_expected(
-    file: &ReplayFile<'_>,
-    total_q: usize,
-    selection: &select_blocks::Config,
-    dim_v: usize,
-) -> Result<Expected, String> {
-    let select_blocks::Config { heads_q, heads_kv, .. } = *selection;
-    let list_shape = [total_q, heads_kv, selection.list_len()];
-    let block_indices = if file.has("expected.block_indices") {
-        Some(file.indices("expected.block_indices", Some(&list_shape))?)
-    } else {
-        None
-    };
-    Ok(Expected {
-        out: file.optional_numbers("expected.out", &[total_q, heads_q, dim_v])?,
-        lse: file.optional_numbers("expected.lse", &[total_q, heads_q])?,
-        block_indices,
-        block_scores: parse_scores(file, total_q, heads_kv)?,
-        margin: file.optional_floats("expected.margin", &[total_q, heads_kv])?,
-    })
-}
-
-fn parse_scores(file: &ReplayFile<'_>, total_q: usize, heads_kv: usize) -> Result<Option<Vec<f32>>, String> {
-    const NAME: &str = "expected.block_scores";
-    if !file.has(NAME) {
-        return Ok(None);
-    }
-    match file.shape(NAME)?.as_slice() {
-        shape @ [heads, tokens, blocks] if *heads == heads_kv && *tokens == total_q && *blocks > 0 => {
-            file.floats(NAME, shape).map(Some)
-        }
-        other => Err(format!(
-            "tensor `{NAME}` has shape {other:?}, expected [{heads_kv}, {total_q}, number of blocks]"
-        )),
     }
 }

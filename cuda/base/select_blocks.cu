@@ -1,0 +1,261 @@
+// Block selection: scores every block of keys in a token's past through the compressed keys, and lists the
+// best. Scores stay in the warp.
+//
+//     m_j, Z_j = max and Σ exp of s·q_j·C[c] over the rows of C that end at or before p          C = K2 (coarse) or K1 (exact)
+//     P[c]     = Σ_j exp(s·q_j·K1[c] − m_j) / Z_j                                                 j: the heads of the group
+//     score[b] = max of P[c], c = 4b − 1 … 4b + 3                                                 list = forced blocks + best free ones
+//
+// Called once per prefill, chunk or decode step for every sparse layer. Grid: (tiles of query tokens, kv
+// heads, batch). A block reads the compressed keys twice. Pass 1 streams C and accumulates m and Z (one
+// online softmax per thread, merged at the end). Pass 2 streams K1, forms P and the scores, and fills the
+// queues. The product is taken with its operands swapped: rows are compressed keys, columns are the heads of
+// a token. So a group pads to 8 columns, a sum over heads is mostly within a thread, and each warp keeps its
+// tokens for the whole kernel, so pooling and selection need no other warp:
+//
+//                     warp 0                warp 1       …  warp 7             32 columns per warp: four tokens of 8 heads, two of 16, or
+//              t0, h0…15  t1, h0…15   t2, …      t3, …                         one of 32 (of 64: two slices of 32, one after the other)
+//            ┌───────────┬───────────┬──────────┬─────────                     Q stays in registers as operand B for all steps
+//     K1 row │           │           │
+//     4b     │ P = Σ of a thread's heads, then over 4 lanes                    Rows are dealt so that a thread holds all four rows of block b
+//      ⋮     │ score = max over its four rows and one of the lane above        (b = lane / 4); row 4b − 1 comes from the lane above, and
+//     4b + 3 │           │           │                                         both blocks see the bits of one sum.
+//
+// Both passes come in steps of 64 rows through one ring of three stages; a warp takes a step in two turns of
+// 32 rows. A block's score goes to the queue of its token (parts/selection/top_k.cuh), unless the list takes
+// the block whatever its score.
+//
+//     step n     | n + 2 ───────────────────── load ─────────────────────▶|
+//                | 32 rows: product, exp, sum, pool, offer | 32 rows: …    ■          ■ block barrier
+//
+// Shared memory (dim 128): ring 3 × 16 KiB, then one queue of queue_capacity × 8 bytes per token, 16 KiB for
+// two tokens per warp and 128 entries.
+//
+// A token's bits depend on nothing but its own rows at their absolute positions. P is formed at 2^24 times
+// its value, so that heads below 2^−126 still count in the sum; where that leaves the range of f32, or a
+// logit is NaN, the sums are taken again with care (sum_carefully).
+//
+// Limit: the tensor cores, (1 + 1/4) · 2 · dim · 32 columns per row and warp (K1 and K2), with one exp for
+// each 2 · dim FLOP beside it. A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
+// takes a whole block, so that decode of few sequences leaves the GPU idle: splitting the rows of one token
+// over blocks is left for a kernel of its own. Dropped: Q in shared memory (three times the shared-memory
+// traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
+#include "machine/async_copy.cuh"
+#include "machine/barrier.cuh"
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/tile.cuh"
+#include "params/select_blocks.h"
+#include "parts/keys/key_rows.cuh"
+#include "parts/keys/sequence.cuh"
+#include "parts/keys/token_tile.cuh"
+#include "parts/keys/windows.cuh"
+#include "parts/selection/block_choice.cuh"
+#include "parts/selection/block_list.cuh"
+#include "parts/selection/block_score.cuh"
+#include "parts/selection/token_columns.cuh"
+#include "parts/selection/top_k.cuh"
+#include "parts/status.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr int WARPS = SALA_SELECT_WARPS;
+constexpr int THREADS = WARPS * WARP_SIZE;
+constexpr int STEP = SALA_SELECT_STEP;
+constexpr int STAGES = SALA_SELECT_STAGES;
+constexpr int TURN = ScoreTile::TURN;
+constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
+constexpr int COLUMNS = ScoreTile::COLUMNS;
+
+// The tokens' queues follow it.
+template <int DIM>
+struct SelectPlan {
+    uint16_t rows[STAGES][STEP * DIM];
+};
+
+// What the block does: its tokens, and the rows that they need.
+struct Job {
+    TokenTile tile;
+    int sum_rows;                // [0, sum_rows) of C make m and Z
+    int score_begin, score_end;  // [score_begin, score_end) of K1 are scored
+};
+
+// Tokens from one row of C to the next.
+DEVICE int sum_stride(const sala_select_blocks_params& p) { return p.exact_lse ? p.lists.block_size / BLOCK_ROWS : p.lists.block_size; }
+
+// Adds the rows that the token at `position` needs, if it needs any.
+DEVICE void add_rows(Job& job, const sala_select_blocks_params& p, int position) {
+    const sala_block_lists& lists = p.lists;
+    const int visible = visible_windows(position, lists.block_size / BLOCK_ROWS);
+    const int query_block = find_query_block(lists, position);
+    const bool chooses = must_choose(lists, query_block) && wanted_blocks(lists) > 0;
+    if (chooses) {
+        job.score_begin = maximum(lists.init_blocks * BLOCK_ROWS - 1, 0);
+        job.score_end = first_local_block(lists, query_block) * BLOCK_ROWS;
+    }
+    if (p.scores.address != 0) {
+        job.score_begin = 0;
+        // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
+        job.score_end = maximum(job.score_end, visible > 0 ? visible + 1 : 0);
+    }
+    if (job.score_begin < job.score_end) job.sum_rows = visible_windows(position, sum_stride(p));
+}
+
+DEVICE Job find_job(const sala_select_blocks_params& p, int block_tokens) {
+    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    if (!sequence.valid) count_refused_once(p.status, REFUSED_LENGTHS, 1);
+    const int index = last_tiles_first(sequence, block_index_x(), block_tokens);
+    Job job{cut_tile(sequence, index, block_tokens), 0, 0, 0};
+    if (job.tile.tokens > 0 && !sequence.dense) add_rows(job, p, job.tile.last_position());
+    return job;
+}
+
+// Starts the copy of a step's rows. Rows from `count` on, which the sequence does not have, become zero.
+template <int DIM>
+DEVICE void load_step(SharedTile<DIM> tile, const KeyRows& rows, int count, int step) {
+    constexpr int VECTORS = SharedTile<DIM>::VECTORS;
+    const KeyRows source = rows.from(static_cast<int64_t>(step) * STEP);
+    UNROLL
+    for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
+        const int row = thread_index() / VECTORS + i * (THREADS / VECTORS);
+        const int vector = thread_index() % VECTORS;
+        const bool valid = step * STEP + row < count;
+        async_copy<16>(tile.address(score_tile_row(row), vector), source.row(valid ? row : 0) + vector * 8, valid);
+    }
+}
+
+// Adds what channels [channel, channel + K) give to the logits of a turn.
+template <class T, int K, int DIM>
+DEVICE void add_logits(Logits& logits, SharedTile<DIM> tile, int turn, const FragmentB<K, COLUMNS>& query, int channel) {
+    UNROLL
+    for (int half = 0; half < 2; ++half) {
+        multiply_shared_a<T>(logits.half[half], tile, turn * TURN + half * ScoreTile::TURN_HALF, channel, query);
+    }
+}
+
+// How many turns of a step the warp takes, when `rows` rows are left from the step's first on. A warp without
+// tokens only helps to load.
+template <int HEADS>
+DEVICE int count_turns(const Job& job, const WarpTokens<HEADS>& tokens, int rows) {
+    return tokens.first < job.tile.tokens ? minimum(ceil_div(rows, TURN), STEP / TURN) : 0;
+}
+
+template <class T, int DIM, int HEADS>
+DEVICE void select_blocks(const sala_select_blocks_params& p) {
+    constexpr int TOKENS = Deal<HEADS>::TOKENS;
+    constexpr int SLICES = Deal<HEADS>::SLICES;
+    const int capacity = p.lists.queue_capacity;
+    const Job job = find_job(p, WARPS * TOKENS);
+    if (job.tile.tokens == 0) return;
+    auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
+
+    const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile);
+    OwnToken own = find_own_token(p, job.tile, tokens);
+    TopK best[TOKENS];
+    UNROLL
+    for (int i = 0; i < TOKENS; ++i) best[i] = start_top_k(shared_address(&plan + 1), tokens.first + i, capacity, wanted_blocks(p.lists));
+
+    const KeyRange& keys = job.tile.sequence.keys;
+    const int stride = p.lists.block_size / BLOCK_ROWS;
+    const KeyRows scored = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
+    const int scored_count = full_windows(keys.count, stride);
+    KeyRows summed = scored;
+    if (!p.exact_lse) summed = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
+    const int summed_count = full_windows(keys.count, sum_stride(p));
+    const int sum_steps = ceil_div(job.sum_rows, STEP);
+    const int first_score_step = job.score_begin / STEP;
+    const int steps = sum_steps + maximum(ceil_div(job.score_end, STEP) - first_score_step, 0);
+    const auto tile_of = [&](int step) { return SharedTile<DIM>{shared_address(plan.rows[step % STAGES])}; };
+    const auto start_load = [&](int step) {
+        const bool sums = step < sum_steps;
+        const int row_step = sums ? step : step - sum_steps + first_score_step;
+        if (step < steps) load_step(tile_of(step), sums ? summed : scored, sums ? summed_count : scored_count, row_step);
+        async_copy_commit();
+    };
+    const auto wait_for = [&](int step) {
+        async_copy_wait<STAGES - 2>();
+        sync_block();  // the step's rows are in shared memory; those of the last step are free
+        start_load(step + STAGES - 1);
+    };
+
+    if (steps == 0) {
+        store_missing_scores(p, own, 0);
+        store_lists(p, job.tile, tokens, best);
+        return;
+    }
+
+    const FragmentB<DIM, COLUMNS> query = load_query_columns<DIM>(p, job.tile, tokens, 0, 0);
+    const auto find_logits = [&](Logits& logits, int step, int turn, int slice) {
+        logits.half[0].fill(0.0f);
+        logits.half[1].fill(0.0f);
+        if constexpr (SLICES == 1) {
+            add_logits<T>(logits, tile_of(step), turn, query, 0);
+        } else {
+            // There are registers for a part of one slice only, so Q comes from L1 each time. (Unrolled, the
+            // loads would all go ahead and spill.)
+            constexpr int PART = 32;
+            NO_UNROLL
+            for (int channel = 0; channel < DIM; channel += PART) {
+                add_logits<T>(logits, tile_of(step), turn, load_query_columns<PART>(p, job.tile, tokens, slice, channel), channel);
+            }
+        }
+    };
+    UNROLL
+    for (int step = 0; step < STAGES - 1; ++step) start_load(step);
+
+    // Pass 1: m and Z.
+    Normaliser<HEADS> normaliser;
+    start_normaliser(normaliser);
+    NO_UNROLL
+    for (int step = 0; step < sum_steps; ++step) {
+        wait_for(step);
+        const int first_row = step * STEP;
+        const int turns = count_turns(job, tokens, job.sum_rows - first_row);
+        NO_UNROLL
+        for (int turn = 0; turn < turns; ++turn) {
+            UNROLL
+            for (int slice = 0; slice < SLICES; ++slice) {
+                Logits logits;
+                find_logits(logits, step, turn, slice);
+                add_to_normaliser(normaliser, logits, tokens, first_row + turn * TURN, slice, sum_stride(p));
+            }
+        }
+    }
+    finish_normaliser(normaliser, p, tokens);
+
+    // Pass 2: P, scores, queues.
+    NO_UNROLL
+    for (int step = sum_steps; step < steps; ++step) {
+        wait_for(step);
+        const int first_row = (step - sum_steps + first_score_step) * STEP;
+        const int turns = count_turns(job, tokens, job.score_end - first_row);
+        NO_UNROLL
+        for (int turn = 0; turn < turns; ++turn) {
+            float sums[TOKENS][BLOCK_ROWS];
+            UNROLL
+            for (int slice = 0; slice < SLICES; ++slice) {
+                Logits logits;
+                find_logits(logits, step, turn, slice);
+                float part[TOKENS][BLOCK_ROWS];
+                sum_heads(part, p, logits, normaliser, tokens, slice);
+                UNROLL
+                for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
+                    float& sum = sums[i / BLOCK_ROWS][i % BLOCK_ROWS];
+                    sum = slice == 0 ? part[i / BLOCK_ROWS][i % BLOCK_ROWS] : add_slices(sum, part[i / BLOCK_ROWS][i % BLOCK_ROWS]);
+                }
+            }
+            const int row0 = first_row + turn * TURN;
+            const float score = pool_rows(own, sums, row0);
+            take_score(best, p, own, row0 / BLOCK_ROWS + lane_index() / 4, score);
+        }
+    }
+    store_missing_scores(p, own, ceil_div(job.score_end, TURN) * ScoreTile::TURN_BLOCKS);
+    store_lists(p, job.tile, tokens, best);
+}
+
+#define INSTANCE(name, T, DIM, HEADS) \
+    KERNEL(name, sala_select_blocks_params, THREADS, 1) { select_blocks<T, DIM, HEADS>(p); }
+#include "instances/select_blocks.h"
+
+}  // namespace SALA_VARIANT
+}  // namespace sala

@@ -1,0 +1,104 @@
+// Softmax along keys that arrive in parts, for the 16 rows whose scores lie in the accumulators of a warp.
+//
+// A row keeps a reference maximum m and the sum l of its weights; O is kept unnormalised. With c =
+// |scale|·log2 e, a part of the keys with scores s gives
+//
+//     x  = max s               m' = x if c (x − m) > 8, else m
+//     P  = 2^(c (s − m'))      a  = 2^(c (m − m'))            l ← a·l + Σ P            O ← a·O + P V
+//
+// Raising m only when a weight would exceed 2^8 spares most parts the pass over O. Whether a row is raised
+// depends on that row alone, so that its bits do not depend on the other rows of the warp. m starts finite,
+// so no ∞ − ∞ arises; a score of −∞ is a key that is not visible. The difference s − m is formed before the
+// product: with c·s and c·m in the millions, a fused c·s − c·m would be wrong by powers of two.
+#pragma once
+
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/tile.cuh"
+#include "machine/warp.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+// The lane's two rows (accumulator_row(0) and accumulator_row(2)) of a softmax in progress.
+struct OnlineSoftmax {
+    float factor[2];   // c, above zero (see signed_scale.cuh)
+    float maximum[2];  // m; the same on the four lanes of a row
+    float sum[2];      // this lane's part of l
+};
+
+// How a part changes what the earlier parts gave: a, for the lane's two rows.
+struct Rescale {
+    float rows[2];
+};
+
+DEVICE void start_row(OnlineSoftmax& softmax, int side, float factor) {
+    softmax.factor[side] = factor;
+    softmax.maximum[side] = LOWEST;
+    softmax.sum[side] = 0.0f;
+}
+
+// The maxima of the lane's two rows; four lanes share a row.
+template <int N>
+DEVICE void find_row_maxima(float (&largest)[2], const Accumulator<N>& scores) {
+    largest[0] = largest[1] = -INFINITE;
+    UNROLL
+    for (int j = 0; j < N / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) largest[e / 2] = maximum(largest[e / 2], scores.values[j][e]);
+    }
+    reduce_max_each<4>(largest);
+}
+
+// Raises the reference maxima where a part with these row maxima asks for it.
+DEVICE Rescale raise_maxima(OnlineSoftmax& softmax, const float (&largest)[2]) {
+    constexpr float HEADROOM = 8.0f;
+    Rescale rescale;
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const float old = softmax.maximum[side];
+        const bool raise = softmax.factor[side] * (largest[side] - old) > HEADROOM;
+        softmax.maximum[side] = raise ? largest[side] : old;
+        rescale.rows[side] = raise ? exp2(softmax.factor[side] * (old - largest[side])) : 1.0f;
+    }
+    return rescale;
+}
+
+// Turns scores into weights, and gives their sums over this lane's columns.
+template <int N>
+DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineSoftmax& softmax) {
+    sums[0] = sums[1] = 0.0f;
+    UNROLL
+    for (int j = 0; j < N / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) {
+            const float weight = exp2(softmax.factor[e / 2] * (scores.values[j][e] - softmax.maximum[e / 2]));
+            scores.values[j][e] = weight;
+            sums[e / 2] += weight;
+        }
+    }
+}
+
+// Applies a part's rescaling and weights to the sums, and the rescaling to O. The warp decides as one whether
+// O changes, so that it stays together for the product that follows; a factor of 1 changes nothing.
+template <int N>
+DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& rescale, const float (&sums)[2]) {
+    UNROLL
+    for (int side = 0; side < 2; ++side) softmax.sum[side] = fma(softmax.sum[side], rescale.rows[side], sums[side]);
+    if (any(rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+}
+
+// Completes the sums over the four lanes of each row, after the last part.
+DEVICE void finish_softmax(OnlineSoftmax& softmax) { reduce_add_each<4>(softmax.sum); }
+
+// ln Σ exp of a row of a finished softmax; −∞ where no key was visible.
+DEVICE float log_sum_exp(const OnlineSoftmax& softmax, int side) {
+    if (softmax.sum[side] == 0.0f) return -INFINITE;
+    return LN_2 * fma(softmax.factor[side], softmax.maximum[side], log2(softmax.sum[side]));
+}
+
+// What a row of O is multiplied by in the end; 0 where no key was visible.
+DEVICE float inverse_sum(const OnlineSoftmax& softmax, int side) { return softmax.sum[side] == 0.0f ? 0.0f : 1.0f / softmax.sum[side]; }
+
+}  // namespace SALA_VARIANT
+}  // namespace sala

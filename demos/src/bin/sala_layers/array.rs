@@ -1,0 +1,61 @@
+//! Memory of a device that knows its shape.
+
+use sala_kernels::{Buffer, DType, Device, Element, Result, Status, Tensor, TensorMut};
+use std::ops::Range;
+
+/// A contiguous tensor and its memory.
+pub struct Array {
+    buffer: Buffer,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+impl Array {
+    /// Zeros.
+    pub fn zeros<T: Element>(device: &Device, shape: &[usize]) -> Result<Array> {
+        let elements = shape.iter().product::<usize>();
+        Ok(Array {
+            buffer: Buffer::new(device, elements * size_of::<T>())?,
+            dtype: T::DTYPE,
+            shape: shape.to_vec(),
+        })
+    }
+
+    /// A copy of `values`.
+    pub fn of<T: Element>(device: &Device, values: &[T], shape: &[usize]) -> Result<Array> {
+        let mut array = Array::zeros::<T>(device, shape)?;
+        array.buffer.write(values)?;
+        Ok(array)
+    }
+
+    /// All of it.
+    pub fn view(&self) -> Result<Tensor<'_>> {
+        self.buffer.tensor(self.dtype, &self.shape)
+    }
+
+    /// All of it, for writing.
+    pub fn view_mut(&mut self) -> Result<TensorMut<'_>> {
+        self.buffer.tensor_mut(self.dtype, &self.shape)
+    }
+
+    /// The rows of some tokens.
+    pub fn rows(&self, tokens: &Range<usize>) -> Result<Tensor<'_>> {
+        self.view()?.narrow(0, tokens.clone())
+    }
+
+    /// The rows of some tokens, for writing.
+    pub fn rows_mut(&mut self, tokens: &Range<usize>) -> Result<TensorMut<'_>> {
+        self.view_mut()?.narrow(0, tokens.clone())
+    }
+
+    /// What it holds.
+    pub fn read<T: Element>(&self) -> Result<Vec<T>> {
+        self.buffer.read()
+    }
+
+    /// Reports what kernels have counted in it, if it is a status word.
+    pub fn check_status(&self) -> Result<()> {
+        let counts = self.read::<u32>()?;
+        Status::from(std::array::from_fn(|index| counts[index])).check()
+    }
+}

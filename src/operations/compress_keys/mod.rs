@@ -1,0 +1,150 @@
+//! Key compression.
+
+pub mod reference;
+
+use super::sparse_layer::Config;
+use super::{Keys, SparseLayer};
+use crate::launch::{Arguments, Kernels, Variant, Views, checks};
+use crate::sys::params::{
+    SALA_COMPRESS_HALO_SPANS, SALA_COMPRESS_OPEN_SPANS, SALA_COMPRESS_THREADS, SALA_COMPRESS_TILE_SPANS,
+    sala_compress_keys_params,
+};
+use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+
+/// Key compression: means of a sequence's keys over sliding windows, the rows that block selection scores instead of the keys.
+///
+/// ```text
+/// C[c] = mean(K[c·stride .. c·stride + size − 1])      K1: size B/2, stride B/4      K2: size 2·B, stride B      B: the block size
+/// ```
+///
+/// per sequence and kv head, full windows only, as in InfLLM-V2 (Zhao et al. 2025). A call reads the raw keys and writes the rows that they
+/// complete; there is no other state, so a sequence is rolled back by giving a smaller length next time. Rows have the same bits however
+/// their tokens arrived. [`crate::reference::compress_keys`] is the definition.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CompressKeysArgs<'a> {
+    /// Keys `[total_k, heads_kv, dim]`, or caches `[batch, capacity, heads_kv, dim]`, as `keys` says; the layer's type.
+    pub k: Tensor<'a>,
+    /// How many keys each sequence has, those of this call included.
+    pub keys: Keys<'a>,
+    /// K1, of at least [`SparseLayer::k1_rows`] rows: `[rows, heads_kv, dim]`, where a sequence's rows begin at its first token divided by the
+    /// stride, or for caches `[batch, rows, heads_kv, dim]`. Rows without a full window are left as they are.
+    pub k1: TensorMut<'a>,
+    /// K2, likewise of at least [`SparseLayer::k2_rows`] rows.
+    pub k2: TensorMut<'a>,
+    /// The keys of each sequence that earlier calls have compressed, `[batch]` i32. Absent: none. Rows that they completed are left alone.
+    pub seqlens_old: Option<Tensor<'a>>,
+    /// No sequence has more keys than this. Absent: what `k` has room for.
+    pub max_seqlen_k: Option<usize>,
+    /// No sequence has more new keys than this. Sizes the grid. Absent: `max_seqlen_k`.
+    pub max_new: Option<usize>,
+    /// See [`Status`](crate::Status).
+    pub status: Option<TensorMut<'a>>,
+}
+
+impl<'a> CompressKeysArgs<'a> {
+    /// The compression of all keys.
+    pub fn new(k: Tensor<'a>, keys: Keys<'a>, k1: TensorMut<'a>, k2: TensorMut<'a>) -> Self {
+        Self {
+            k,
+            keys,
+            k1,
+            k2,
+            seqlens_old: None,
+            max_seqlen_k: None,
+            max_new: None,
+            status: None,
+        }
+    }
+}
+
+/// The kernel of a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    variants: Vec<Variant<sala_compress_keys_params>>,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        const KERNEL: &str = "compress_keys";
+        let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
+        // `sizeof(CompressPlan<dim>)`: the sums of a block's spans in f32.
+        let shared = (SALA_COMPRESS_TILE_SPANS + SALA_COMPRESS_HALO_SPANS) as usize * config.shape.dim * 4;
+        let threads = SALA_COMPRESS_THREADS as usize;
+        let variant = Variant::base(KERNEL, Some(config.dtype), &[dim], threads, shared, ())?;
+        Ok(Self {
+            variants: vec![variant],
+        })
+    }
+}
+
+// SAFETY: every view is named, and the parameters are made of nothing else.
+unsafe impl Arguments for CompressKeysArgs<'_> {
+    type Operation = SparseLayer;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            k,
+            keys,
+            k1,
+            k2,
+            seqlens_old,
+            max_seqlen_k: _,
+            max_new: _,
+            status,
+        } = self;
+        Views::new()
+            .read("k", *k)
+            .keys(keys)
+            .written("k1", k1)
+            .written("k2", k2)
+            .read("seqlens_old", *seqlens_old)
+            .written("status", status)
+    }
+
+    unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        let heads_kv = layer.config.shape.heads_kv;
+        let batch = self.keys.batch()?;
+        let params = self.params(layer, batch)?;
+        let spans = (params.max_new as usize).div_ceil(params.stride as usize) + SALA_COMPRESS_OPEN_SPANS as usize;
+        let grid = [spans.div_ceil(SALA_COMPRESS_TILE_SPANS as usize), heads_kv, batch];
+        let variant = kernels.pick(&layer.plans.compress.variants, |()| true)?;
+        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
+        unsafe { kernels.queue(stream, variant, grid, &params) }
+    }
+}
+
+impl CompressKeysArgs<'_> {
+    fn params(&self, layer: &SparseLayer, batch: usize) -> Result<sala_compress_keys_params> {
+        let Config { dtype, shape, .. } = layer.config;
+        let rows = |name, tensor: &Tensor<'_>, needed: usize| {
+            let rows = self
+                .keys
+                .rows(name, tensor, dtype, batch, [shape.heads_kv, shape.dim])?;
+            if rows.count < needed {
+                let expected = format!("at least {needed} rows");
+                return Err(Error::argument(name, expected, rows.count));
+            }
+            Ok(rows)
+        };
+        let k = rows("k", &self.k, 0)?;
+        let k1 = rows("k1", &self.k1.as_tensor(), layer.k1_rows(k.count))?;
+        let k2 = rows("k2", &self.k2.as_tensor(), layer.k2_rows(k.count))?;
+        let keys = self.keys.params(batch, k.count, self.max_seqlen_k)?;
+        Ok(sala_compress_keys_params {
+            keys,
+            k: k.rows,
+            k1: k1.rows,
+            k2: k2.rows,
+            seqlens_old: checks::optional(self.seqlens_old, |old| {
+                checks::list("seqlens_old", old, DType::I32, batch)
+            })?,
+            status: checks::status(self.status.as_ref())?,
+            max_new: self
+                .max_new
+                .map_or(keys.max_seqlen, checks::saturate)
+                .min(keys.max_seqlen),
+            stride: layer.config.k1_stride() as i32,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! One token per sequence.
+
+use super::{Common, Config, LinearAttention, States};
+use crate::launch::{Arguments, Kernels, Variant, Views, checks};
+use crate::sys::params::{SALA_LINEAR_DECODE_CHANNELS, SALA_LINEAR_DECODE_THREADS, sala_linear_attention_params};
+use crate::{Result, Stream, Tensor, TensorMut};
+
+/// One step of linear attention for each of `batch` sequences: the state decays, takes in the token, and is read by its query.
+///
+/// ```text
+/// S ← exp(g)·S + k vᵀ          o = scale · Sᵀ q
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LinearDecodeArgs<'a> {
+    /// Queries `[batch, heads, dim_k]`, the layer's type.
+    pub q: Tensor<'a>,
+    /// Keys `[batch, heads, dim_k]`.
+    pub k: Tensor<'a>,
+    /// Values `[batch, heads, dim_v]`.
+    pub v: Tensor<'a>,
+    /// The log decay, f32: `[heads]` or `[batch, heads]` as [`Decay`](crate::Decay) says; absent for `Decay::None`.
+    pub log_decay: Option<Tensor<'a>>,
+    /// The pool of states, as in [`LinearPrefillArgs::state`](crate::LinearPrefillArgs::state).
+    pub state: TensorMut<'a>,
+    /// The slot of each sequence, `[batch]` i32; −1: a state of zero.
+    pub state_in: Tensor<'a>,
+    /// The slot each sequence leaves its state in, if that is another than `state_in`; −1: nowhere.
+    pub state_out: Option<Tensor<'a>>,
+    /// Outputs `[batch, heads, dim_v]`.
+    pub out: TensorMut<'a>,
+    /// See [`Status`](crate::Status).
+    pub status: Option<TensorMut<'a>>,
+}
+
+impl<'a> LinearDecodeArgs<'a> {
+    /// A step in place: each state stays in its slot. `log_decay` is a tensor unless the layer has no decay.
+    pub fn new(
+        q: Tensor<'a>,
+        k: Tensor<'a>,
+        v: Tensor<'a>,
+        log_decay: Option<Tensor<'a>>,
+        state: TensorMut<'a>,
+        state_in: Tensor<'a>,
+        out: TensorMut<'a>,
+    ) -> Self {
+        Self {
+            q,
+            k,
+            v,
+            log_decay,
+            state,
+            state_in,
+            state_out: None,
+            out,
+            status: None,
+        }
+    }
+}
+
+/// The kernel of a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    variants: Vec<Variant<sala_linear_attention_params>>,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        const KERNEL: &str = "linear_attention_decode";
+        let dim_k = checks::compiled_for("dim_k", KERNEL, "dim_k", config.shape.dim_k)?;
+        let threads = SALA_LINEAR_DECODE_THREADS as usize;
+        // `sizeof(DecodePlan<dim_k>)`: q, k and v in f32, and a partial sum per warp and channel.
+        let channels = SALA_LINEAR_DECODE_CHANNELS as usize;
+        let shared = 4 * (2 * config.shape.dim_k + channels + threads / 32 * channels);
+        let variant = Variant::base(KERNEL, Some(config.dtype), &[dim_k], threads, shared, ())?;
+        Ok(Self {
+            variants: vec![variant],
+        })
+    }
+}
+
+// SAFETY: every view is named, and the parameters are made of nothing else.
+unsafe impl Arguments for LinearDecodeArgs<'_> {
+    type Operation = LinearAttention;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k,
+            v,
+            log_decay,
+            state,
+            state_in,
+            state_out,
+            out,
+            status,
+        } = self;
+        Views::new()
+            .read("q", *q)
+            .read("k", *k)
+            .read("v", *v)
+            .read("log_decay", *log_decay)
+            .written("out", out)
+            .written("state", state)
+            .read("state_in", *state_in)
+            .read("state_out", *state_out)
+            .written("status", status)
+    }
+
+    unsafe fn queue(self, layer: &LinearAttention, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        let config = &layer.config;
+        let batch = checks::first_axis(&self.q);
+        let common = Common {
+            q: self.q,
+            k: self.k,
+            v: self.v,
+            log_decay: self.log_decay,
+            states: States {
+                pool: Some(&self.state),
+                state_in: Some(self.state_in),
+                state_out: Some(self.state_out.unwrap_or(self.state_in)),
+            },
+            out: &self.out,
+            status: self.status.as_ref(),
+        };
+        let params = common.params(config, batch, batch)?;
+        let variant = kernels.pick(&layer.decode.variants, |()| true)?;
+        let channels = SALA_LINEAR_DECODE_CHANNELS as usize;
+        let grid = [config.shape.dim_v / channels, config.shape.heads, batch];
+        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
+        unsafe { kernels.queue(stream, variant, grid, &params) }
+    }
+}

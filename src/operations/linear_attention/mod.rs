@@ -1,0 +1,315 @@
+//! Linear attention with decay.
+
+mod decode;
+mod prefill;
+pub mod reference;
+
+pub use decode::LinearDecodeArgs;
+pub use prefill::LinearPrefillArgs;
+
+use crate::launch::checks;
+use crate::sys::params::{
+    SALA_DECAY_NONE, SALA_DECAY_PER_HEAD, SALA_DECAY_PER_TOKEN, sala_linear_attention_params, sala_rows, sala_states,
+};
+use crate::{DType, Error, Result, Tensor, TensorMut};
+
+/// How the log decay `g` varies. Values are natural logarithms, at most 0; below −128 counts as −128, and −∞ resets the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decay {
+    /// `g = 0`: plain linear attention.
+    None,
+    /// One constant per head (Lightning, RetNet): a tensor `[heads]`.
+    PerHead,
+    /// One per token and head (simple GLA, Mamba-2): a tensor `[tokens, heads]`.
+    PerToken,
+}
+
+/// The order of the last two axes of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StateLayout {
+    /// `[slots, heads, dim_k, dim_v]`.
+    #[default]
+    Kv,
+    /// `[slots, heads, dim_v, dim_k]`.
+    Vk,
+}
+
+/// Heads of a linear-attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Heads of q, k, v and the state.
+    pub heads: usize,
+    /// Channels of a query and a key: 64 or 128.
+    pub dim_k: usize,
+    /// Channels of a value and an output: 64 or 128.
+    pub dim_v: usize,
+}
+
+/// A layer of linear attention with decay: Lightning attention, simple GLA, Mamba-2's scalar gate.
+///
+/// Per sequence and head, with a state `S` of `dim_k × dim_v` in f32:
+///
+/// ```text
+/// S_t = exp(g_t)·S_{t−1} + k_t v_tᵀ          o_t = scale · S_tᵀ q_t
+/// ```
+///
+/// | arguments | what is launched |
+/// |---|---|
+/// | [`LinearPrefillArgs`] | whole sequences, in chunks of 64 tokens |
+/// | [`LinearDecodeArgs`] | one token per sequence |
+///
+/// Both read and write states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
+/// token. Results are the same bits for a sequence alone and in any batch, and for any chunking at multiples of 64 tokens.
+///
+/// ```
+/// use sala_kernels::{DType, Decay, LinearAttention, LinearShape};
+/// let shape = LinearShape { heads: 32, dim_k: 128, dim_v: 128 };
+/// let lightning = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).build()?;
+///
+/// let odd = LinearShape { dim_k: 96, ..shape };
+/// assert!(LinearAttention::builder(DType::Bf16, odd, Decay::PerHead).build().is_err());
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LinearAttention {
+    config: Config,
+    prefill: prefill::Plan,
+    decode: decode::Plan,
+}
+
+/// What a layer was described with.
+#[derive(Debug, Clone, Copy)]
+struct Config {
+    dtype: DType,
+    shape: LinearShape,
+    scale: f32,
+    decay: Decay,
+    state_layout: StateLayout,
+}
+
+/// Describes a [`LinearAttention`].
+#[derive(Debug, Clone)]
+#[must_use = "call `build` to get the layer"]
+pub struct LinearAttentionBuilder {
+    config: Config,
+}
+
+impl LinearAttention {
+    /// Describes a layer in bf16 or f16. Without further calls: scale `1/√dim_k`, [`StateLayout::Kv`].
+    pub fn builder(dtype: DType, shape: LinearShape, decay: Decay) -> LinearAttentionBuilder {
+        LinearAttentionBuilder {
+            config: Config {
+                dtype,
+                shape,
+                scale: (shape.dim_k as f32).powf(-0.5),
+                decay,
+                state_layout: StateLayout::default(),
+            },
+        }
+    }
+}
+
+impl LinearAttentionBuilder {
+    /// The factor of every output. Any finite number.
+    pub fn scale(mut self, scale: f32) -> Self {
+        self.config.scale = scale;
+        self
+    }
+
+    /// The order of a state's axes.
+    pub fn state_layout(mut self, layout: StateLayout) -> Self {
+        self.config.state_layout = layout;
+        self
+    }
+
+    /// Checks the description.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] names what is out of range.
+    pub fn build(self) -> Result<LinearAttention> {
+        let Config {
+            dtype, shape, scale, ..
+        } = self.config;
+        checks::operand_type(dtype)?;
+        checks::heads("heads", shape.heads)?;
+        let prefill = prefill::Plan::new(&self.config)?;
+        let decode = decode::Plan::new(&self.config)?;
+        checks::finite("scale", scale)?;
+        Ok(LinearAttention {
+            config: self.config,
+            prefill,
+            decode,
+        })
+    }
+}
+
+/// The log decays of Lightning attention for heads `first_head..first_head + heads` of `total_heads`: `−slope`, with the slopes of ALiBi
+/// (Press et al. 2021, section 3): `2^(−8(h+1)/H)` for H a power of two, else those of the power of two below, followed by every other one
+/// of the power of two above. They do not depend on the layer.
+pub fn lightning_log_decay(first_head: usize, heads: usize, total_heads: usize) -> Vec<f32> {
+    let geometric = |head: usize, of: usize| -(-8.0 * (head + 1) as f64 / of as f64).exp2();
+    let below = if total_heads.is_power_of_two() {
+        total_heads
+    } else {
+        total_heads.next_power_of_two() / 2
+    };
+    let slope = |head: usize| {
+        if head < below {
+            geometric(head, below)
+        } else {
+            geometric(2 * (head - below), 2 * below)
+        }
+    };
+    (first_head..first_head.saturating_add(heads))
+        .map(|head| slope(head) as f32)
+        .collect()
+}
+
+/// The tensors that both kernels have.
+struct Common<'a, 'b> {
+    q: Tensor<'a>,
+    k: Tensor<'a>,
+    v: Tensor<'a>,
+    log_decay: Option<Tensor<'a>>,
+    states: States<'a, 'b>,
+    out: &'b TensorMut<'a>,
+    status: Option<&'b TensorMut<'a>>,
+}
+
+/// The pool of states and the slots of each sequence.
+struct States<'a, 'b> {
+    pool: Option<&'b TensorMut<'a>>,
+    state_in: Option<Tensor<'a>>,
+    state_out: Option<Tensor<'a>>,
+}
+
+impl Common<'_, '_> {
+    /// Checks `rows` tokens of `batch` sequences, and gives what kernels are told, without `cu_seqlens`.
+    fn params(&self, config: &Config, rows: usize, batch: usize) -> Result<sala_linear_attention_params> {
+        let Config { dtype, shape, .. } = *config;
+        checks::fits_i32("q", rows)?;
+        checks::batch("batch", batch)?;
+        let tensor = |name, tensor: &Tensor<'_>, dim| checks::rows(name, tensor, dtype, &[rows, shape.heads, dim]);
+        Ok(sala_linear_attention_params {
+            q: tensor("q", &self.q, shape.dim_k)?,
+            k: tensor("k", &self.k, shape.dim_k)?,
+            v: tensor("v", &self.v, shape.dim_v)?,
+            out: tensor("out", &self.out.as_tensor(), shape.dim_v)?,
+            log_decay: self.log_decay(config, rows)?,
+            states: self.states.params(config, batch)?,
+            cu_seqlens: 0,
+            status: checks::status(self.status)?,
+            tokens: rows as i64,
+            decay: match config.decay {
+                Decay::None => SALA_DECAY_NONE,
+                Decay::PerHead => SALA_DECAY_PER_HEAD,
+                Decay::PerToken => SALA_DECAY_PER_TOKEN,
+            } as i32,
+            scale: config.scale,
+        })
+    }
+
+    fn log_decay(&self, config: &Config, rows: usize) -> Result<sala_rows> {
+        let heads = config.shape.heads;
+        let per_head = [heads];
+        let per_token = [rows, heads];
+        let shape: &[usize] = match (config.decay, &self.log_decay) {
+            (Decay::None, None) => return Ok(sala_rows::default()),
+            (Decay::None, Some(_)) => {
+                let expected = "no tensor (the layer has no decay)";
+                return Err(Error::argument("log_decay", expected, "a tensor"));
+            }
+            (Decay::PerHead, _) => &per_head,
+            (Decay::PerToken, _) => &per_token,
+        };
+        let Some(decay) = &self.log_decay else {
+            let expected = format!("a tensor of shape {shape:?}");
+            return Err(Error::argument("log_decay", expected, "none"));
+        };
+        checks::dtype("log_decay", decay, DType::F32)?;
+        checks::shape("log_decay", decay, shape)?;
+        Ok(match config.decay {
+            Decay::PerToken => sala_rows::of(decay),
+            _ => sala_rows {
+                address: decay.address(),
+                token_stride: 0,
+                head_stride: checks::stride(decay, 0),
+            },
+        })
+    }
+}
+
+impl States<'_, '_> {
+    fn params(&self, config: &Config, batch: usize) -> Result<sala_states> {
+        let slots_of = |name, slots: Option<Tensor<'_>>| {
+            checks::optional(slots, |slots| {
+                if self.pool.is_none() {
+                    let expected = format!("a pool of states for {name}");
+                    return Err(Error::argument("state", expected, "none"));
+                }
+                checks::list(name, slots, DType::I32, batch)
+            })
+        };
+        let (state_in, state_out) = (
+            slots_of("state_in", self.state_in)?,
+            slots_of("state_out", self.state_out)?,
+        );
+        let LinearShape { heads, dim_k, dim_v } = config.shape;
+        let (rows, columns) = match config.state_layout {
+            StateLayout::Kv => (dim_k, dim_v),
+            StateLayout::Vk => (dim_v, dim_k),
+        };
+        let states = checks::optional(self.pool.map(TensorMut::as_tensor), |pool| {
+            let slots = checks::first_axis(pool);
+            checks::fits_i32("state", slots)?;
+            checks::shape("state", pool, &[slots, heads, rows, columns])?;
+            checks::aligned_rows("state", pool, DType::F32)?;
+            Ok(sala_states {
+                pool: pool.address(),
+                slot_stride: checks::stride(pool, 0),
+                head_stride: checks::stride(pool, 1),
+                row_stride: checks::stride(pool, 2),
+                slots: slots as i64,
+                ..sala_states::default()
+            })
+        })?;
+        Ok(sala_states {
+            state_in,
+            state_out,
+            batch: batch as i32,
+            is_vk: i32::from(config.state_layout == StateLayout::Vk),
+            ..states
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lightning_slopes_follow_alibi() {
+        let eight = lightning_log_decay(0, 8, 8);
+        let powers: Vec<f32> = (1..=8).map(|power| -(0.5f32.powi(power))).collect();
+        assert_eq!(eight, powers);
+        let six = lightning_log_decay(0, 6, 6);
+        assert_eq!(six, [-0.25, -0.0625, -0.015_625, -0.003_906_25, -0.5, -0.125]);
+        assert_eq!(lightning_log_decay(2, 3, 6), six[2..5]);
+    }
+
+    #[test]
+    fn impossible_descriptions_are_refused() {
+        let refused = |dtype, heads, dim_k, dim_v, scale| {
+            let shape = LinearShape { heads, dim_k, dim_v };
+            match LinearAttention::builder(dtype, shape, Decay::None).scale(scale).build() {
+                Err(error) => error.argument_name().expect("an argument is named"),
+                Ok(layer) => panic!("{layer:?}"),
+            }
+        };
+        assert_eq!(refused(DType::F32, 1, 64, 64, 1.0), "dtype");
+        assert_eq!(refused(DType::F16, 0, 64, 64, 1.0), "heads");
+        assert_eq!(refused(DType::F16, 1, 32, 64, 1.0), "dim_k");
+        assert_eq!(refused(DType::F16, 1, 64, 256, 1.0), "dim_v");
+        assert_eq!(refused(DType::F16, 1, 64, 64, f32::NAN), "scale");
+    }
+}

@@ -1,0 +1,269 @@
+//! Linear attention with decay: the recurrence, token by token.
+//!
+//! ```text
+//! S_t = exp(g_t)·S_{t−1} + k_t v_tᵀ          o_t = scale · S_tᵀ q_t
+//! ```
+//!
+//! per sequence and head, with `g_t ≤ 0`. `S` has one row per key channel and one column per value channel.
+
+use crate::reference::{Value, sequences};
+
+/// A log decay below this counts as this: its factor is 0 in f32 for every purpose but a reset, which only −inf is.
+pub const LOWEST_LOG_DECAY: f32 = -128.0;
+
+/// Shapes and constants of a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Heads of q, k, v and the state.
+    pub heads: usize,
+    /// Channels of a query and a key.
+    pub dim_k: usize,
+    /// Channels of a value and an output.
+    pub dim_v: usize,
+    /// The factor of every output.
+    pub scale: f32,
+    /// Whether a stored state is transposed: `[dim_v, dim_k]` instead of `[dim_k, dim_v]`.
+    pub state_is_vk: bool,
+}
+
+impl Config {
+    /// Elements of one slot of the pool.
+    pub fn slot_len(&self) -> usize {
+        self.heads * self.dim_k * self.dim_v
+    }
+
+    /// Where a slot holds key channel `row` and value channel `column` of a head.
+    fn state_index(&self, head: usize, row: usize, column: usize) -> usize {
+        let within = if self.state_is_vk {
+            column * self.dim_k + row
+        } else {
+            row * self.dim_v + column
+        };
+        head * self.dim_k * self.dim_v + within
+    }
+}
+
+/// The natural logarithm of the decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LogDecay<'a> {
+    /// The state never decays.
+    None,
+    /// `[heads]`: one constant per head.
+    PerHead(&'a [f32]),
+    /// `[tokens, heads]`.
+    PerToken(&'a [f32]),
+}
+
+impl LogDecay<'_> {
+    /// What the state is multiplied with before `token` is added.
+    fn factor(&self, config: &Config, token: usize, head: usize) -> f64 {
+        let log_decay = match self {
+            LogDecay::None => return 1.0,
+            LogDecay::PerHead(decay) => decay[head],
+            LogDecay::PerToken(decay) => decay[token * config.heads + head],
+        };
+        if log_decay == f32::NEG_INFINITY {
+            0.0
+        } else {
+            f64::from(log_decay.max(LOWEST_LOG_DECAY)).exp()
+        }
+    }
+}
+
+/// The states of a call: a pool of slots, and the slot that each sequence starts from and leaves its state in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct States<'a> {
+    /// `[slots, heads, dim_k, dim_v]` (transposed with [`Config::state_is_vk`]), as it is before the call.
+    pub pool: &'a [f32],
+    /// `[batch]`; −1 starts from zero, as every sequence does without it.
+    pub state_in: Option<&'a [i32]>,
+    /// `[batch]`; −1 stores nothing, as happens for every sequence without it.
+    pub state_out: Option<&'a [i32]>,
+}
+
+/// What a call leaves behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// `[tokens, heads, dim_v]`; zero where no sequence has a token.
+    pub out: Vec<f64>,
+    /// The pool after the call.
+    pub pool: Vec<f64>,
+    /// Sequences refused because their range is not within the tokens. They read and write nothing.
+    pub refused_lengths: u32,
+    /// Slots refused. A `state_in` outside the pool refuses its sequence, which then reads and writes nothing; a `state_out` outside the
+    /// pool, named by an earlier sequence, or read by another one, is not stored to.
+    pub refused_slots: u32,
+}
+
+/// Runs whole sequences: q and k are `[tokens, heads, dim_k]`, v is `[tokens, heads, dim_v]`, `cu_seqlens` is `[batch + 1]`.
+///
+/// # Panics
+/// Where a slice is shorter than its shape.
+///
+/// ```
+/// use sala_kernels::reference::linear_attention::{Config, LogDecay, States, prefill};
+/// let config = Config { heads: 1, dim_k: 1, dim_v: 1, scale: 1.0, state_is_vk: false };
+/// let states = States { pool: &[10.0], state_in: Some(&[0]), state_out: Some(&[0]) };
+/// let ones = [1.0f32; 3];
+/// let answer = prefill(&config, &ones, &ones, &ones, &[0, 3], LogDecay::None, &states);
+/// assert_eq!(answer.out, [11.0, 12.0, 13.0]);
+/// assert_eq!(answer.pool, [13.0]);
+/// ```
+pub fn prefill<T: Value>(
+    config: &Config,
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    cu_seqlens: &[i32],
+    log_decay: LogDecay<'_>,
+    states: &States<'_>,
+) -> Output {
+    let tokens = q.len() / (config.heads * config.dim_k);
+    let mut answer = Output {
+        out: vec![0.0; tokens * config.heads * config.dim_v],
+        pool: states.pool.iter().map(|&x| f64::from(x)).collect(),
+        refused_lengths: 0,
+        refused_slots: 0,
+    };
+    let slot_count = states.pool.len() / config.slot_len();
+    for (sequence, range) in sequences(cu_seqlens, tokens).into_iter().enumerate() {
+        let slots = resolve_slots(states, slot_count, sequence);
+        answer.refused_lengths += u32::from(range.is_none());
+        answer.refused_slots += slots.refused_slots;
+        let Some(range) = range.filter(|_| !slots.is_refused) else {
+            continue;
+        };
+        for head in 0..config.heads {
+            let mut state = load_state(config, states.pool, slots.input, head);
+            for token in range.clone() {
+                let row = token * config.heads + head;
+                let key_row = row * config.dim_k..(row + 1) * config.dim_k;
+                let value_row = row * config.dim_v..(row + 1) * config.dim_v;
+                advance(
+                    &mut state,
+                    log_decay.factor(config, token, head),
+                    &k[key_row.clone()],
+                    &v[value_row.clone()],
+                );
+                read_out(&mut answer.out[value_row], config.scale, &state, &q[key_row]);
+            }
+            store_state(config, &mut answer.pool, slots.output, head, &state);
+        }
+    }
+    answer
+}
+
+/// Runs one token of each sequence: [`prefill`] with lengths of one; q and k are `[batch, heads, dim_k]`, v is `[batch, heads, dim_v]`.
+///
+/// # Panics
+/// Where a slice is shorter than its shape.
+pub fn decode<T: Value>(
+    config: &Config,
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    log_decay: LogDecay<'_>,
+    states: &States<'_>,
+) -> Output {
+    let batch = (q.len() / (config.heads * config.dim_k)) as i32;
+    let cu_seqlens: Vec<i32> = (0..=batch).collect();
+    prefill(config, q, k, v, &cu_seqlens, log_decay, states)
+}
+
+/// `S ← factor·S + k vᵀ`. A factor of zero forgets what the state held, whatever that was.
+fn advance<T: Value>(state: &mut [f64], factor: f64, key: &[T], value: &[T]) {
+    let value: Vec<f64> = value.iter().map(|v| v.to_f64()).collect();
+    for (row, key) in state.chunks_exact_mut(value.len()).zip(key) {
+        let key = key.to_f64();
+        for (s, v) in row.iter_mut().zip(&value) {
+            let kept = if factor == 0.0 { 0.0 } else { factor * *s };
+            *s = kept + key * v;
+        }
+    }
+}
+
+/// `o = scale · Sᵀ q`.
+fn read_out<T: Value>(out: &mut [f64], scale: f32, state: &[f64], query: &[T]) {
+    for (row, query) in state.chunks_exact(out.len()).zip(query) {
+        let query = query.to_f64();
+        for (o, s) in out.iter_mut().zip(row) {
+            *o += s * query;
+        }
+    }
+    for o in out {
+        *o *= f64::from(scale);
+    }
+}
+
+/// One head's state, `[dim_k, dim_v]` whatever the pool's layout; zero without a slot.
+fn load_state(config: &Config, pool: &[f32], slot: Option<usize>, head: usize) -> Vec<f64> {
+    let mut state = vec![0.0; config.dim_k * config.dim_v];
+    if let Some(slot) = slot {
+        let slot = &pool[slot * config.slot_len()..][..config.slot_len()];
+        for row in 0..config.dim_k {
+            for column in 0..config.dim_v {
+                state[row * config.dim_v + column] = f64::from(slot[config.state_index(head, row, column)]);
+            }
+        }
+    }
+    state
+}
+
+/// The inverse of [`load_state`].
+fn store_state(config: &Config, pool: &mut [f64], slot: Option<usize>, head: usize, state: &[f64]) {
+    let Some(slot) = slot else { return };
+    let slot = &mut pool[slot * config.slot_len()..][..config.slot_len()];
+    for row in 0..config.dim_k {
+        for column in 0..config.dim_v {
+            slot[config.state_index(head, row, column)] = state[row * config.dim_v + column];
+        }
+    }
+}
+
+/// The slots of one sequence.
+struct Slots {
+    /// Where the sequence starts from; `None` from zero.
+    input: Option<usize>,
+    /// Where it leaves its state; `None` nowhere.
+    output: Option<usize>,
+    /// Whether `state_in` is outside the pool, so that the sequence cannot run.
+    is_refused: bool,
+    /// How many of the two indices were refused.
+    refused_slots: u32,
+}
+
+/// The slots of `sequence` in a pool of `count`.
+fn resolve_slots(states: &States<'_>, count: usize, sequence: usize) -> Slots {
+    let mut slots = Slots {
+        input: None,
+        output: None,
+        is_refused: false,
+        refused_slots: 0,
+    };
+    let in_pool = |slot: i32| usize::try_from(slot).ok().filter(|&slot| slot < count);
+    if let Some(slot) = named_slot(states.state_in, sequence) {
+        slots.input = in_pool(slot);
+        slots.is_refused = slots.input.is_none();
+        slots.refused_slots += u32::from(slots.is_refused);
+    }
+    if let Some(slot) = named_slot(states.state_out, sequence) {
+        slots.output = in_pool(slot).filter(|_| !is_taken(states, sequence, slot));
+        slots.refused_slots += u32::from(slots.output.is_none());
+    }
+    slots
+}
+
+/// The slot that a list names for `sequence`, if it names one.
+fn named_slot(list: Option<&[i32]>, sequence: usize) -> Option<i32> {
+    list.map(|list| list[sequence]).filter(|&slot| slot != -1)
+}
+
+/// Whether `sequence` may not store to `slot`: an earlier sequence stores there, or another one starts from it.
+fn is_taken(states: &States<'_>, sequence: usize, slot: i32) -> bool {
+    let stored_before = states.state_out.is_some_and(|out| out[..sequence].contains(&slot));
+    let is_read = |(other, &input): (usize, &i32)| other != sequence && input == slot;
+    stored_before
+        || states
+            .state_in
+            .is_some_and(|inputs| inputs.iter().enumerate().any(is_read))
+}

@@ -1,0 +1,58 @@
+//! The operations: what each computes and takes, and how it is launched.
+//!
+//! An operation's folder holds its arguments with their documentation, its plan (kernels and geometry, made once per layer), its launch, and
+//! beside them `reference.rs`, the definition of what it computes.
+
+mod choose_blocks;
+mod compress_keys;
+mod keys;
+mod linear_attention;
+mod select_blocks;
+mod sequences;
+mod sparse_attention;
+mod sparse_layer;
+mod status;
+
+pub use choose_blocks::ChooseBlocksArgs;
+pub use compress_keys::CompressKeysArgs;
+pub use keys::Keys;
+pub use linear_attention::{
+    Decay, LinearAttention, LinearAttentionBuilder, LinearDecodeArgs, LinearPrefillArgs, LinearShape, StateLayout,
+    lightning_log_decay,
+};
+pub use select_blocks::SelectBlocksArgs;
+pub use sequences::{Sequences, SwitchLen};
+pub use sparse_attention::{DenseAttentionArgs, Entry, SparseAttentionArgs};
+pub use sparse_layer::{AttentionShape, Lse, SparseLayer, SparseLayerBuilder};
+pub use status::Status;
+
+use crate::Result;
+use sparse_layer::Config;
+
+/// What the operations of a sparse layer have worked out in advance.
+#[derive(Debug, Clone)]
+struct SparsePlans {
+    compress: compress_keys::Plan,
+    select: select_blocks::Plan,
+    choose: choose_blocks::Plan,
+    attend: sparse_attention::Plan,
+}
+
+impl SparsePlans {
+    fn new(config: &Config) -> Result<Self> {
+        Ok(Self {
+            compress: compress_keys::Plan::new(config)?,
+            select: select_blocks::Plan::new(config)?,
+            choose: choose_blocks::Plan::new(config)?,
+            attend: sparse_attention::Plan::new(config)?,
+        })
+    }
+}
+
+/// The definitions of the operations, for [`crate::reference`].
+pub(crate) mod definitions {
+    pub use super::compress_keys::reference as compress_keys;
+    pub use super::linear_attention::reference as linear_attention;
+    pub use super::select_blocks::reference as select_blocks;
+    pub use super::sparse_attention::reference as sparse_attention;
+}

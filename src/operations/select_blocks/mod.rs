@@ -1,0 +1,318 @@
+//! Block selection.
+
+pub mod reference;
+
+use super::keys::KeyRows;
+use super::sparse_layer::Config;
+use super::{Lse, Sequences, SparseLayer, SwitchLen};
+use crate::launch::{Arguments, Kernels, Variant, Views, checks};
+use crate::shapes;
+use crate::sys::params::{
+    SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_STAGES, SALA_SELECT_STEP, SALA_SELECT_WARPS,
+    sala_block_lists, sala_select_blocks_params,
+};
+use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+
+/// Shared memory that every GPU has for a block.
+const SHARED_MEMORY: usize = 99 * 1024;
+
+/// Block selection: which blocks of keys each query token attends to.
+///
+/// ```text
+/// m_j, Z_j = max and Σ exp of f·s·q_j·C[c] over the rows of C that end at or before the token      C = K2, or K1 for exact sums
+/// P[c]     = Σ_j exp(f·s·q_j·K1[c] − m_j) / Z_j                                                     j: the query heads of the group
+/// score[b] = max of P[c], c = 4b − 1 .. 4b + 3
+/// ```
+///
+/// The first two stages of InfLLM-V2 (Zhao et al. 2025), scoring through compressed keys and top-k, in one launch: scores leave the chip only
+/// if they are asked for. A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with
+/// the highest scores, equal ones in favour of the lower index; `topk + local_blocks` in all. Nothing is scored while the list has room for
+/// every block. [`crate::reference::select_blocks`] is the definition.
+///
+/// A token's list is the same alone and in any batch, and however its prompt is cut into chunks.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SelectBlocksArgs<'a> {
+    /// Queries `[total_q, heads_q, dim]`, the layer's type.
+    pub q: Tensor<'a>,
+    /// K1 as [`CompressKeysArgs`](crate::CompressKeysArgs) writes it, complete for all keys of the sequences.
+    pub k1: Tensor<'a>,
+    /// K2, likewise. May be absent with [`Lse::Exact`].
+    pub k2: Option<Tensor<'a>>,
+    /// How rows and keys are cut into sequences. The keys themselves are not read: their number is bounded by the rows of K1 and K2.
+    pub sequences: Sequences<'a>,
+    /// Which sequences are attended densely, so that their lists are empty.
+    pub switch_len: Option<SwitchLen<'a>>,
+    /// The lists, `[total_q, heads_kv, list_len]` i32: ascending, −1 after the last. Empty for tokens without keys and for sequences that are
+    /// attended densely. Rows of refused sequences, and rows of no sequence, are left as they are.
+    pub block_indices: TensorMut<'a>,
+    /// A factor of each token's logits, `[total_q]` f32; the one that attention is given.
+    pub scale_factor: Option<Tensor<'a>>,
+    /// The scores, `[total_q, heads_kv, blocks]` f32, if wanted: −∞ where a block has no row that the token sees, scores of blocks past the last
+    /// axis are dropped. With it, every visible row is scored.
+    pub scores: Option<TensorMut<'a>>,
+    /// See [`Status`](crate::Status).
+    pub status: Option<TensorMut<'a>>,
+}
+
+impl<'a> SelectBlocksArgs<'a> {
+    /// The selection by `k1` and `k2`. `switch_len` is a choice if the layer has a `dense_len`, and `None` if it has none.
+    pub fn new(
+        q: Tensor<'a>,
+        k1: Tensor<'a>,
+        k2: Option<Tensor<'a>>,
+        sequences: Sequences<'a>,
+        switch_len: Option<SwitchLen<'a>>,
+        block_indices: TensorMut<'a>,
+    ) -> Self {
+        Self {
+            q,
+            k1,
+            k2,
+            sequences,
+            switch_len,
+            block_indices,
+            scale_factor: None,
+            scores: None,
+            status: None,
+        }
+    }
+}
+
+/// The kernels of a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    variants: Vec<Variant<sala_select_blocks_params, Tile>>,
+}
+
+/// How a kernel cuts its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    /// Query tokens of a block.
+    tokens: usize,
+    /// Entries of a token's queue.
+    queue_capacity: usize,
+}
+
+impl Plan {
+    /// The kernels whose tokens have room for their queues; those that pad groups least come first.
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        const KERNEL: &str = "select_blocks";
+        let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
+        let ring = ring_bytes(config.shape.dim);
+        let mut variants = Vec::new();
+        let mut refused = None;
+        for &heads in padded_groups(KERNEL)
+            .iter()
+            .filter(|&&heads| heads as usize >= config.group())
+        {
+            let tokens = (SALA_SELECT_WARPS * (SALA_SELECT_COLUMNS / heads).max(1)) as usize;
+            let queue_capacity = match queue_capacity(config, tokens, ring) {
+                Ok(capacity) => capacity,
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
+            let shared = ring + tokens * queue_capacity * SALA_QUEUE_ENTRY as usize;
+            let tile = Tile { tokens, queue_capacity };
+            let threads = SALA_SELECT_WARPS as usize * 32;
+            variants.push(Variant::base(
+                KERNEL,
+                Some(config.dtype),
+                &[dim, heads],
+                threads,
+                shared,
+                tile,
+            )?);
+        }
+        match refused {
+            Some(error) if variants.is_empty() => Err(error),
+            _ => Ok(Self { variants }),
+        }
+    }
+}
+
+/// The columns that kernels pad the heads of a group to.
+fn padded_groups(kernel: &str) -> &'static [u32] {
+    let file = shapes::KERNELS.iter().find(|file| file.name == kernel);
+    file.and_then(|file| file.axes().last()).map_or(&[], |axis| axis.values)
+}
+
+/// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory.
+const fn ring_bytes(dim: usize) -> usize {
+    (SALA_SELECT_STAGES * SALA_SELECT_STEP) as usize * dim * 2
+}
+
+/// Entries of a token's queue where `tokens` of them share what `used` bytes leave of a block's shared memory: a multiple of a batch, and
+/// about twice what it keeps if there is room.
+///
+/// # Errors
+/// [`Error::Unsupported`] if not even one batch would fit beside what a queue keeps.
+pub(super) fn queue_capacity(config: &Config, tokens: usize, used: usize) -> Result<usize> {
+    const BATCH: usize = SALA_QUEUE_BATCH as usize;
+    // How many blocks a list takes by their scores; the layer's builder has checked that it is not negative.
+    let kept = config.topk - config.init_blocks - 1;
+    let room = (SHARED_MEMORY - used) / tokens / SALA_QUEUE_ENTRY as usize / BATCH * BATCH;
+    let capacity = (kept + kept.max(64)).next_multiple_of(BATCH).min(room);
+    if capacity >= kept + BATCH {
+        return Ok(capacity);
+    }
+    let most = room - BATCH;
+    Err(Error::unsupported(
+        format!("a list that takes {kept} blocks by score"),
+        format!("at dim {} the kernels have room for {most}", config.shape.dim),
+    ))
+}
+
+/// Checks the lists that selection writes, and gives what kernels are told of them and of the blocks that belong to every list.
+pub(super) fn lists(
+    config: &Config,
+    indices: &TensorMut<'_>,
+    total_q: usize,
+    queue_capacity: usize,
+) -> Result<sala_block_lists> {
+    let shape = [total_q, config.shape.heads_kv, config.list_len()];
+    Ok(sala_block_lists {
+        indices: checks::numbers("block_indices", &indices.as_tensor(), DType::I32, &shape)?,
+        list_len: config.list_len() as i32,
+        block_size: config.block_size as i32,
+        init_blocks: config.init_blocks as i32,
+        local_blocks: config.local_blocks as i32,
+        queue_capacity: queue_capacity as i32,
+        reserved: 0,
+    })
+}
+
+// SAFETY: every view is named, and the parameters are made of nothing else.
+unsafe impl Arguments for SelectBlocksArgs<'_> {
+    type Operation = SparseLayer;
+
+    fn views(&self) -> Views<'_> {
+        let Self {
+            q,
+            k1,
+            k2,
+            sequences,
+            switch_len,
+            block_indices,
+            scale_factor,
+            scores,
+            status,
+        } = self;
+        Views::new()
+            .read("q", *q)
+            .read("k1", *k1)
+            .read("k2", *k2)
+            .sequences(sequences)
+            .switch_len(switch_len)
+            .written("block_indices", block_indices)
+            .read("scale_factor", *scale_factor)
+            .written("scores", scores)
+            .written("status", status)
+    }
+
+    unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        let variant = kernels.pick(&layer.plans.select.variants, |_| true)?;
+        let params = self.params(&layer.config, variant.tile)?;
+        let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(variant.tile.tokens);
+        let grid = [tiles, layer.config.shape.heads_kv, params.sequences.batch as usize];
+        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
+        unsafe { kernels.queue(stream, variant, grid, &params) }
+    }
+}
+
+impl SelectBlocksArgs<'_> {
+    fn params(&self, config: &Config, tile: Tile) -> Result<sala_select_blocks_params> {
+        let Config { dtype, shape, lse, .. } = *config;
+        checks::rank("q", &self.q, 3)?;
+        let total_q = checks::first_axis(&self.q);
+        let q = checks::rows("q", &self.q, dtype, &[total_q, shape.heads_q, shape.dim])?;
+        let batch = self.sequences.batch()?;
+        let rows = |name, tensor: &Tensor<'_>| {
+            let heads = [shape.heads_kv, shape.dim];
+            self.sequences.keys.rows(name, tensor, dtype, batch, heads)
+        };
+        let k1 = rows("k1", &self.k1)?;
+        let k2 = match (self.k2, lse) {
+            (Some(k2), _) => Some(rows("k2", &k2)?),
+            (None, Lse::Exact) => None,
+            (None, Lse::Coarse) => {
+                let expected = "a tensor (the scores are normalised by it)";
+                return Err(Error::argument("k2", expected, "none"));
+            }
+        };
+        let capacity = k2
+            .iter()
+            .map(|k2| key_capacity(k2, config.k2_stride()))
+            .fold(key_capacity(&k1, config.k1_stride()), usize::min);
+        let sequences = self.sequences.params(total_q, capacity)?;
+        let scores = self.scores.as_ref().map(TensorMut::as_tensor);
+        let score_blocks = scores.as_ref().map_or(0, checks::last_axis);
+        Ok(sala_select_blocks_params {
+            sequences: sequences.with_dense_len(config.dense_len, &self.switch_len)?,
+            lists: lists(config, &self.block_indices, total_q, tile.queue_capacity)?,
+            q,
+            scores: checks::optional(scores, |scores| {
+                checks::numbers("scores", scores, DType::F32, &[total_q, shape.heads_kv, score_blocks])
+            })?,
+            k1: k1.rows,
+            k2: k2.unwrap_or_default().rows,
+            scale_factor: checks::optional(self.scale_factor, |factor| {
+                checks::list("scale_factor", factor, DType::F32, total_q)
+            })?,
+            status: checks::status(self.status.as_ref())?,
+            scale: config.scale,
+            group: config.group() as i32,
+            score_blocks: checks::saturate(score_blocks),
+            exact_lse: i32::from(lse == Lse::Exact),
+        })
+    }
+}
+
+/// How many keys the rows of a compressed tensor are enough for.
+fn key_capacity(rows: &KeyRows, stride: usize) -> usize {
+    rows.count.saturating_mul(stride).saturating_add(stride - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AttentionShape;
+
+    fn layer(heads_q: usize, dim: usize, topk: usize) -> Result<SparseLayer> {
+        let shape = AttentionShape {
+            heads_q,
+            heads_kv: 1,
+            dim,
+        };
+        SparseLayer::builder(DType::F16, shape, 0).topk(topk).build()
+    }
+
+    #[test]
+    fn blocks_fit_every_base_architecture() {
+        for (group, dim, topk) in [
+            (1, 64, 64),
+            (4, 128, 64),
+            (16, 128, 64),
+            (64, 128, 64),
+            (1, 128, 200),
+            (16, 64, 600),
+        ] {
+            for variant in layer(group, dim, topk).unwrap().plans.select.variants {
+                assert!(variant.shared as usize <= SHARED_MEMORY, "{group} {dim} {topk}");
+                assert!(variant.tile.queue_capacity >= topk - 2 + SALA_QUEUE_BATCH as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn long_lists_take_a_kernel_with_fewer_tokens_per_block() {
+        let tokens = |topk| layer(4, 128, topk).unwrap().plans.select.variants[0].tile.tokens;
+        assert_eq!((tokens(64), tokens(200), tokens(400)), (32, 16, 8));
+        assert_eq!(
+            layer(4, 128, 1000).unwrap_err().to_string(),
+            "a list that takes 998 blocks by score is not supported: at dim 128 the kernels have room for 768"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! What both kinds of attention launch: the kernels, their geometry and their parameters.
+
+use super::{Entry, split};
+use crate::launch::{Kernels, Variant, Views, checks};
+use crate::operations::sparse_layer::Config;
+use crate::operations::{Sequences, SparseLayer, SwitchLen};
+use crate::sys::params::{
+    SALA_ATTENTION_SET_WORDS, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, sala_rows,
+    sala_sparse_attention_params,
+};
+use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+
+/// The kernels of a layer, and how they cut their work.
+#[derive(Debug, Clone)]
+pub(in crate::operations) struct Plan {
+    pub(super) tiling: Tiling,
+    pub(super) whole: Vec<Variant<sala_sparse_attention_params>>,
+    pub(super) split: split::Plan,
+}
+
+/// How the rows of a group (one query head of one token each) are dealt to the warps of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tiling {
+    pub(super) tokens_per_warp: usize,
+    pub(super) warps_per_token: usize,
+    tile_tokens: usize,
+}
+
+impl Tiling {
+    fn of(group: usize) -> Self {
+        let rows = SALA_ATTENTION_WARP_ROWS as usize;
+        let tokens_per_warp = (rows / group).max(1);
+        let warps_per_token = group.div_ceil(rows);
+        Self {
+            tokens_per_warp,
+            warps_per_token,
+            tile_tokens: SALA_ATTENTION_WARPS as usize / warps_per_token * tokens_per_warp,
+        }
+    }
+}
+
+impl Plan {
+    pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
+        const KERNEL: &str = "sparse_attention";
+        let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
+        // `sizeof(AttentionPlan<dim>)`: two stages of K and V, and the sets.
+        let shared = 2 * 2 * step_bytes(config.shape.dim) + SETS_BYTES;
+        let threads = SALA_ATTENTION_WARPS as usize * 32;
+        let whole = Variant::base(KERNEL, Some(config.dtype), &[dim], threads, shared, ())?;
+        Ok(Self {
+            tiling: Tiling::of(config.group()),
+            whole: vec![whole],
+            split: split::Plan::new(config, dim)?,
+        })
+    }
+}
+
+/// Bytes of a step of keys or values.
+pub(super) const fn step_bytes(dim: usize) -> usize {
+    SALA_ATTENTION_STEP as usize * dim * 2
+}
+
+/// `sizeof(BlockSets)`.
+pub(super) const SETS_BYTES: usize = SALA_ATTENTION_SET_WORDS as usize * 4;
+
+/// A call over lists or over all keys.
+pub(super) struct Call<'a> {
+    pub(super) q: Tensor<'a>,
+    pub(super) k: Tensor<'a>,
+    pub(super) v: Tensor<'a>,
+    pub(super) sequences: Sequences<'a>,
+    /// Absent: every sequence is attended densely.
+    pub(super) lists: Option<Lists<'a>>,
+    pub(super) out: &'a TensorMut<'a>,
+    pub(super) entry: Entry,
+    pub(super) scale_factor: Option<Tensor<'a>>,
+    pub(super) gate: Option<Tensor<'a>>,
+    pub(super) lse: Option<&'a TensorMut<'a>>,
+    pub(super) workspace: Option<&'a TensorMut<'a>>,
+    pub(super) status: Option<&'a TensorMut<'a>>,
+}
+
+/// What only a call over lists has.
+pub(super) struct Lists<'a> {
+    pub(super) block_indices: Tensor<'a>,
+    pub(super) switch_len: Option<SwitchLen<'a>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn views(&self) -> Views<'a> {
+        let Self {
+            q,
+            k,
+            v,
+            sequences,
+            lists,
+            out,
+            entry: _,
+            scale_factor,
+            gate,
+            lse,
+            workspace,
+            status,
+        } = self;
+        let views = Views::new()
+            .read("q", *q)
+            .read("k", *k)
+            .read("v", *v)
+            .sequences(sequences);
+        let views = match lists {
+            None => views,
+            Some(Lists {
+                block_indices,
+                switch_len,
+            }) => views.read("block_indices", *block_indices).switch_len(switch_len),
+        };
+        views
+            .written("out", *out)
+            .read("scale_factor", *scale_factor)
+            .read("gate", *gate)
+            .written("lse", *lse)
+            .written("workspace", *workspace)
+            .written("status", *status)
+    }
+
+    /// # Safety
+    /// As [`Kernels::launch`].
+    pub(super) unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
+        let (config, plan) = (&layer.config, &layer.plans.attend);
+        let params = self.params(config, plan.tiling)?;
+        let workspace = split::Workspace::new(self.workspace)?;
+        let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(plan.tiling.tile_tokens);
+        let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
+        let blocks = grid.iter().fold(1usize, |product, &n| product.saturating_mul(n));
+        let is_idle = blocks < kernels.device().multiprocessors() as usize;
+        let split = match self.entry {
+            Entry::Decode if is_idle => split::Split::of_call(config, plan.tiling, &params, workspace.bytes),
+            _ => None,
+        };
+        // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
+        // split counts; the rest is the caller's promise.
+        unsafe {
+            match split {
+                Some(split) => plan.split.queue(kernels, stream, params, split, workspace, config),
+                None => kernels.queue(stream, kernels.pick(&plan.whole, |()| true)?, grid, &params),
+            }
+        }
+    }
+
+    fn params(&self, config: &Config, tiling: Tiling) -> Result<sala_sparse_attention_params> {
+        let Config { dtype, shape, .. } = *config;
+        checks::rank("q", &self.q, 3)?;
+        let total_q = checks::first_axis(&self.q);
+        let query_rows =
+            |name, tensor: &Tensor<'_>| checks::rows(name, tensor, dtype, &[total_q, shape.heads_q, shape.dim]);
+        let q = query_rows("q", &self.q)?;
+        let batch = self.sequences.batch()?;
+        let key_rows = |name, tensor: &Tensor<'_>| {
+            let heads = [shape.heads_kv, shape.dim];
+            self.sequences.keys.rows(name, tensor, dtype, batch, heads)
+        };
+        let k = key_rows("k", &self.k)?;
+        checks::shape("v", &self.v, self.k.shape())?;
+        let v = key_rows("v", &self.v)?;
+        let sequences = self.sequences.params(total_q, k.count)?;
+        let (sequences, block_indices, list_len) = match &self.lists {
+            None => (sequences, sala_rows::default(), 0),
+            Some(Lists {
+                block_indices,
+                switch_len,
+            }) => {
+                let (rows, list_len) = check_lists(block_indices, total_q, shape.heads_kv)?;
+                let sequences = sequences.with_dense_len(config.dense_len, switch_len)?;
+                (sequences, rows, list_len)
+            }
+        };
+        Ok(sala_sparse_attention_params {
+            sequences,
+            q,
+            out: query_rows("out", &self.out.as_tensor())?,
+            gate: checks::optional(self.gate, |gate| query_rows("gate", gate))?,
+            lse: checks::optional(self.lse.map(TensorMut::as_tensor), |lse| {
+                checks::numbers("lse", lse, DType::F32, &[total_q, shape.heads_q])
+            })?,
+            block_indices,
+            k: k.rows,
+            v: v.rows,
+            scale_factor: checks::optional(self.scale_factor, |factor| {
+                checks::list("scale_factor", factor, DType::F32, total_q)
+            })?,
+            status: checks::status(self.status)?,
+            all_dense: i32::from(self.lists.is_none()),
+            list_len: list_len as i32,
+            block_size: config.block_size as i32,
+            group: config.group() as i32,
+            tokens_per_warp: tiling.tokens_per_warp as i32,
+            warps_per_token: tiling.warps_per_token as i32,
+            tile_tokens: tiling.tile_tokens as i32,
+            scale: config.scale,
+        })
+    }
+}
+
+/// The lists, and the entries of one.
+fn check_lists(lists: &Tensor<'_>, total_q: usize, heads_kv: usize) -> Result<(sala_rows, usize)> {
+    let list_len = checks::last_axis(lists);
+    let rows = checks::numbers("block_indices", lists, DType::I32, &[total_q, heads_kv, list_len])?;
+    if list_len > SparseLayer::MAX_LIST {
+        let expected = format!("at most {} entries per list", SparseLayer::MAX_LIST);
+        return Err(Error::argument("block_indices", expected, list_len));
+    }
+    Ok((rows, list_len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_fill_warps() {
+        let tiling = |group| {
+            let Tiling {
+                tokens_per_warp,
+                warps_per_token,
+                tile_tokens,
+            } = Tiling::of(group);
+            [tokens_per_warp, warps_per_token, tile_tokens]
+        };
+        assert_eq!(tiling(1), [16, 1, 128]);
+        assert_eq!(tiling(3), [5, 1, 40]);
+        assert_eq!(tiling(7), [2, 1, 16]);
+        assert_eq!(tiling(16), [1, 1, 8]);
+        assert_eq!(tiling(17), [1, 2, 4]);
+        assert_eq!(tiling(48), [1, 3, 2]);
+        assert_eq!(tiling(64), [1, 4, 2]);
+    }
+}

@@ -1,0 +1,79 @@
+//! What every kernel computes, as plain Rust.
+//!
+//! Each function here is the definition of one operation: written from the mathematics alone, in f64, one element after the other,
+//! over contiguous slices. Nothing is tiled, chunked or approximated, so that a reader can check a formula and a test can trust the
+//! numbers. Use them to learn what an operation means and to judge a kernel; they are far too slow for anything else.
+//!
+//! Inputs are read as they are stored ([`Value`]): a bf16 tensor is exact in f64, so a difference to a kernel is the kernel's own.
+
+pub use crate::operations::definitions::*;
+
+use half::{bf16, f16};
+use std::ops::Range;
+
+/// A number that a tensor stores.
+pub trait Value: Copy {
+    /// The number, exactly.
+    fn to_f64(self) -> f64;
+    /// The nearest storable number, ties to even.
+    fn from_f64(value: f64) -> Self;
+}
+
+impl Value for bf16 {
+    fn to_f64(self) -> f64 {
+        bf16::to_f64(self)
+    }
+    fn from_f64(value: f64) -> Self {
+        bf16::from_f64(value)
+    }
+}
+
+impl Value for f16 {
+    fn to_f64(self) -> f64 {
+        f16::to_f64(self)
+    }
+    fn from_f64(value: f64) -> Self {
+        f16::from_f64(value)
+    }
+}
+
+impl Value for f32 {
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+}
+
+impl Value for f64 {
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+}
+
+/// The token range of each sequence that `cu_seqlens` describes; `None` where a range is not a part of `0..total` (a device refuses
+/// such a sequence and counts it).
+///
+/// ```
+/// # use sala_kernels::reference::sequences;
+/// assert_eq!(sequences(&[0, 3, 3, 9], 8), [Some(0..3), Some(3..3), None]);
+/// ```
+pub fn sequences(cu_seqlens: &[i32], total: usize) -> Vec<Option<Range<usize>>> {
+    let bounds = cu_seqlens.windows(2);
+    bounds
+        .map(|pair| {
+            let start = usize::try_from(pair[0]).ok()?;
+            let end = usize::try_from(pair[1]).ok()?;
+            (start <= end && end <= total).then_some(start..end)
+        })
+        .collect()
+}
+
+/// `Σ a·b`, left to right.
+pub(crate) fn dot<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum()
+}

@@ -1,0 +1,99 @@
+//! The kernels that operations launch.
+
+use super::{Axis, ELEMENTS, Instances, KernelFile, Machine};
+
+/// Every kernel file.
+pub const KERNELS: &[KernelFile] = &[
+    // Chunked prefill of linear attention. Blocks no wider than the keys: wider ones would not leave room for the state in registers.
+    KernelFile {
+        name: "linear_attention_scan",
+        machine: Machine::Base,
+        params: "sala_linear_attention_params",
+        instances: Instances::Shapes {
+            elements: ELEMENTS,
+            axes: &[
+                axis("dim_k", &[64, 128]),
+                axis("value channels of a block", &[32, 64, 128]),
+            ],
+            keep: |values| matches!(values, [dim_k, tile] if tile <= dim_k),
+        },
+        tests: &["linear_attention"],
+    },
+    // One token per sequence.
+    KernelFile {
+        name: "linear_attention_decode",
+        machine: Machine::Base,
+        params: "sala_linear_attention_params",
+        instances: by_element(&[axis("dim_k", &[64, 128])]),
+        tests: &["linear_attention"],
+    },
+    // Means of keys over windows.
+    KernelFile {
+        name: "compress_keys",
+        machine: Machine::Base,
+        params: "sala_compress_keys_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["compress_keys"],
+    },
+    // Scores of blocks and the choice by them.
+    KernelFile {
+        name: "select_blocks",
+        machine: Machine::Base,
+        params: "sala_select_blocks_params",
+        instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[8, 16, 32, 64])]),
+        tests: &["select_blocks"],
+    },
+    // The choice alone, by given scores.
+    KernelFile {
+        name: "choose_blocks",
+        machine: Machine::Base,
+        params: "sala_choose_blocks_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["select_blocks"],
+    },
+    // Attention over listed blocks or all keys.
+    KernelFile {
+        name: "sparse_attention",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
+    // Its scores, when few query tokens are split over many blocks.
+    KernelFile {
+        name: "sparse_attention_scores",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_split_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
+    // What follows the scores.
+    KernelFile {
+        name: "sparse_attention_values",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_split_params",
+        instances: by_element(&[]),
+        tests: &["sparse_attention"],
+    },
+];
+
+const fn axis(name: &'static str, values: &'static [u32]) -> Axis {
+    Axis { name, values }
+}
+
+/// Every combination for both element types.
+const fn by_element(axes: &'static [Axis]) -> Instances {
+    Instances::Shapes {
+        elements: ELEMENTS,
+        axes,
+        keep: all,
+    }
+}
+
+fn all(_: &[u32]) -> bool {
+    true
+}

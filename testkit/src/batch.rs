@@ -1,0 +1,149 @@
+//! The sequences of a sparse call: how queries and keys are cut, how the keys are stored, and which sequences are attended densely.
+
+use crate::memory::{Memory, Storage};
+use crate::numbers::cumulative;
+use sala_kernels::reference::select_blocks::{Position, positions};
+use sala_kernels::{Keys, Result, Sequences, SwitchLen};
+
+/// The sequences of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[batch + 1]`.
+    pub cu_seqlens_q: Vec<i32>,
+    /// `[batch + 1]`, however the keys are stored.
+    pub cu_seqlens_k: Vec<i32>,
+    pub storage: Storage,
+    /// The upper bounds that the call gives, of queries and keys.
+    pub max_seqlens: [Option<usize>; 2],
+    /// Shorter sequences are attended densely; 0: none.
+    pub dense_len: usize,
+    /// `[batch]`: the lengths that are compared with `dense_len`, if not those of the keys. They mean nothing to a layer without one.
+    pub switch_len: Option<Vec<i32>>,
+}
+
+impl Batch {
+    /// Packed sequences of so many queries and keys, without upper bounds; none is dense.
+    pub fn new(queries: &[usize], keys: &[usize]) -> Batch {
+        Batch {
+            cu_seqlens_q: cumulative(queries),
+            cu_seqlens_k: cumulative(keys),
+            storage: Storage::Packed,
+            max_seqlens: [None; 2],
+            dense_len: 0,
+            switch_len: None,
+        }
+    }
+
+    /// The same with the tightest upper bounds.
+    pub fn bounded(self) -> Batch {
+        let longest = |lengths: Vec<i32>| lengths.into_iter().max().map_or(0, |longest| longest.max(0) as usize);
+        Batch {
+            max_seqlens: [Some(longest(self.query_lengths())), Some(longest(self.key_lengths()))],
+            ..self
+        }
+    }
+
+    /// The same with keys in caches that have room for `spare` more than the longest sequence has.
+    pub fn cached(self, spare: usize) -> Batch {
+        let longest = self.key_lengths().into_iter().max().unwrap_or(0);
+        Batch {
+            storage: Storage::Cached(longest as usize + spare),
+            ..self
+        }
+    }
+
+    /// How many there are.
+    pub fn sequences(&self) -> usize {
+        self.cu_seqlens_q.len() - 1
+    }
+
+    pub fn query_lengths(&self) -> Vec<i32> {
+        lengths(&self.cu_seqlens_q)
+    }
+
+    pub fn key_lengths(&self) -> Vec<i32> {
+        lengths(&self.cu_seqlens_k)
+    }
+
+    /// Whether each sequence is attended densely.
+    pub fn dense(&self) -> Vec<bool> {
+        let lengths = self.switch_len.clone().unwrap_or_else(|| self.key_lengths());
+        let dense_len = i64::try_from(self.dense_len).unwrap_or(i64::MAX);
+        let is_dense = |length: i32| i64::from(length) < dense_len;
+        lengths.into_iter().map(is_dense).collect()
+    }
+
+    /// Where query tokens stand, of `total_q` and `total_k` tokens in all.
+    pub fn positions(&self, total_q: usize, total_k: usize) -> Vec<Option<Position>> {
+        positions(&self.cu_seqlens_q, &self.cu_seqlens_k, total_q, total_k)
+    }
+
+    /// Where the `total_q` query tokens stand whose sequences choose blocks; those of dense sequences have empty lists.
+    pub fn choosing(&self, total_q: usize) -> Vec<Option<Position>> {
+        let total_k = self.cu_seqlens_k.last().map_or(0, |&end| end as usize);
+        let dense = self.dense();
+        let positions = self.positions(total_q, total_k).into_iter();
+        positions
+            .map(|position| position.filter(|position| !dense[position.sequence]))
+            .collect()
+    }
+
+    /// Rows that a tensor of keys has room for: of `total_k` packed ones, or of a cache.
+    pub fn capacity(&self, total_k: usize) -> usize {
+        match self.storage {
+            Storage::Packed => total_k,
+            Storage::Cached(capacity) => capacity,
+        }
+    }
+
+    /// Uploads the lengths.
+    pub fn add_to(&self, memory: &mut Memory) -> Result<()> {
+        let lengths = match self.storage {
+            Storage::Packed => self.cu_seqlens_k.clone(),
+            Storage::Cached(_) => self.key_lengths(),
+        };
+        memory.add("cu_seqlens_q", &[self.cu_seqlens_q.len()], 0, Some(&self.cu_seqlens_q))?;
+        add_key_lengths(memory, self.storage, &lengths)?;
+        match &self.switch_len {
+            Some(lengths) => memory.add("switch_len", &[lengths.len()], 0, Some(lengths)),
+            None => Ok(()),
+        }
+    }
+
+    /// The sequences whose lengths lie in `memory`.
+    pub fn view<'a>(&self, memory: &'a Memory) -> Sequences<'a> {
+        let mut sequences = Sequences::new(memory.tensor("cu_seqlens_q"), keys(memory));
+        [sequences.max_seqlen_q, sequences.max_seqlen_k] = self.max_seqlens;
+        sequences
+    }
+
+    /// What decides which of them are dense.
+    pub fn switch_len<'a>(&self, memory: &'a Memory) -> Option<SwitchLen<'a>> {
+        match (self.dense_len, memory.get("switch_len")) {
+            (0, _) => None,
+            (_, Some(lengths)) => Some(SwitchLen::Lengths(lengths)),
+            (_, None) => Some(SwitchLen::Keys),
+        }
+    }
+}
+
+/// Uploads what a call is told of the lengths of keys: where packed ones begin, or how many each cache has.
+pub fn add_key_lengths(memory: &mut Memory, storage: Storage, lengths: &[i32]) -> Result<()> {
+    let name = match storage {
+        Storage::Packed => "cu_seqlens_k",
+        Storage::Cached(_) => "seqlens_k",
+    };
+    memory.add(name, &[lengths.len()], 0, Some(lengths))
+}
+
+/// The keys whose lengths lie in `memory`.
+pub fn keys(memory: &Memory) -> Keys<'_> {
+    match memory.get("seqlens_k") {
+        Some(lengths) => Keys::cached(lengths),
+        None => Keys::packed(memory.tensor("cu_seqlens_k")),
+    }
+}
+
+fn lengths(bounds: &[i32]) -> Vec<i32> {
+    bounds.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect()
+}

@@ -1,0 +1,24 @@
+//! Calls of every operation as data, and the calls that each is tried on everywhere.
+
+pub mod choose_blocks;
+pub mod compress_keys;
+pub mod linear_attention;
+pub mod select_blocks;
+pub mod sparse_attention;
+
+use crate::problem::Problem;
+
+/// What is done with the calls of every operation, one operation after the other.
+pub trait Visitor {
+    /// Gets some calls of an operation: ragged, with empty sequences and tails, and small enough for the race detector.
+    fn visit<P: Problem>(&mut self, operation: &str, problems: Vec<P>);
+}
+
+/// Shows a visitor every operation.
+pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
+    visitor.visit("choose_blocks", choose_blocks::samples(seed));
+    visitor.visit("compress_keys", compress_keys::samples(seed));
+    visitor.visit("linear_attention", linear_attention::cases::samples(seed));
+    visitor.visit("select_blocks", select_blocks::samples(seed));
+    visitor.visit("sparse_attention", sparse_attention::cases::samples(seed));
+}

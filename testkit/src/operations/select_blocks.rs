@@ -1,0 +1,233 @@
+//! Block selection by compressed keys as data: run calls on a device, or on the reference.
+
+pub mod cases;
+
+use self::cases::SelectionInputs;
+use crate::batch::Batch;
+use crate::devices::Machine;
+use crate::memory::{KeyRows, Memory, POISON, Packing};
+use crate::operations::compress_keys::{layer, rows_by_sequence};
+use crate::problem::{Problem, Run, launch, same_bits};
+use crate::tolerance::{Judgement, SelectionCase, is_near_score, selection};
+use crate::values::Values;
+use sala_kernels::reference::compress_keys::{CompressedKeys, Window};
+use sala_kernels::reference::select_blocks::{BlockScores, Config, Position, block_scores, select_blocks};
+use sala_kernels::{Result, SelectBlocksArgs, SparseLayer, Status};
+use std::ops::Range;
+use std::time::Duration;
+
+/// What an entry of a list holds that nothing has written: no index that a kernel writes.
+pub const UNWRITTEN: i32 = (POISON as i32) << 16 | POISON as i32;
+
+/// A call of block selection.
+#[derive(Clone, Debug)]
+pub struct SelectProblem {
+    pub config: Config,
+    /// `[total_q, heads_q, dim]`.
+    pub q: Values,
+    pub k1: KeyRows,
+    pub k2: Option<KeyRows>,
+    pub batch: Batch,
+    /// `[total_q]`.
+    pub scale_factor: Option<Vec<f32>>,
+    /// How the tensors lie in memory.
+    pub packing: Packing,
+    /// Blocks whose scores are asked for, if any are.
+    pub score_blocks: Option<usize>,
+}
+
+/// What a selection leaves behind.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// `[total_q, heads_kv, list_len]`; [`UNWRITTEN`] where nothing was written.
+    pub indices: Vec<i32>,
+    /// `[total_q, heads_kv, score_blocks]`, if asked for.
+    pub scores: Option<Vec<f32>>,
+    pub status: Status,
+    pub is_intact: bool,
+    /// From the launch to its end.
+    pub elapsed: Duration,
+}
+
+/// What a selection should give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    pub scores: BlockScores,
+    /// `[total_q, heads_kv, list_len]`.
+    pub lists: Vec<i32>,
+}
+
+impl SelectProblem {
+    pub fn total_q(&self) -> usize {
+        self.q.len() / (self.config.heads_q * self.config.dim)
+    }
+
+    pub fn layer(&self) -> Result<SparseLayer> {
+        layer(&self.config, self.q.dtype(), self.batch.dense_len)
+    }
+
+    /// Where the query tokens stand whose sequences choose blocks.
+    fn positions(&self) -> Vec<Option<Position>> {
+        self.batch.choosing(self.total_q())
+    }
+
+    /// The scores that the compressed keys of the call give.
+    fn scores(&self) -> BlockScores {
+        let block_size = self.config.block_size;
+        let numbers = |bits: Vec<u16>| Values::from_bits(self.q.precision(), bits).to_f64();
+        let keys = |rows: &KeyRows, window| {
+            let sequences = rows_by_sequence(rows, window, &self.batch.cu_seqlens_k).into_iter();
+            let sequences = sequences.map(numbers).collect();
+            CompressedKeys { sequences }
+        };
+        let k1 = keys(&self.k1, Window::fine(block_size));
+        let absent = CompressedKeys { sequences: Vec::new() };
+        let k2 = self
+            .k2
+            .as_ref()
+            .map_or(absent, |k2| keys(k2, Window::coarse(block_size)));
+        let factors = self.scale_factor.as_deref();
+        block_scores(&self.config, &self.q.to_f64(), &k1, &k2, &self.positions(), factors)
+    }
+}
+
+impl Problem for SelectProblem {
+    type Run = Selected;
+    type Reference = Selection;
+
+    fn reference(&self) -> Selection {
+        let scores = self.scores();
+        let lists = select_blocks(&self.config, &scores, &self.positions());
+        Selection { scores, lists }
+    }
+
+    fn run(&self, machine: &Machine) -> Result<Selected> {
+        let Config {
+            heads_q, heads_kv, dim, ..
+        } = self.config;
+        let layer = self.layer()?;
+        let (total_q, precision, packing) = (self.total_q(), self.q.precision(), self.packing);
+        let mut memory = Memory::new(&machine.device);
+        memory.add_rows(precision, packing, [total_q, heads_q], &[("q", dim, Some(&self.q))])?;
+        memory.add_keys(precision, packing, &[("k1", &self.k1)])?;
+        if let Some(k2) = &self.k2 {
+            memory.add_keys(precision, packing, &[("k2", k2)])?;
+        }
+        self.batch.add_to(&mut memory)?;
+        if let Some(factors) = &self.scale_factor {
+            memory.add("scale_factor", &[total_q], 0, Some(factors))?;
+        }
+        let lists = [total_q, heads_kv, layer.list_len()];
+        memory.add::<i32>("block_indices", &lists, packing.gap(), None)?;
+        if let Some(blocks) = self.score_blocks {
+            memory.add::<f32>("scores", &[total_q, heads_kv, blocks], packing.gap(), None)?;
+        }
+        memory.add_status()?;
+        let mut args = SelectBlocksArgs::new(
+            memory.tensor("q"),
+            memory.tensor("k1"),
+            memory.get("k2"),
+            self.batch.view(&memory),
+            self.batch.switch_len(&memory),
+            memory.tensor_mut("block_indices"),
+        );
+        args.scale_factor = memory.get("scale_factor");
+        args.scores = memory.get_mut("scores");
+        args.status = memory.get_mut("status");
+        let elapsed = launch(machine, &layer, args)?;
+        Selected::read(&memory, elapsed)
+    }
+
+    fn judge(&self, run: &Selected, reference: &Selection) -> Judgement {
+        let case = SelectionCase {
+            config: &self.config,
+            positions: &self.positions(),
+            scores: &reference.scores,
+            margin: None,
+        };
+        let lists = selection(case, &run.indices, &reference.lists);
+        Judgement {
+            selection: Some(lists.count()),
+            failure: self.wrong_score(run, &reference.scores).or(lists.failure),
+            ..Judgement::default()
+        }
+    }
+
+    fn refused(&self, _: &Selection) -> Status {
+        Status::default()
+    }
+}
+
+impl SelectProblem {
+    /// The first score that is not the expected one. Blocks that no sequence has score −∞.
+    fn wrong_score(&self, run: &Selected, expected: &BlockScores) -> Option<String> {
+        let (scores, width) = (run.scores.as_ref()?, self.score_blocks?);
+        let expected_rows = (0..).map(|row| &expected.scores[row * expected.blocks..(row + 1) * expected.blocks]);
+        for (row, (scores, expected)) in scores.chunks(width.max(1)).zip(expected_rows).enumerate() {
+            for (block, &score) in scores.iter().enumerate() {
+                let expected = expected.get(block).copied().unwrap_or(f32::NEG_INFINITY);
+                if !is_near_score(score, expected) {
+                    let (token, head) = (row / self.config.heads_kv, row % self.config.heads_kv);
+                    let position = self.positions()[token];
+                    return Some(format!(
+                        "token {token} (at {position:?}), head {head}: block {block} scores {score} instead of {expected}"
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Selected {
+    pub(super) fn read(memory: &Memory, elapsed: Duration) -> Result<Selected> {
+        let scores = memory.get("scores").map(|_| memory.read("scores"));
+        Ok(Selected {
+            indices: memory.read("block_indices")?,
+            scores: scores.transpose()?,
+            status: memory.status()?,
+            is_intact: memory.is_intact()?,
+            elapsed,
+        })
+    }
+
+    /// The lists and scores of a range of the `total_q` query tokens of the call.
+    pub fn part(&self, total_q: usize, tokens: Range<usize>) -> Selected {
+        fn rows<T: Copy>(values: &[T], total: usize, tokens: &Range<usize>) -> Vec<T> {
+            let row = values.len() / total;
+            values[tokens.start * row..tokens.end * row].to_vec()
+        }
+        Selected {
+            indices: rows(&self.indices, total_q, &tokens),
+            scores: self.scores.as_ref().map(|scores| rows(scores, total_q, &tokens)),
+            ..self.clone()
+        }
+    }
+}
+
+impl Run for Selected {
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn is_intact(&self) -> bool {
+        self.is_intact
+    }
+
+    fn difference(&self, other: &Selected) -> Option<String> {
+        if self.indices != other.indices {
+            return Some("block_indices".into());
+        }
+        let [a, b] = [self, other].map(|run| run.scores.as_deref().unwrap_or_default());
+        (!same_bits(a, b)).then(|| "scores".into())
+    }
+}
+
+/// Selections by the compressed keys that the definition gives, with the scores of all blocks and one more.
+pub(super) fn samples(seed: u64) -> Vec<SelectProblem> {
+    let select = |inputs: SelectionInputs| {
+        let keys = inputs.compress().reference();
+        inputs.select(&keys, Some(inputs.blocks() + 1))
+    };
+    cases::inputs(seed).map(select).into()
+}

@@ -1,0 +1,295 @@
+//! Sparse and dense attention as data: run a call on a device, or on the reference.
+
+pub mod cases;
+
+use crate::batch::Batch;
+use crate::devices::Machine;
+use crate::memory::{KeyRows, Memory, Packing};
+use crate::problem::{Problem, Run, launch, same_bits};
+use crate::tolerance::{Judgement, attention_out, lse};
+use crate::values::Values;
+use sala_kernels::reference::sparse_attention::{self as reference, Attention, Blocks, Config};
+use sala_kernels::{
+    AttentionShape, DenseAttentionArgs, Device, Entry, Result, SparseAttentionArgs, SparseLayer, Status,
+};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Lists of blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lists {
+    /// `[total_q, heads_kv, list_len]`.
+    pub indices: Vec<i32>,
+    /// Entries of a list.
+    pub list_len: usize,
+}
+
+/// A call of sparse attention, or of dense attention if it has no lists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionProblem {
+    /// Shapes and constants. There are kernels where `dim_v` is `dim`.
+    pub config: Config,
+    /// `[total_q, heads_q, dim]`.
+    pub q: Values,
+    /// `[total_k, heads_kv, dim]`, however they are stored.
+    pub k: Values,
+    /// `[total_k, heads_kv, dim_v]`, stored as `k` is.
+    pub v: Values,
+    pub batch: Batch,
+    /// What each token attends to; all blocks without it.
+    pub lists: Option<Lists>,
+    /// `[total_q]`.
+    pub scale_factor: Option<Vec<f32>>,
+    /// `[total_q, heads_q, dim_v]`.
+    pub gate: Option<Values>,
+    /// How the tensors of query tokens, and those of keys, lie in memory.
+    pub packing: Packing,
+    /// Whether the logarithms are asked for.
+    pub with_lse: bool,
+    pub entry: Entry,
+    /// Bytes of workspace, if the call is given one.
+    pub workspace: Option<usize>,
+}
+
+/// What a call leaves behind.
+#[derive(Clone, Debug)]
+pub struct AttentionRun {
+    /// `[total_q, heads_q, dim_v]`; poison where nothing was written.
+    pub out: Values,
+    /// `[total_q, heads_q]`, if asked for; NaN where nothing was written.
+    pub lse: Vec<f32>,
+    pub status: Status,
+    pub is_intact: bool,
+    /// From the launch to its end.
+    pub elapsed: Duration,
+}
+
+impl AttentionProblem {
+    pub fn total_q(&self) -> usize {
+        self.q.len() / (self.config.heads_q * self.config.dim)
+    }
+
+    pub fn total_k(&self) -> usize {
+        self.k.len() / (self.config.heads_kv * self.config.dim)
+    }
+
+    /// The layer that the call is one of.
+    pub fn layer(&self) -> Result<SparseLayer> {
+        let Config {
+            heads_q,
+            heads_kv,
+            dim,
+            scale,
+            block_size,
+            ..
+        } = self.config;
+        let shape = AttentionShape { heads_q, heads_kv, dim };
+        let builder = SparseLayer::builder(self.q.dtype(), shape, self.batch.dense_len);
+        builder.scale(scale).block_size(block_size).build()
+    }
+
+    /// The same call as one of few tokens, with the workspace that lets it be split.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
+    pub fn decode(&self) -> AttentionProblem {
+        let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
+        let [queries, keys] = self.batch.max_seqlens;
+        let queries = queries.unwrap_or(self.total_q());
+        let keys = keys.unwrap_or(self.batch.capacity(self.total_k()));
+        // With lengths of its own to decide by, a sequence of any length may be dense.
+        let lists = self.lists.as_ref().filter(|_| self.batch.switch_len.is_none());
+        let list_len = lists.map(|lists| lists.list_len);
+        let entry = Entry::Decode;
+        AttentionProblem {
+            entry,
+            workspace: Some(layer.workspace_size(entry, self.batch.sequences(), queries, keys, list_len)),
+            ..self.clone()
+        }
+    }
+
+    /// Some queries of one sequence, on its first `keys` keys, as a packed call of their own.
+    pub fn part(&self, sequence: usize, queries: Range<usize>, keys: usize) -> AttentionProblem {
+        let first = self.batch.cu_seqlens_q[sequence] as usize;
+        let tokens = first + queries.start..first + queries.end;
+        let first_key = self.batch.cu_seqlens_k[sequence] as usize;
+        let key_tokens = first_key..first_key + keys;
+        let (total_q, total_k) = (self.total_q(), self.total_k());
+        let list_row = |lists: &Lists| lists.list_len * self.config.heads_kv;
+        AttentionProblem {
+            q: self.q.rows(total_q, tokens.clone()),
+            k: self.k.rows(total_k, key_tokens.clone()),
+            v: self.v.rows(total_k, key_tokens),
+            batch: Batch {
+                cu_seqlens_q: vec![0, queries.len() as i32],
+                cu_seqlens_k: vec![0, keys as i32],
+                switch_len: self.batch.switch_len.as_ref().map(|lengths| vec![lengths[sequence]]),
+                ..self.batch.clone()
+            },
+            lists: self.lists.as_ref().map(|lists| Lists {
+                indices: lists.indices[tokens.start * list_row(lists)..tokens.end * list_row(lists)].to_vec(),
+                list_len: lists.list_len,
+            }),
+            scale_factor: self
+                .scale_factor
+                .as_ref()
+                .map(|factors| factors[tokens.clone()].to_vec()),
+            gate: self.gate.as_ref().map(|gate| gate.rows(total_q, tokens)),
+            ..self.clone()
+        }
+    }
+
+    fn upload(&self, device: &Device) -> Result<Memory> {
+        let Config {
+            heads_q,
+            heads_kv,
+            dim,
+            dim_v,
+            ..
+        } = self.config;
+        let (precision, packing, total_q) = (self.q.precision(), self.packing, self.total_q());
+        let mut memory = Memory::new(device);
+        let gate = self.gate.iter().map(|gate| ("gate", dim_v, Some(gate)));
+        let tensors: Vec<_> = [("q", dim, Some(&self.q))].into_iter().chain(gate).collect();
+        memory.add_rows(precision, packing, [total_q, heads_q], &tensors)?;
+        memory.add_rows(precision, packing, [total_q, heads_q], &[("out", dim_v, None)])?;
+        let Batch {
+            storage, cu_seqlens_k, ..
+        } = &self.batch;
+        let store = |values, dim| KeyRows::store(*storage, values, cu_seqlens_k, heads_kv, dim);
+        let (k, v) = (store(&self.k, dim), store(&self.v, dim_v));
+        memory.add_keys(precision, packing, &[("k", &k), ("v", &v)])?;
+        self.batch.add_to(&mut memory)?;
+        if let Some(Lists { indices, list_len }) = &self.lists {
+            let shape = [total_q, heads_kv, *list_len];
+            memory.add("block_indices", &shape, packing.gap(), Some(indices))?;
+        }
+        if let Some(factors) = &self.scale_factor {
+            memory.add("scale_factor", &[total_q], 0, Some(factors))?;
+        }
+        if let Some(bytes) = self.workspace {
+            memory.add::<u32>("workspace", &[bytes / 4], 0, None)?;
+        }
+        if self.with_lse {
+            memory.add::<f32>("lse", &[total_q, heads_q], packing.gap(), None)?;
+        }
+        memory.add_status()?;
+        Ok(memory)
+    }
+}
+
+/// Sets the arguments that a call may do without, which are the same with lists and without.
+macro_rules! set_options {
+    ($args:ident, $entry:expr, $memory:ident) => {
+        $args.entry = $entry;
+        $args.scale_factor = $memory.get("scale_factor");
+        $args.gate = $memory.get("gate");
+        $args.lse = $memory.get_mut("lse");
+        $args.workspace = $memory.get_mut("workspace");
+        $args.status = $memory.get_mut("status");
+    };
+}
+
+impl Problem for AttentionProblem {
+    type Run = AttentionRun;
+    type Reference = Attention;
+
+    fn reference(&self) -> Attention {
+        let dense = self.batch.dense();
+        let blocks = match &self.lists {
+            None => Blocks::Dense,
+            Some(Lists { indices, list_len }) => Blocks::Listed {
+                indices,
+                list_len: *list_len,
+                dense: &dense,
+            },
+        };
+        reference::sparse_attention(
+            &self.config,
+            &self.q.to_f64(),
+            &self.k.to_f64(),
+            &self.v.to_f64(),
+            &self.batch.cu_seqlens_k,
+            &self.batch.positions(self.total_q(), self.total_k()),
+            blocks,
+            self.scale_factor.as_deref(),
+            self.gate.as_ref().map(Values::to_f64).as_deref(),
+        )
+    }
+
+    fn run(&self, machine: &Machine) -> Result<AttentionRun> {
+        let layer = self.layer()?;
+        let memory = self.upload(&machine.device)?;
+        let [q, k, v] = ["q", "k", "v"].map(|name| memory.tensor(name));
+        let (sequences, out) = (self.batch.view(&memory), memory.tensor_mut("out"));
+        let elapsed = match memory.get("block_indices") {
+            Some(lists) => {
+                let switch_len = self.batch.switch_len(&memory);
+                let mut args = SparseAttentionArgs::new(q, k, v, sequences, switch_len, lists, out);
+                set_options!(args, self.entry, memory);
+                launch(machine, &layer, args)?
+            }
+            None => {
+                let mut args = DenseAttentionArgs::new(q, k, v, sequences, out);
+                set_options!(args, self.entry, memory);
+                launch(machine, &layer, args)?
+            }
+        };
+        Ok(AttentionRun {
+            out: memory.values("out")?,
+            lse: memory.get("lse").map_or(Ok(Vec::new()), |_| memory.read("lse"))?,
+            status: memory.status()?,
+            is_intact: memory.is_intact()?,
+            elapsed,
+        })
+    }
+
+    fn judge(&self, run: &AttentionRun, reference: &Attention) -> Judgement {
+        let logarithms: Vec<f64> = run.lse.iter().map(|&x| f64::from(x)).collect();
+        let out = attention_out(
+            self.q.precision(),
+            self.config.dim_v,
+            &run.out.to_f64(),
+            &reference.out,
+            &reference.magnitude,
+        );
+        if self.with_lse {
+            out.and(lse(&logarithms, &reference.lse))
+        } else {
+            out
+        }
+    }
+
+    fn refused(&self, reference: &Attention) -> Status {
+        Status::from([0, reference.refused_blocks, 0, 0])
+    }
+}
+
+impl AttentionRun {
+    /// The rows of some query tokens of a call that has `total_q`.
+    pub fn part(&self, total_q: usize, tokens: Range<usize>) -> AttentionRun {
+        let heads = self.lse.len() / total_q.max(1);
+        AttentionRun {
+            out: self.out.rows(total_q, tokens.clone()),
+            lse: self.lse[tokens.start * heads..tokens.end * heads].to_vec(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Run for AttentionRun {
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn is_intact(&self) -> bool {
+        self.is_intact
+    }
+
+    fn difference(&self, other: &AttentionRun) -> Option<String> {
+        if !same_bits(&self.lse, &other.lse) {
+            return Some("lse".into());
+        }
+        (self.out.to_bits() != other.out.to_bits()).then(|| "out".into())
+    }
+}

@@ -1,0 +1,94 @@
+//! What the calls of every operation have in common: they run on devices, and on the reference.
+
+use crate::devices::Machine;
+use crate::tolerance::Judgement;
+use sala_kernels::{Arguments, Result, Status};
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// A call of an operation with all its inputs.
+pub trait Problem: Clone + Debug {
+    /// What it leaves behind on a device.
+    type Run: Run;
+    /// What the reference says of it.
+    type Reference;
+
+    /// Runs the call in f64.
+    fn reference(&self) -> Self::Reference;
+
+    /// Runs the call on a device.
+    fn run(&self, machine: &Machine) -> Result<Self::Run>;
+
+    /// Judges what a device gave against the reference.
+    fn judge(&self, run: &Self::Run, reference: &Self::Reference) -> Judgement;
+
+    /// What the reference says was refused.
+    fn refused(&self, reference: &Self::Reference) -> Status;
+}
+
+/// What a call leaves behind on a device.
+pub trait Run: Debug {
+    /// The status word; it starts at zero.
+    fn status(&self) -> Status;
+
+    /// Whether memory is as it was but for what the call may write.
+    fn is_intact(&self) -> bool;
+
+    /// The first result whose bits differ from those of another run.
+    fn difference(&self, other: &Self) -> Option<String>;
+}
+
+/// Launches, waits for the end, and says how long that took.
+pub fn launch<A: Arguments>(machine: &Machine, operation: &A::Operation, args: A) -> Result<Duration> {
+    machine.stream.synchronize()?;
+    let started = Instant::now();
+    // SAFETY: the stream has run everything before this returns, and the arguments borrow their memory until then.
+    let launched = unsafe { machine.kernels.launch(&machine.stream, operation, args) };
+    machine.stream.synchronize()?;
+    launched.map(|()| started.elapsed())
+}
+
+/// Runs a call that must not fail.
+#[track_caller]
+pub fn run<P: Problem>(problem: &P, machine: &Machine) -> P::Run {
+    let run = problem
+        .run(machine)
+        .unwrap_or_else(|error| panic!("on {}: {error}", machine.name));
+    assert!(
+        run.is_intact(),
+        "{}: memory beside the outputs has changed",
+        machine.name
+    );
+    run
+}
+
+/// Runs a call and compares everything that it leaves behind with what the reference says.
+#[track_caller]
+pub fn compare_with<P: Problem>(problem: &P, reference: &P::Reference, machine: &Machine) -> P::Run {
+    let run = run(problem, machine);
+    problem.judge(&run, reference).assert(&machine.name);
+    assert_eq!(run.status(), problem.refused(reference), "{}: the status", machine.name);
+    run
+}
+
+/// Runs a call on every machine and compares it with the reference.
+#[track_caller]
+pub fn compare_on<P: Problem>(machines: &[Machine], problem: &P) {
+    let reference = problem.reference();
+    for machine in machines {
+        compare_with(problem, &reference, machine);
+    }
+}
+
+/// Asserts that two runs left the same bits.
+#[track_caller]
+pub fn assert_same_bits<R: Run>(a: &R, b: &R, what: &str) {
+    if let Some(difference) = a.difference(b) {
+        panic!("{what}: the bits differ: {difference}");
+    }
+}
+
+/// Whether two tensors are the same, NaN included.
+pub fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}

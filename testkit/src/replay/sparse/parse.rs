@@ -1,0 +1,215 @@
+//! The sparse call of a file.
+
+use super::{Expected, SparseCall};
+use crate::batch::Batch;
+use crate::memory::Packing;
+use crate::operations::select_blocks::cases::SelectionInputs;
+use crate::operations::sparse_attention::Lists;
+use crate::replay::file::ReplayFile;
+use sala_kernels::Lse;
+use sala_kernels::reference::select_blocks;
+
+const TENSORS: [&str; 11] = [
+    "q",
+    "k",
+    "v",
+    "cu_seqlens_q",
+    "cu_seqlens_k",
+    "block_indices",
+    "expected.out",
+    "expected.lse",
+    "expected.block_indices",
+    "expected.block_scores",
+    "expected.margin",
+];
+
+/// More blocks than any list is asked to hold.
+const MAX_BLOCKS: u32 = 4096;
+
+impl SparseCall {
+    pub(in crate::replay) fn parse(file: &ReplayFile<'_>) -> Result<Self, String> {
+        file.expect_only(&TENSORS)?;
+        let [total_q, heads_q, dim] = file.shape_3("q")?;
+        let [total_k, heads_kv, _] = file.shape_3("k")?;
+        let dim_v = file.shape_3("v")?[2];
+        if heads_q % heads_kv != 0 {
+            return Err(format!(
+                "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
+            ));
+        }
+        let shapes = (
+            [total_q, heads_q, dim],
+            [total_k, heads_kv, dim],
+            [total_k, heads_kv, dim_v],
+        );
+        let (q, k, v) = file.query_key_value(&shapes.0, &shapes.1, &shapes.2)?;
+        let cu_seqlens_q = file.bounds("cu_seqlens_q", total_q)?;
+        let cu_seqlens_k = file.bounds("cu_seqlens_k", total_k)?;
+        check_lengths(&cu_seqlens_q, &cu_seqlens_k)?;
+        let config = parse_selection(file, heads_q, heads_kv, dim)?;
+        let block_indices = parse_lists(file, total_q, heads_kv)?;
+        let expected = parse_expected(file, total_q, &config, dim_v)?;
+        let batch = Batch {
+            cu_seqlens_q,
+            cu_seqlens_k,
+            dense_len: file.count("dense_len")?,
+            ..Batch::new(&[], &[])
+        };
+        let inputs = SelectionInputs {
+            config,
+            q,
+            k,
+            batch: batch.bounded(),
+            scale_factor: None,
+            packing: Packing::Separate,
+        };
+        let call = SparseCall {
+            inputs,
+            dim_v,
+            v,
+            block_indices,
+            expected,
+        };
+        Ok(call.without_dense_choices())
+    }
+
+    /// The same without expected lists and scores of tokens that are attended densely.
+    fn without_dense_choices(mut self) -> Self {
+        let (list_len, heads_kv) = (self.inputs.config.list_len(), self.inputs.config.heads_kv);
+        let dense = self.dense_tokens();
+        if let Some(lists) = &mut self.expected.block_indices {
+            let tokens = lists.chunks_mut(heads_kv * list_len).zip(&dense);
+            tokens
+                .filter(|(_, dense)| **dense)
+                .for_each(|(lists, _)| lists.fill(-1));
+        }
+        if let Some(scores) = &mut self.expected.block_scores {
+            let blocks = scores.len() / (heads_kv * dense.len()).max(1);
+            let rows = scores.chunks_mut(blocks.max(1)).zip(dense.iter().cycle());
+            rows.filter(|(_, dense)| **dense)
+                .for_each(|(scores, _)| scores.fill(-1.0));
+        }
+        self
+    }
+}
+
+fn check_lengths(cu_seqlens_q: &[i32], cu_seqlens_k: &[i32]) -> Result<(), String> {
+    if cu_seqlens_q.len() != cu_seqlens_k.len() {
+        let (q, k) = (cu_seqlens_q.len(), cu_seqlens_k.len());
+        return Err(format!(
+            "tensor `cu_seqlens_k` has {k} entries, expected {q} as `cu_seqlens_q` has"
+        ));
+    }
+    for (sequence, (q, k)) in cu_seqlens_q.windows(2).zip(cu_seqlens_k.windows(2)).enumerate() {
+        let (queries, keys) = (q[1] - q[0], k[1] - k[0]);
+        if queries > keys {
+            return Err(format!(
+                "tensor `cu_seqlens_q` gives sequence {sequence} {queries} queries, expected at most its {keys} keys"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn parse_selection(
+    file: &ReplayFile<'_>,
+    heads_q: usize,
+    heads_kv: usize,
+    dim: usize,
+) -> Result<select_blocks::Config, String> {
+    let block_size = file.count("block_size")?;
+    if ![32, 64, 128].contains(&block_size) {
+        return Err(format!("`block_size` is `{block_size}`, expected 32, 64 or 128"));
+    }
+    for (name, expected) in [("kernel_size", block_size / 2), ("kernel_stride", block_size / 4)] {
+        let got = file.count(name)?;
+        if got != expected {
+            return Err(format!(
+                "`{name}` is `{got}`, expected {expected} for blocks of {block_size} tokens"
+            ));
+        }
+    }
+    if let Some(causal) = file.optional_text("causal").filter(|&causal| causal != "true") {
+        return Err(format!("`causal` is `{causal}`, expected `true`"));
+    }
+    let lse = match file.text("lse")? {
+        "coarse" => Lse::Coarse,
+        "exact" => Lse::Exact,
+        other => return Err(format!("`lse` is `{other}`, expected `coarse` or `exact`")),
+    };
+    let [topk, init_blocks, local_blocks] =
+        ["topk", "init_blocks", "local_blocks"].map(|name| file.count_up_to(name, MAX_BLOCKS));
+    let (topk, init_blocks, local_blocks) = (topk?, init_blocks?, local_blocks?);
+    if init_blocks + 1 > topk {
+        return Err(format!(
+            "`init_blocks` is `{init_blocks}`, expected less than `topk`, which is `{topk}`"
+        ));
+    }
+    let scale = file.scale()?;
+    Ok(select_blocks::Config {
+        heads_q,
+        heads_kv,
+        dim,
+        scale,
+        block_size,
+        topk,
+        init_blocks,
+        local_blocks,
+        lse,
+    })
+}
+
+fn parse_lists(file: &ReplayFile<'_>, total_q: usize, heads_kv: usize) -> Result<Option<Lists>, String> {
+    if !file.has("block_indices") {
+        return Ok(None);
+    }
+    match file.shape("block_indices")?.as_slice() {
+        shape @ [tokens, heads, list_len] if *tokens == total_q && *heads == heads_kv && *list_len > 0 => {
+            let indices = file.indices("block_indices", Some(shape))?;
+            Ok(Some(Lists {
+                indices,
+                list_len: *list_len,
+            }))
+        }
+        other => Err(format!(
+            "tensor `block_indices` has shape {other:?}, expected [{total_q}, {heads_kv}, entries of a list]"
+        )),
+    }
+}
+
+fn parse_expected(
+    file: &ReplayFile<'_>,
+    total_q: usize,
+    selection: &select_blocks::Config,
+    dim_v: usize,
+) -> Result<Expected, String> {
+    let select_blocks::Config { heads_q, heads_kv, .. } = *selection;
+    let list_shape = [total_q, heads_kv, selection.list_len()];
+    let block_indices = if file.has("expected.block_indices") {
+        Some(file.indices("expected.block_indices", Some(&list_shape))?)
+    } else {
+        None
+    };
+    Ok(Expected {
+        out: file.optional_numbers("expected.out", &[total_q, heads_q, dim_v])?,
+        lse: file.optional_numbers("expected.lse", &[total_q, heads_q])?,
+        block_indices,
+        block_scores: parse_scores(file, total_q, heads_kv)?,
+        margin: file.optional_floats("expected.margin", &[total_q, heads_kv])?,
+    })
+}
+
+fn parse_scores(file: &ReplayFile<'_>, total_q: usize, heads_kv: usize) -> Result<Option<Vec<f32>>, String> {
+    const NAME: &str = "expected.block_scores";
+    if !file.has(NAME) {
+        return Ok(None);
+    }
+    match file.shape(NAME)?.as_slice() {
+        shape @ [heads, tokens, blocks] if *heads == heads_kv && *tokens == total_q && *blocks > 0 => {
+            file.floats(NAME, shape).map(Some)
+        }
+        other => Err(format!(
+            "tensor `{NAME}` has shape {other:?}, expected [{heads_kv}, {total_q}, number of blocks]"
+        )),
+    }
+}

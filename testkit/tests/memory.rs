@@ -1,0 +1,125 @@
+//! The memory of a call holds what was put there, and notices what a kernel should not have done.
+
+use half::f16;
+use sala_kernels::{Device, Element};
+use sala_testkit::memory::{KeyRows, Memory, POISON, Packing, Storage};
+use sala_testkit::tolerance::Precision;
+use sala_testkit::values::Values;
+
+const PACKINGS: [Packing; 3] = [Packing::Separate, Packing::Fused, Packing::HeadMajor];
+const ROWS: usize = 5;
+const HEADS: usize = 3;
+
+fn numbers(channels: usize, first: f64) -> Values {
+    Values::round(Precision::F16, (0..ROWS * HEADS * channels).map(|i| first + i as f64))
+}
+
+/// Two inputs, of which the second is wider, an output, and a list with a gap.
+fn memory(packing: Packing) -> Memory {
+    let mut memory = Memory::new(&Device::host());
+    let (narrow, wide) = (numbers(2, 0.0), numbers(4, 100.0));
+    let tensors = [("narrow", 2, Some(&narrow)), ("wide", 4, Some(&wide))];
+    memory
+        .add_rows(Precision::F16, packing, [ROWS, HEADS], &tensors)
+        .unwrap();
+    memory
+        .add_rows(Precision::F16, packing, [ROWS, HEADS], &[("out", 2, None)])
+        .unwrap();
+    memory.add("list", &[2, 2], 3, Some(&[1i32, 2, 3, 4])).unwrap();
+    memory.add_status().unwrap();
+    memory
+}
+
+/// Writes an element as a kernel would, `offset` elements from the first of a tensor.
+fn write<T: Element>(memory: &Memory, name: &str, offset: isize, value: T) {
+    let address = memory.tensor(name).address() as usize;
+    let element = std::ptr::with_exposed_provenance_mut::<T>(address).wrapping_offset(offset);
+    // SAFETY: there are that many elements before and after every tensor, and nothing else uses them meanwhile.
+    unsafe { element.write(value) }
+}
+
+#[test]
+fn tensors_hold_what_was_put_there() {
+    for packing in PACKINGS {
+        let memory = memory(packing);
+        assert_eq!(memory.values("narrow").unwrap(), numbers(2, 0.0), "{packing:?}");
+        assert_eq!(memory.values("wide").unwrap(), numbers(4, 100.0), "{packing:?}");
+        assert!(memory.bits("out").unwrap().iter().all(|&bits| bits == POISON));
+        assert_eq!(memory.read::<i32>("list").unwrap(), [1, 2, 3, 4]);
+        assert_eq!(memory.status().unwrap().check(), Ok(()));
+        assert_eq!(memory.tensor("list").stride(0), 5, "with the gap");
+        assert!(memory.get("gate").is_none() && memory.get_mut("gate").is_none());
+    }
+}
+
+#[test]
+fn only_outputs_may_change() {
+    for packing in PACKINGS {
+        let intact = |change: fn(&Memory)| {
+            let memory = memory(packing);
+            let _out = memory.tensor_mut("out");
+            change(&memory);
+            memory.is_intact().unwrap()
+        };
+        assert!(intact(|_| ()), "{packing:?}");
+        assert!(
+            intact(|memory| write(memory, "out", 1, f16::ONE)),
+            "{packing:?}: an output"
+        );
+        assert!(
+            !intact(|memory| write(memory, "out", -1, f16::ONE)),
+            "{packing:?}: before it"
+        );
+        let past = |memory: &Memory| write(memory, "out", memory.tensor("out").extent() as isize / 2, f16::ONE);
+        assert!(!intact(past), "{packing:?}: after it");
+        assert!(
+            !intact(|memory| write(memory, "narrow", 0, f16::ONE)),
+            "{packing:?}: an input"
+        );
+        assert!(!intact(|memory| write(memory, "list", 2, 7i32)), "{packing:?}: a gap");
+        assert!(
+            !intact(|memory| write(memory, "status", 0, 7u32)),
+            "{packing:?}: a status that was not given"
+        );
+    }
+}
+
+#[test]
+fn memory_is_given_out_for_writing_once() {
+    let mut memory = memory(Packing::Separate);
+    for _ in 0..2 {
+        let _out = memory.tensor_mut("out");
+        let again = std::panic::AssertUnwindSafe(|| memory.tensor_mut("out").address());
+        assert!(std::panic::catch_unwind(again).is_err());
+        memory.take_back();
+    }
+}
+
+#[test]
+fn keys_lie_where_their_storage_says() {
+    let (heads, dim, bounds) = (2, 8, [0, 3, 3, 5]);
+    let values = Values::round(Precision::Bf16, (0..5 * heads * dim).map(|i| i as f64));
+    let row = heads * dim;
+    let packed = KeyRows::store(Storage::Packed, &values, &bounds, heads, dim);
+    assert_eq!((packed.caches, packed.rows, &packed.bits), (None, 5, &values.to_bits()));
+    let cached = KeyRows::store(Storage::Cached(4), &values, &bounds, heads, dim);
+    assert_eq!((cached.caches, cached.rows), (Some(3), 4));
+    let bits = values.to_bits();
+    assert_eq!(cached.bits[cached.range(0, 0..3)], bits[..3 * row]);
+    assert_eq!(cached.bits[cached.range(2, 0..2)], bits[3 * row..]);
+    let empty = [cached.range(0, 3..4), cached.range(1, 0..4), cached.range(2, 2..4)];
+    assert!(empty.into_iter().flatten().all(|at| cached.bits[at] == POISON));
+    // A cache takes what it has room for.
+    let small = KeyRows::store(Storage::Cached(1), &values, &bounds, heads, dim);
+    assert_eq!(small.bits[small.range(0, 0..1)], bits[..row]);
+
+    for packing in PACKINGS {
+        let mut memory = Memory::new(&Device::host());
+        let tensors = [("k", &cached), ("v", &cached)];
+        memory.add_keys(Precision::Bf16, packing, &tensors).unwrap();
+        assert_eq!(memory.tensor("v").shape(), [3, 4, heads, dim], "{packing:?}");
+        assert_eq!(memory.keys("v").unwrap(), cached, "{packing:?}");
+        let head_stride = if packing == Packing::HeadMajor { 12 * dim } else { dim };
+        assert_eq!(memory.tensor("k").stride(2), head_stride, "{packing:?}");
+    }
+}

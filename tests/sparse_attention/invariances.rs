@@ -1,0 +1,265 @@
+//! What a token's bits do not depend on.
+
+use sala_kernels::Status;
+use sala_testkit::batch::Batch;
+use sala_testkit::devices::{all, all_orders};
+use sala_testkit::memory::Storage;
+use sala_testkit::numbers::Numbers;
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
+use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
+use sala_testkit::property::{check, seed};
+use sala_testkit::tolerance::Precision;
+
+#[test]
+fn lists_are_sets() {
+    for machine in all() {
+        for group in [4, 16] {
+            let case = AttentionCase {
+                group,
+                list_len: 6,
+                ..AttentionCase::plain(vec![(40, 300), (1, 500)], seed())
+            };
+            let tidy = case.problem();
+            let (untidy, lists) = shuffled(&tidy);
+            let (tidy, untidy) = (run(&tidy, &machine), run(&untidy, &machine));
+            assert_eq!(tidy.status, Status::default(), "{}", machine.name);
+            assert_eq!(untidy.status, Status::from([0, lists, 0, 0]), "{}", machine.name);
+            assert_same_bits(&tidy, &untidy, &machine.name);
+        }
+    }
+}
+
+/// The same call with a repeat, something that is no block and −1 in each list, in any order; also says how many lists there are.
+fn shuffled(problem: &AttentionProblem) -> (AttentionProblem, u32) {
+    let list_len = 11;
+    let mut numbers = Numbers::new(seed());
+    let (mut indices, mut count) = (Vec::new(), 0);
+    let lists = problem.lists.as_ref().map(|lists| lists.indices.chunks(lists.list_len));
+    for list in lists.into_iter().flatten() {
+        let mut list = list.to_vec();
+        list.extend([list[0], numbers.pick(&[-7, 8, 1 << 20, i32::MIN]), -1]);
+        list.resize(list_len, list[0]);
+        for place in (1..list.len()).rev() {
+            list.swap(place, numbers.below(place + 1));
+        }
+        indices.extend(list);
+        count += 1;
+    }
+    let lists = Some(Lists { indices, list_len });
+    let problem = AttentionProblem {
+        lists,
+        ..problem.clone()
+    };
+    (problem, count)
+}
+
+#[test]
+fn dense_is_every_block_listed() {
+    for machine in all() {
+        for (group, block_size) in [(3, 64), (16, 32), (32, 128)] {
+            let case = AttentionCase {
+                group,
+                block_size,
+                lists: ListCase::None,
+                ..AttentionCase::plain(vec![(50, 200), (1, 129), (70, 70)], seed())
+            };
+            let dense = case.problem();
+            let list_len = 200usize.div_ceil(block_size);
+            let every_block = |keys: usize| {
+                let blocks = keys.div_ceil(block_size);
+                (0..list_len).map(move |block| if block < blocks { block as i32 } else { -1 })
+            };
+            let lists = |&(queries, keys): &(usize, usize)| (0..queries).flat_map(move |_| every_block(keys));
+            let indices = case.lengths.iter().flat_map(lists).collect();
+            let listed = AttentionProblem {
+                lists: Some(Lists { indices, list_len }),
+                ..dense.clone()
+            };
+            let expected = run(&dense, &machine);
+            assert_same_bits(&expected, &run(&listed, &machine), &machine.name);
+            // A threshold that no sequence reaches makes the lists meaningless.
+            let mut ignored = listed;
+            ignored.batch.dense_len = 201;
+            if let Some(lists) = &mut ignored.lists {
+                lists.indices.fill(i32::MAX);
+            }
+            let ignored = compare_with(&ignored, &dense.reference(), &machine);
+            assert_same_bits(&expected, &ignored, &machine.name);
+        }
+    }
+}
+
+#[test]
+fn any_chunking_gives_the_same_bits() {
+    for machine in all() {
+        for (group, dim, block_size, precision) in [
+            (16, 128, 64, Precision::Bf16),
+            (2, 64, 32, Precision::F16),
+            (6, 64, 128, Precision::Bf16),
+            (32, 64, 64, Precision::F16),
+        ] {
+            for lists in [ListCase::None, ListCase::Selected] {
+                let keys = 331;
+                let case = AttentionCase {
+                    precision,
+                    group,
+                    dim,
+                    block_size,
+                    lists,
+                    with_factor: true,
+                    with_gate: true,
+                    ..AttentionCase::plain(vec![(keys, keys)], seed())
+                };
+                let mut whole = case.problem();
+                // Scores so far apart that maxima rise again and again.
+                whole.config.scale *= 8.0;
+                let expected = run(&whole, &machine);
+                let mut start = 0;
+                for chunk in [1, 15, 63, 16, 64, 1, 1, 100].into_iter().cycle() {
+                    let end = (start + chunk).min(keys);
+                    let got = run(&whole.part(0, start..end, end), &machine);
+                    let what = format!("{}: group {group}, tokens {start}..{end}, {lists:?}", machine.name);
+                    assert_same_bits(&expected.part(keys, start..end), &got, &what);
+                    start = end;
+                    if start == keys {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_in_any_batch_and_in_a_cache() {
+    let machines = all();
+    check(12, attention_cases(192), |case| {
+        for machine in &machines {
+            let problem = case.problem();
+            let expected = run(&problem, machine);
+            let longest = problem.batch.key_lengths().into_iter().max().unwrap_or(0) as usize;
+            for storage in [
+                Storage::Packed,
+                Storage::Cached(longest),
+                Storage::Cached(longest + 100),
+            ] {
+                let mut stored = problem.clone();
+                stored.batch.storage = storage;
+                let what = format!("{}: {storage:?}", machine.name);
+                assert_same_bits(&expected, &run(&stored, machine), &what);
+            }
+            for (sequence, &(queries, keys)) in case.lengths.iter().enumerate() {
+                let first = problem.batch.cu_seqlens_q[sequence] as usize;
+                let alone = run(&problem.part(sequence, 0..queries, keys), machine);
+                let within = expected.part(problem.total_q(), first..first + queries);
+                assert_same_bits(&within, &alone, &format!("{}: sequence {sequence}", machine.name));
+            }
+        }
+    });
+}
+
+#[test]
+fn hints_change_nothing() {
+    let without = AttentionCase::plain(vec![(33, 150), (0, 10), (8, 60)], seed()).problem();
+    let with = AttentionProblem {
+        batch: without.batch.clone().bounded(),
+        ..without.clone()
+    };
+    assert_eq!(with.batch.max_seqlens, [Some(33), Some(150)]);
+    for machine in all() {
+        let (without, with) = (run(&without, &machine), run(&with, &machine));
+        assert_eq!(with.status, Status::default(), "{}", machine.name);
+        assert_same_bits(&without, &with, &machine.name);
+    }
+}
+
+/// NaN in other sequences, past the end of caches, and in blocks that nobody chose stays where it is.
+#[test]
+fn nan_does_not_leak() {
+    for machine in all() {
+        for group in [1, 8, 16, 64] {
+            let case = AttentionCase {
+                group,
+                list_len: 2,
+                cached: true,
+                dim: 64,
+                ..AttentionCase::plain(vec![(30, 400), (1, 256), (12, 330)], seed())
+            };
+            let mut clean = case.problem();
+            if let Some(lists) = &mut clean.lists {
+                // Tokens of the first and last sequence choose between two blocks, so that most are chosen by none.
+                let choices = |index: usize| if index < 60 { [0, 4] } else { [1, 3] };
+                let entries = lists.indices.iter_mut().enumerate();
+                entries.for_each(|(index, entry)| *entry = choices(index)[index % 2]);
+            }
+            let mut poisoned = clean.clone();
+            let row = clean.config.heads_kv * clean.config.dim;
+            for (first, unchosen) in [
+                (0, [64..256, 320..400]),
+                (400, [0..64, 128..192]),
+                (656, [0..64, 128..192]),
+            ] {
+                for tokens in unchosen {
+                    let elements = (first + tokens.start) * row..(first + tokens.end) * row;
+                    poisoned.k.poison(elements.clone());
+                    poisoned.v.poison(elements);
+                }
+            }
+            let (clean, poisoned) = (run(&clean, &machine), run(&poisoned, &machine));
+            assert_same_bits(&clean, &poisoned, &format!("{}: group {group}", machine.name));
+            assert!(poisoned.lse.iter().all(|lse| lse.is_finite()), "{}", machine.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_call_twice_gives_the_same_bits() {
+    let case = AttentionCase {
+        group: 6,
+        lists: ListCase::Unruly,
+        list_len: 5,
+        ..AttentionCase::plain(vec![(60, 300), (1, 90)], seed())
+    };
+    let problem = case.problem();
+    let machines = all_orders(seed());
+    for machine in &machines {
+        assert_same_bits(&run(&problem, machine), &run(&problem, machine), &machine.name);
+    }
+    // The order in which the threads of the CPU run changes nothing either.
+    for machine in &machines[1..3] {
+        assert_same_bits(&run(&problem, &machines[0]), &run(&problem, machine), &machine.name);
+    }
+}
+
+#[test]
+fn outputs_are_the_same_without_logarithms() {
+    let problem = AttentionCase::plain(vec![(20, 300), (1, 90)], seed()).problem();
+    let without = AttentionProblem {
+        with_lse: false,
+        ..problem.clone()
+    };
+    for machine in all_orders(seed()) {
+        let (with, without) = (run(&problem, &machine), run(&without, &machine));
+        assert_eq!(with.out.to_bits(), without.out.to_bits(), "{}", machine.name);
+    }
+}
+
+#[test]
+fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
+    let case = AttentionCase {
+        dense_len: 100,
+        ..AttentionCase::plain(vec![(20, 200), (1, 90), (33, 120)], seed())
+    };
+    let by_keys = case.problem();
+    let by_lengths = AttentionProblem {
+        batch: Batch {
+            switch_len: Some(by_keys.batch.key_lengths()),
+            ..by_keys.batch.clone()
+        },
+        ..by_keys.clone()
+    };
+    for machine in all() {
+        assert_same_bits(&run(&by_keys, &machine), &run(&by_lengths, &machine), &machine.name);
+    }
+}
