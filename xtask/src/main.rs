@@ -2,6 +2,7 @@
 
 mod bindings;
 mod mutate;
+mod price;
 mod sanitize;
 // The table of kernels, which stands alone so that it can be read here.
 #[path = "../../src/shapes/mod.rs"]
@@ -24,6 +25,7 @@ use clap::Parser;
 enum Task {
     Bindgen(bindings::Arguments),
     Mutate(mutate::Arguments),
+    Price(price::Arguments),
     Sanitize(sanitize::Arguments),
 }
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bindgen(arguments) => bindings::run(&arguments),
         Task::Mutate(arguments) => mutate::run(&arguments),
+        Task::Price(arguments) => price::run(&arguments),
         Task::Sanitize(arguments) => sanitize::run(&arguments),
     };
     result.unwrap_or_else(|failure| {

@@ -1,0 +1,81 @@
+//! A linear layer: prefill and decode.
+
+use super::{DIM, ELEMENT, HEADS, K, M, Table, Unit, Work};
+use crate::machine::Free;
+use crate::{Gpu, Kernels, Problem};
+
+/// Tokens of a chunk.
+const CHUNK: f64 = 64.0;
+/// The kernels by the value channels of a block, the widest first, as the planner tries them.
+const SCANS: [(&str, usize); 3] = [("scan_128", 128), ("scan_64", 64), ("scan_32", 32)];
+
+pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
+    for (name, batch, tokens) in [("b1_64k", 1.0, 64.0 * K), ("b1_1m", 1.0, M), ("b4_64k", 4.0, 64.0 * K)] {
+        let heads = batch * HEADS;
+        let work = Work {
+            // The state's update and its product with q; q, k, v and out.
+            flop: heads * tokens * 4.0 * DIM * DIM,
+            bytes: heads * tokens * 4.0 * DIM * ELEMENT,
+        };
+        let clocks = tokens / CHUNK * chunk_clocks(kernels, table.gpu, heads as usize)?;
+        let name = format!("linear_prefill_ms_{name}");
+        table.add_time(name, Unit::Milliseconds, 1, work, table.gpu.microseconds(clocks));
+    }
+
+    let gpu = table.gpu;
+    let chain = gpu.microseconds(kernels.unit("linear_decode", gpu.arch)?.on(gpu)?.clocks()?);
+    let work = |batch: f64| Work {
+        flop: batch * HEADS * 4.0 * DIM * DIM,
+        // The state, read and written in f32; q, k, v and out.
+        bytes: batch * HEADS * (2.0 * 4.0 * DIM * DIM + 4.0 * DIM * ELEMENT),
+    };
+    table.add_time(
+        "linear_decode_us_b1".to_owned(),
+        Unit::Microseconds,
+        1,
+        work(1.0),
+        chain,
+    );
+    // At least: the chain of loads of one block, then the bytes of all.
+    let all = chain + gpu.memory_microseconds(work(64.0).bytes);
+    table.add_time(
+        "linear_decode_us_b64".to_owned(),
+        Unit::Microseconds,
+        1,
+        work(64.0),
+        all,
+    );
+    Ok(())
+}
+
+/// Clocks from chunk to chunk of a grid, in which every block walks a whole sequence of one head.
+fn chunk_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: usize) -> Result<f64, Problem> {
+    let multiprocessors = gpu.multiprocessors as usize;
+    let blocks = |channels: usize| heads * (DIM as usize / channels);
+    // The widest blocks while there is one for every multiprocessor.
+    let chosen = SCANS.iter().find(|(_, channels)| blocks(*channels) >= multiprocessors);
+    let (name, channels) = *chosen.unwrap_or(&SCANS[SCANS.len() - 1]);
+    let unit = kernels.unit(name, gpu.arch)?;
+    let resident = gpu.resident_blocks(
+        kernels.resources(&unit.description().kernel, gpu.arch)?.registers,
+        unit.description().warp_count(),
+        unit.description().shared_memory.unwrap_or(0),
+    );
+    if resident == 0 {
+        return Err(Problem::misfit(format!(
+            "{name} does not fit a multiprocessor of {}",
+            gpu.name
+        )));
+    }
+    // As many at a time as fit, then the rest.
+    let scan = unit.on(gpu)?;
+    let clocks = |blocks: usize| match blocks {
+        0 => Ok(0.0),
+        blocks => scan.clocks_with(usize::MAX, blocks, Free::default()),
+    };
+    let at_once = multiprocessors * resident;
+    let waves = (blocks(channels) / at_once) as f64;
+    let rest = (blocks(channels) % at_once).div_ceil(multiprocessors);
+    let whole = if waves > 0.0 { waves * clocks(resident)? } else { 0.0 };
+    Ok(whole + clocks(rest)?)
+}
