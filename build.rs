@@ -2,7 +2,7 @@
 //! C++ compiler, linked into the crate.
 //!
 //! `src/shapes` lists what there is. Both halves read the same sources, and both share compiled files by content under the target folder.
-//! Nothing here panics on what a machine lacks: without nvcc there are no images and one warning, everything else that fails is said as
+//! Nothing here panics on what a machine lacks: without nvcc there are no images and one warning, unless images are asked for; everything else that fails is said as
 //! `cargo::error`.
 
 #[path = "build/archs.rs"]

@@ -35,6 +35,11 @@ impl Wanted {
         matches!(self, Self::These(archs) if archs.is_empty())
     }
 
+    /// Whether GPUs were named, so that a build without images for them is an error.
+    pub fn is_explicit(&self) -> bool {
+        matches!(self, Self::These(archs) if !archs.is_empty())
+    }
+
     /// What a file that `archs` lists is compiled for.
     pub fn of(&self, archs: &[&str]) -> Vec<String> {
         let offered: Vec<Arch> = archs.iter().filter_map(|arch| Arch::parse(arch)).collect();

@@ -19,6 +19,8 @@ const IMAGE_FLAGS: [&str; 3] = ["-fatbin", "-Xfatbin=-compress-all", "-Xptxas=-v
 const PTX_FLAGS: [&str; 2] = ["-ptx", "-lineinfo"];
 /// With this variable the PTX that nvcc makes on the way to every image is kept beside it, for tests that run it.
 const KEEP_PTX: &str = "SALA_KEEP_PTX";
+/// Set to 1, a build has images for GPUs or fails: cargo hides a dependency's warnings.
+const REQUIRED: &str = "SALA_REQUIRE_CUDA";
 /// Flags that nvcc reads from the environment by itself.
 const NVCC_VARIABLES: [&str; 3] = ["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
 
@@ -32,18 +34,18 @@ pub struct Image {
     pub ptx: Vec<(String, PathBuf)>,
 }
 
-/// Compiles the images of `kernels`; none, with a warning that says what to do, when this machine has no nvcc.
+/// Compiles the images of `kernels`; none, with a warning that says what to do, when this machine has no nvcc and was
+/// not told to have images.
 pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<Vec<Image>, Failure> {
     let wanted = Wanted::read()?;
     if wanted.is_nothing() {
-        return Ok(Vec::new());
+        return match required() {
+            true => Err(Failure::new(format!("{REQUIRED}=1, but SALA_CUDA_ARCHS=none"))),
+            false => Ok(Vec::new()),
+        };
     }
     let Some(nvcc) = find(&environment.root)? else {
-        warn(format!(
-            "no nvcc: the kernels run on the CPU only; {}",
-            how_to_install(&environment.root)
-        ));
-        return Ok(Vec::new());
+        return without_nvcc(environment, &wanted);
     };
     println!("cargo::rerun-if-changed={}", nvcc.path.display());
 
@@ -61,14 +63,16 @@ pub fn compile(environment: &Environment, kernels: &[Kernel]) -> Result<Vec<Imag
     }
     if !unknown.is_empty() {
         let unknown = Vec::from_iter(unknown).join(", ");
-        warn(format!(
-            "nvcc {}.{} does not know {unknown}: left out of the images",
-            nvcc.version.0, nvcc.version.1
-        ));
+        let message = format!("nvcc {}.{} does not know {unknown}", nvcc.version.0, nvcc.version.1);
+        if wanted.is_explicit() || required() {
+            return Err(Failure::new(message));
+        }
+        warn(format!("{message}: left out of the images"));
     }
-
     if images.is_empty() {
-        warn("no kernel is compiled for the GPUs that SALA_CUDA_ARCHS or CUDA_COMPUTE_CAP names");
+        return Err(Failure::new(
+            "no kernel can be compiled for the GPUs that SALA_CUDA_ARCHS or CUDA_COMPUTE_CAP names",
+        ));
     }
 
     let include = environment.include_folders();
@@ -116,6 +120,27 @@ fn virtual_arch(arch: &str) -> String {
 fn virtual_archs(archs: &[String]) -> Vec<String> {
     let unique: BTreeSet<_> = archs.iter().map(|arch| virtual_arch(arch)).collect();
     unique.into_iter().collect()
+}
+
+/// What a build without nvcc is: an error where it was told to have images, else one that says what it lacks.
+fn without_nvcc(environment: &Environment, wanted: &Wanted) -> Result<Vec<Image>, Failure> {
+    let advice = how_to_install(&environment.root);
+    if wanted.is_explicit() || required() {
+        return Err(Failure::new(format!(
+            "no nvcc: SALA_CUDA_ARCHS, CUDA_COMPUTE_CAP or {REQUIRED} asks for images; {advice}"
+        )));
+    }
+    let what = match environment.has_feature("HOST") {
+        true => "no nvcc: the kernels run on the CPU only",
+        false => "no nvcc, and no feature `host`: the kernels run nowhere",
+    };
+    warn(format!("{what}; {advice}"));
+    Ok(Vec::new())
+}
+
+/// Whether a build without images is an error.
+fn required() -> bool {
+    variable(REQUIRED).is_some_and(|value| value != "0")
 }
 
 /// A compiler that runs.

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let (mut k1, mut k2) = (vec![bf16::ZERO; k1_shape[1] * dim], vec![bf16::ZERO; k2_shape[1] * dim]);
     let mut k1 = TensorMut::from_slice(&mut k1, &k1_shape)?;
     let mut k2 = TensorMut::from_slice(&mut k2, &k2_shape)?;
-    let (mut pool, log_decay) = (vec![0f32; heads * 64 * 64], lightning_log_decay(0, heads, heads));
+    let (mut pool, log_decay) = (vec![0f32; heads * 64 * 64], lightning_log_decay(0, heads, heads)?);
     let mut pool = TensorMut::from_slice(&mut pool, &[1, heads, dim_k, dim_v])?;
     let slot = Tensor::from_slice(&[0], &[1])?;
     let log_decay = Some(Tensor::from_slice(&log_decay, &[heads])?);

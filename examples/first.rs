@@ -20,7 +20,7 @@ fn linear_layer(kernels: &Kernels) -> Result<()> {
 
     // Two sequences, of 100 and 200 tokens. The numbers stand for what projections give.
     let qkv: Vec<_> = (0..300 * 4 * 64).map(|i| bf16::from_f32((i as f32).sin())).collect();
-    let log_decay = lightning_log_decay(0, heads, heads);
+    let log_decay = lightning_log_decay(0, heads, heads)?;
     let mut out = vec![bf16::ZERO; 300 * 4 * 64];
     let args = LinearPrefillArgs::new(
         Tensor::from_slice(&qkv, &[300, 4, 64])?,

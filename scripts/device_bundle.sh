@@ -13,7 +13,7 @@ limit_mib=60
 bundle=target/device-bundle
 payload=target/device-bundle-payload
 # They need the tools, the sources or the debug information of the machine that builds.
-build_machine_only='/(compiled|stub_driver|executor|house|bindings|xtask)-[0-9a-f]+$'
+build_machine_only='/(building|compiled|stub_driver|executor|house|bindings|xtask)-[0-9a-f]+$'
 
 # Copies executables into a folder of the bundle, without symbols and without the hash in their names.
 pack() {

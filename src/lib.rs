@@ -35,7 +35,7 @@
 //! - `race`, `test-kernels`: for the crate's own tests.
 //!
 //! The GPU kernels are compiled by nvcc when the crate is, for every architecture that `src/shapes` lists; nvcc missing, the crate still builds
-//! and [`Kernels::load`] on a GPU says so. No CUDA library is linked: the driver is loaded when [`Device::cuda`] first needs it, from the system
+//! unless the environment asks for images (`SALA_REQUIRE_CUDA=1`, or architectures in `SALA_CUDA_ARCHS`), and [`Kernels::load`] on a GPU says so. No CUDA library is linked: the driver is loaded when [`Device::cuda`] first needs it, from the system
 //! or from the path in `SALA_CUDA_DRIVER`.
 //!
 //! # Threads and contexts

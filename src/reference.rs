@@ -55,20 +55,22 @@ impl Value for f64 {
     }
 }
 
-/// The token range of each sequence that `cu_seqlens` describes; `None` where a range is not a part of `0..total` (a device refuses
-/// such a sequence and counts it).
+/// The token range of each sequence that `cu_seqlens` describes; `None` where a range is not a part of `0..total`, and for the first
+/// sequence if it does not begin at 0 (a device refuses such a sequence and counts it).
 ///
 /// ```
 /// # use sala_kernels::reference::sequences;
 /// assert_eq!(sequences(&[0, 3, 3, 9], 8), [Some(0..3), Some(3..3), None]);
+/// assert_eq!(sequences(&[1, 3, 8], 8), [None, Some(3..8)]);
 /// ```
 pub fn sequences(cu_seqlens: &[i32], total: usize) -> Vec<Option<Range<usize>>> {
-    let bounds = cu_seqlens.windows(2);
+    let bounds = cu_seqlens.windows(2).enumerate();
     bounds
-        .map(|pair| {
+        .map(|(sequence, pair)| {
             let start = usize::try_from(pair[0]).ok()?;
             let end = usize::try_from(pair[1]).ok()?;
-            (start <= end && end <= total).then_some(start..end)
+            let begins = sequence > 0 || start == 0;
+            (begins && start <= end && end <= total).then_some(start..end)
         })
         .collect()
 }

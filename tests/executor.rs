@@ -137,6 +137,29 @@ fn broken_rules_of_the_machine_are_reported() {
     }
 }
 
+/// The orders of threads; the other options matter little to loops as long as these.
+fn schedules() -> [HostOptions; 3] {
+    [Schedule::RoundRobin, Schedule::Reverse, Schedule::Random]
+        .map(|schedule| options(|options| options.schedule = schedule))
+}
+
+#[test]
+fn endless_polling_is_reported() {
+    for options in schedules() {
+        assert_reported(options, "endless_poll", "no progress");
+    }
+}
+
+#[test]
+fn long_loops_are_not_taken_for_endless_polling() {
+    let rounds = 5 << 17;
+    let sum = input().iter().sum::<u32>().wrapping_mul(rounds / THREADS);
+    let expected: Vec<u32> = (0..THREADS).map(|thread| if thread < 32 { sum } else { 0 }).collect();
+    for options in schedules() {
+        assert_eq!(run(options, "clean_long_wait").as_ref(), Ok(&expected), "{options:?}");
+    }
+}
+
 #[test]
 fn races_are_reported() {
     if !can_detect_races() {

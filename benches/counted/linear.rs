@@ -85,7 +85,7 @@ fn problem(precision: Precision, lengths: &[usize], heads: usize, [dim_k, dim_v]
         k: normals(precision, rows * dim_k, 2),
         v: normals(precision, rows * dim_v, 3),
         cu_seqlens: cumulative(lengths),
-        decay: DecayValues::PerHead(lightning_log_decay(0, heads, heads)),
+        decay: DecayValues::PerHead(lightning_log_decay(0, heads, heads).expect("there are so many heads")),
         pool: vec![0.0; lengths.len() * config.slot_len()],
         state_in: None,
         state_out: Some((0..lengths.len() as i32).collect()),

@@ -39,6 +39,7 @@
 #include "machine/warp.cuh"
 #include "params/linear_attention.h"
 #include "parts/keys/rows.cuh"
+#include "parts/keys/sequence.cuh"
 #include "parts/linear/chunk_output.cuh"
 #include "parts/linear/chunk_scores.cuh"
 #include "parts/linear/decay_table.cuh"
@@ -85,7 +86,7 @@ DEVICE ScanSequence find_scan_sequence(const sala_linear_attention_params& p, in
     const int index = block_index_z();
     const int64_t begin = load_global(entry_of<const int>(p.cu_seqlens, index));
     const int64_t end = load_global(entry_of<const int>(p.cu_seqlens, index + 1));
-    const bool in_bounds = 0 <= begin && begin <= end && end <= p.tokens;
+    const bool in_bounds = bounds_fit(begin, end, p.tokens, index);
     const StateSlots slots = resolve_slots(p.states, index);
     ScanSequence s{begin, REFUSED, block_index_y(), block_index_x() * dim_v_tile, slots};
     if (in_bounds && slots.valid) s.length = static_cast<int>(end - begin);
@@ -179,7 +180,33 @@ DEVICE void store_chunk(const ChunkOutput& out, SharedTile<DIM_V_TILE> stage, co
 
 // ---- S
 
-// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K.
+// Two neighbouring tokens of Vᵀ times what decay leaves of them at the chunk's end.
+template <class T>
+DEVICE Pair decayed_values(const FragmentA<CHUNK>& value, const DecayTable& table, int k, int r) {
+    const int j = k * 16 + r / 2 * 8 + lane_index() % 4 * 2;
+    const Pair v = unpack<T>(value.registers[k][r]);
+    return {v.lo * table.to_state[j], v.hi * table.to_state[j + 1]};
+}
+
+// The powers of two that bring the lane's two rows of Vᵀ ⊙ weights into the range of the operand.
+template <class T>
+DEVICE void fit_decayed_values(PowerOfTwo (&fit)[2], const FragmentA<CHUNK>& value, const DecayTable& table) {
+    float largest[2] = {0.0f, 0.0f};
+    UNROLL
+    for (int k = 0; k < CHUNK / 16; ++k) {
+        UNROLL
+        for (int r = 0; r < 4; ++r) {
+            const Pair v = decayed_values<T>(value, table, k, r);
+            largest[r % 2] = maximum(largest[r % 2], maximum(maximum(v.lo, -v.lo), maximum(v.hi, -v.hi)));
+        }
+    }
+    reduce_max_each<4>(largest);
+    UNROLL
+    for (int side = 0; side < 2; ++side) fit[side] = power_of_two_to_fit(largest[side]);
+}
+
+// Sᵀ = e^G_last·Sᵀ + (Vᵀ ⊙ weights) K. In f16 the rows of Vᵀ ⊙ weights are scaled to fit the operand, the rows of
+// Sᵀ with them, and the sums scaled back.
 template <class T, int DIM_K>
 DEVICE void update_state(Accumulator<DIM_K>& state, FragmentA<CHUNK>& value, SharedTile<DIM_K> key, const DecayTable& table) {
     const StateDecay decay = table.chunk;
@@ -188,16 +215,22 @@ DEVICE void update_state(Accumulator<DIM_K>& state, FragmentA<CHUNK>& value, Sha
         UNROLL
         for (int e = 0; e < 4; ++e) state.values[n][e] = decayed(decay, state.values[n][e]);
     }
+    PowerOfTwo fit[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
+    if constexpr (needs_scaling<T>) {
+        fit_decayed_values<T>(fit, value, table);
+        state.scale_rows(fit[0].scale, fit[1].scale);
+    }
     UNROLL
     for (int k = 0; k < CHUNK / 16; ++k) {
         UNROLL
         for (int r = 0; r < 4; ++r) {
-            const int j = k * 16 + r / 2 * 8 + lane_index() % 4 * 2;
-            const Pair v = unpack<T>(value.registers[k][r]);
-            value.registers[k][r] = pack<T>(v.lo * table.to_state[j], v.hi * table.to_state[j + 1]);
+            Pair v = decayed_values<T>(value, table, k, r);
+            if constexpr (needs_scaling<T>) v = {v.lo * fit[r % 2].scale, v.hi * fit[r % 2].scale};
+            value.registers[k][r] = pack<T>(v.lo, v.hi);
         }
     }
     multiply_kn<T>(state, value, key, 0, 0);
+    if constexpr (needs_scaling<T>) state.scale_rows(fit[0].inverse, fit[1].inverse);
 }
 
 // The warp's share of the state in the pool, one element of the accumulator at a time.

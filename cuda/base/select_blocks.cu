@@ -149,7 +149,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     if (job.tile.tokens == 0) return;
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
 
-    const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile);
+    const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile, sum_stride(p));
     OwnToken own = find_own_token(p, job.tile, tokens);
     TopK best[TOKENS];
     UNROLL
@@ -217,7 +217,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             for (int slice = 0; slice < SLICES; ++slice) {
                 Logits logits;
                 find_logits(logits, step, turn, slice);
-                add_to_normaliser(normaliser, logits, tokens, first_row + turn * TURN, slice, sum_stride(p));
+                add_to_normaliser(normaliser, logits, tokens, first_row + turn * TURN, slice);
             }
         }
     }

@@ -83,7 +83,7 @@ DEVICE void attend(Accumulator<DIM>& out, OnlineSoftmax& softmax, const Fragment
     float maxima[2], sums[2];
     find_row_maxima(maxima, scores);
     const Rescale rescale = raise_maxima(softmax, maxima);
-    make_weights(sums, scores, softmax);
+    make_weights<T>(sums, scores, softmax);
     advance(softmax, out, rescale, sums);
     multiply_kn<T>(out, to_fragment_a<T>(scores), value, 0, 0);
 }
@@ -106,7 +106,7 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     const KeyRows keys = find_tile_keys(p, tile, block_index_z());
     const KeyRows values = find_tile_values(p, tile, block_index_z());
     const int last_position = tile.last_position();
-    const auto load_step = [&](int step, int stage) {
+    const auto load_step = [&](const KeyStep& step, int stage) {
         load_key_step<THREADS>(key_tile(stage), keys, 0, step, last_position, thread_index());
         load_key_step<THREADS>(value_tile(stage), values, 0, step, last_position, thread_index());
         async_copy_commit();
@@ -118,15 +118,15 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
         window.words = minimum(words - window.first, capacity);
         if (!tile.dense) move_sets(plan.sets, p, tile, window);
         StepWalk walk = start_walk(plan.sets, tile, window);
-        int step = next_step(walk);
-        if (step != NO_STEP) load_step(step, 0);
+        KeyStep step = next_step(walk);
+        if (step.index != NO_STEP) load_step(step, 0);
         NO_UNROLL
-        for (int stage = 0; step != NO_STEP; stage ^= 1) {
-            const int following = next_step(walk);
+        for (int stage = 0; step.index != NO_STEP; stage ^= 1) {
+            const KeyStep following = next_step(walk);
             async_copy_wait<0>();
             sync_block();  // this step's K and V are in shared memory; the last step's are free
-            if (following != NO_STEP) load_step(following, stage ^ 1);
-            const Visibility visible = find_visibility(plan.sets, tile, window, row, step);
+            if (following.index != NO_STEP) load_step(following, stage ^ 1);
+            const Visibility visible = find_visibility(plan.sets, tile, window, row, step.index);
             if (any(visible.some)) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible);
             step = following;
         }
@@ -135,7 +135,7 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     finish_softmax(softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        store_lse(p, tile, row[side], softmax, side);
+        store_lse<T>(p, tile, row[side], softmax, side);
         store_row<T>(p, tile, row[side], out, 0, softmax, side);
     }
 }

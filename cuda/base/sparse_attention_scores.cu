@@ -57,19 +57,19 @@ DEVICE void build_sets(BlockSets& sets, const sala_sparse_attention_params& p, c
 }
 
 // The step at a place, or NO_STEP after the last.
-DEVICE int step_at(StepWalk& walk, int place) {
+DEVICE KeyStep step_at(StepWalk& walk, int place) {
     if (walk.words == nullptr) {
         walk.word = place;
         return next_step(walk);
     }
-    int step = next_step(walk);
-    for (int i = 0; i < place && step != NO_STEP; ++i) step = next_step(walk);
+    KeyStep step = next_step(walk);
+    for (int i = 0; i < place && step.index != NO_STEP; ++i) step = next_step(walk);
     return step;
 }
 
 template <class T, int DIM>
 DEVICE void find_scores(Accumulator<STEP>& scores, SharedTile<DIM> key, const sala_sparse_attention_params& p, const RowGroup& group,
-                        const SetWindow& window, BlockSets& sets, int step) {
+                        const SetWindow& window, BlockSets& sets, const KeyStep& step) {
     const QueryTile& tile = group.tile;
     load_key_step<WARP_SIZE>(key, find_tile_keys(p, tile, block_index_z()), 0, step, tile.last_position(), lane_index());
     async_copy_commit();
@@ -79,7 +79,7 @@ DEVICE void find_scores(Accumulator<STEP>& scores, SharedTile<DIM> key, const sa
     async_copy_wait<0>();
     sync_warp();  // all lanes' parts of K are in shared memory
     multiply_nk<T>(scores, query, key, 0, 0);
-    hide_keys(scores, find_visibility(sets, tile, window, row, step));
+    hide_keys(scores, find_visibility(sets, tile, window, row, step.index));
 }
 
 template <class T, int DIM>
@@ -94,11 +94,11 @@ DEVICE void sparse_attention_scores(const sala_sparse_attention_split_params& p)
 
     StepWalk walk = start_walk(plan.sets, group.tile, window);
     const int index = block_index_x() * WARPS + warp_index();
-    const int step = step_at(walk, index);
+    const KeyStep step = step_at(walk, index);
     const SplitPlace place = first_place(p).after(index);
-    if (lane_index() == 0) store_global(place.step, step);
+    if (lane_index() == 0) store_global(place.step, pack_step(step));
     float maxima[2] = {-INFINITE, -INFINITE};
-    if (step != NO_STEP) {
+    if (step.index != NO_STEP) {
         Accumulator<STEP> scores;
         find_scores<T>(scores, SharedTile<DIM>{shared_address(plan.key[warp_index()])}, p.attention, group, window, plan.sets, step);
         store_scores(place, scores);

@@ -82,7 +82,7 @@ DEVICE void leave_weights(ValuesPlan& plan, const OnlineSoftmax& softmax, const 
     float sums[2];
     UNROLL
     for (int side = 0; side < 2; ++side) here.maximum[side] = round.maximum[side];
-    make_weights(sums, scores, here);
+    make_weights<T>(sums, scores, here);
     const FragmentA<STEP> weights = to_fragment_a<T>(scores);
     UNROLL
     for (int i = 0; i < FRAGMENTS; ++i) {
@@ -128,9 +128,9 @@ DEVICE void sparse_attention_values(const sala_sparse_attention_split_params& p)
     const int last_position = tile.last_position();
     const auto load_values = [&](int round, int stage) {
         const int place = round * ROUND + warp_index();
-        const int step = place < p.places ? load_global_constant(first.step + place) : NO_STEP;
+        const KeyStep step = unpack_step(place < p.places ? load_global_constant(first.step + place) : NO_STEP);
         const SharedTile<COLUMNS> target{shared_address(plan.value[stage][warp_index()])};
-        if (step != NO_STEP) load_key_step<WARP_SIZE>(target, values, column, step, last_position, lane_index());
+        if (step.index != NO_STEP) load_key_step<WARP_SIZE>(target, values, column, step, last_position, lane_index());
         async_copy_commit();
     };
 
@@ -155,7 +155,7 @@ DEVICE void sparse_attention_values(const sala_sparse_attention_split_params& p)
     if (warp_index() >= COLUMNS / WARP_COLUMNS) return;
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        if (block_index_x() == 0 && warp_index() == 0) store_lse(p.attention, tile, row[side], softmax, side);
+        if (block_index_x() == 0 && warp_index() == 0) store_lse<T>(p.attention, tile, row[side], softmax, side);
         store_row<T>(p.attention, tile, row[side], out, column + warp_index() * WARP_COLUMNS, softmax, side);
     }
 }

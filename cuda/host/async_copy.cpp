@@ -80,7 +80,7 @@ void wait_for_groups(Block& block, Fiber& fiber, size_t groups) {
 void async_copy(uint32_t shared, const void* global, uint32_t bytes, bool valid, Site site) {
     Block& block = *running;
     Fiber& fiber = *block.current;
-    note_call(site);
+    note_call(site, reinterpret_cast<uint64_t>(global));
     check(block, shared, global, bytes, valid, site);
     unsigned char* to = shared_pointer(block, shared, bytes, fiber.thread, site);
     Copy copy{shared, global, bytes, valid, false, 0};

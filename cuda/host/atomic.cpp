@@ -38,7 +38,7 @@ uint32_t atomic(Atomic operation, void* pointer, uint32_t value, Site site) {
     Block& block = *running;
     if (pointer == nullptr) fail(site, "atomic: null pointer");
     if (reinterpret_cast<uint64_t>(pointer) % 4 != 0) fail(site, "atomic: address %p is not aligned to 4 bytes", pointer);
-    note_call(site);
+    note_call(site, reinterpret_cast<uint64_t>(pointer));
     if (is_shared(block, pointer)) {
         if (block.race != nullptr) block.race->access(block.current->thread, pointer, 4, Access::ATOMIC, AccessSite::at(site));
     } else {

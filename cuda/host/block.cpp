@@ -42,6 +42,7 @@ void reset_fiber(Block& block, int thread) {
     fiber.exited = false;
     fiber.waits_in = nullptr;
     fiber.copies.clear();
+    fiber.noted.clear();
     prepare(fiber.context, block.stacks.stack(thread), Stacks::stack_bytes(), thread, fiber_entry);
 }
 

@@ -71,6 +71,25 @@ struct CopyQueue {
     }
 };
 
+// The last few addresses that were noted of a thread's accesses.
+struct NotedAddresses {
+    static constexpr int COUNT = 32;
+    uint64_t addresses[COUNT] = {};
+    int oldest = 0;
+
+    void clear() { *this = {}; }
+
+    // Whether the address is a new one; it then takes the place of the oldest.
+    bool add(uint64_t address) {
+        for (const uint64_t known : addresses) {
+            if (known == address) return false;
+        }
+        addresses[oldest] = address;
+        oldest = (oldest + 1) % COUNT;
+        return true;
+    }
+};
+
 // One CUDA thread.
 struct Fiber {
     Context context;
@@ -81,6 +100,7 @@ struct Fiber {
     const char* waits_in = nullptr;  // the primitive that blocks it
     Site waits_at{};
     CopyQueue copies;
+    NotedAddresses noted;
 };
 
 // What a meeting of a warp does, run once by the last lane to arrive; arguments[i] is what lane i brought, on

@@ -18,7 +18,7 @@ constexpr uint64_t LOWEST_ADDRESS = 4096;
 
 void check_global(Block& block, const void* pointer, uint32_t bytes, const char* what, Site site) {
     const uint64_t address = reinterpret_cast<uint64_t>(pointer);
-    note_call(site);
+    note_call(site, address);
     if (address < LOWEST_ADDRESS) fail(site, "%s: %p is a null pointer", what, pointer);
     if (address % bytes != 0) fail(site, "%s: global address %p is not aligned to %u bytes", what, pointer, bytes);
     if (is_shared(block, pointer)) fail(site, "%s: %p points into shared memory", what, pointer);
@@ -42,7 +42,7 @@ void move(void* to, const void* from, uint32_t bytes) {
 }
 
 unsigned char* check_shared(Block& block, uint32_t address, uint32_t bytes, const char* what, Site site) {
-    note_call(site);
+    note_call(site, address);
     maybe_preempt();
     if (address % bytes != 0) fail(site, "%s: shared address 0x%x is not aligned to %u bytes", what, address, bytes);
     unsigned char* pointer = shared_pointer(block, address, bytes, block.current->thread, site);

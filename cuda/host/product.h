@@ -24,7 +24,8 @@ inline void widen(Element element, float* to, const uint16_t* from) {
 #endif
 }
 
-// C += A B with 16 rows of C and A, each sum in order of k, each step rounded once. C is stored as [n][16], A
+// C += A B with 16 rows of C and A. As tensor cores do, sixteen products are summed and then added to C: adding
+// them one by one would lose more of each where C is large. The sum is in order of k, each step rounded once. C is stored as [n][16], A
 // as [k][16]; B(k, n) is b[k * k_step + n * n_step].
 void accumulate_product(float* c, const float* a, const float* b, int n, int k, int k_step, int n_step);
 

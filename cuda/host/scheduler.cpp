@@ -8,10 +8,12 @@ namespace sala::host {
 
 namespace {
 
-// Calls after which a thread that polls must let others run, and after which polling is taken for endless. A
-// block makes some 10^8 calls per second.
-constexpr uint64_t CALLS_BETWEEN_YIELDS = 1024;
-constexpr uint64_t CALLS_BEFORE_FAILURE = uint64_t{1} << 28;
+// Calls after which a thread that may be polling lets others run, and the address of its call is noted. A prime
+// number, so that the notes of a loop of a few calls show all its addresses in turn.
+constexpr uint64_t CALLS_BETWEEN_NOTES = 1021;
+
+// Calls after which polling is taken for endless. A block makes some 10^8 calls per second.
+constexpr uint64_t CALLS_BEFORE_FAILURE = uint64_t{1} << 26;
 
 // How likely the random schedule leaves a warp that can go on. Staying mostly with one makes warps drift
 // apart, as they do on a GPU.
@@ -144,10 +146,15 @@ void maybe_preempt() {
     if (one_in != 0 && block.random.below(one_in) == 0) yield();
 }
 
-void note_call(Site site) {
-    const uint64_t calls = ++running->calls_without_progress;
-    if (calls % CALLS_BETWEEN_YIELDS != 0) return;
-    if (calls >= CALLS_BEFORE_FAILURE) fail(site, "no progress: the block's threads poll, and none moves on");
+void note_call(Site site, uint64_t address) {
+    Block& block = *running;
+    const uint64_t calls = ++block.calls_without_progress;
+    if (calls % CALLS_BETWEEN_NOTES != 0) return;
+    if (block.current->noted.add(address)) {
+        block.calls_without_progress = 0;
+    } else if (calls >= CALLS_BEFORE_FAILURE) {
+        fail(site, "no progress: the block's threads poll, and none moves on");
+    }
     continue_with(pick(true));
 }
 

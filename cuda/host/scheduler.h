@@ -26,8 +26,9 @@ void maybe_yield(uint32_t one_in);
 // Where the options ask for it, yields at some accesses to shared memory.
 void maybe_preempt();
 
-// Notes a call that may be part of a loop that polls: now and then lets other warps run, and fails when
-// nothing has happened for too long.
-void note_call(Site site);
+// Notes an access that may be part of a loop that polls: now and then lets other warps run, and fails when
+// nothing has happened for too long. A thread whose accesses move on makes progress, however long its loop; one
+// that goes round a few addresses polls. A loop that goes round more of them for ever is not found.
+void note_call(Site site, uint64_t address);
 
 }  // namespace sala::host

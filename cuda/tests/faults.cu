@@ -140,6 +140,17 @@ DEVICE void divergent_barrier(const sala_unit_test_params& p) {
     store_output(p, 0);
 }
 
+// Waits for a flag that nobody sets, with two other accesses in every round.
+DEVICE void endless_poll(const sala_unit_test_params& p) {
+    if (thread_index() == 0) store_shared(value_address(0), 0u);
+    sync_block();
+    uint32_t sum = 0;
+    while (atomic_or_shared(value_address(0), 0u) == 0) {                           // reported
+        sum += load_global(input(p) + thread_index());                              // reported
+        store_global(reinterpret_cast<uint32_t*>(p.output) + thread_index(), sum);  // reported
+    }
+}
+
 // Waits for 64 threads where 32 arrive.
 DEVICE void missing_arrival(const sala_unit_test_params& p) {
     if (warp_index() == 1) sync_barrier(3, 64);  // reported
@@ -273,6 +284,23 @@ DEVICE void clean_sync_warp(const sala_unit_test_params& p) {
         sync_warp();
     }
     store_output(p, value);
+}
+
+// Warps 1 to 3 poll a flag that warp 0 sets after a long loop without meetings.
+DEVICE void clean_long_wait(const sala_unit_test_params& p) {
+    constexpr int ROUNDS = 5 << 17;
+    if (thread_index() == 0) store_shared(value_address(0), 0u);
+    sync_block();
+    uint32_t sum = 0;
+    if (warp_index() == 0) {
+        for (int i = 0; i < ROUNDS; ++i) sum += load_global(input(p) + (thread_index() + i) % THREADS);
+        sync_warp();
+        if (lane_index() == 0) atomic_add_shared(value_address(0), 1u);
+    } else {
+        while (atomic_or_shared(value_address(0), 0u) == 0) {
+        }
+    }
+    store_output(p, sum);
 }
 
 DEVICE void clean_atomics(const sala_unit_test_params& p) {

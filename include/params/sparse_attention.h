@@ -45,7 +45,7 @@ typedef struct sala_sparse_attention_split_params {
     sala_sparse_attention_params attention;
     uint64_t scores;     // f32 [row groups, places, 8, 32, 4]: as the lanes of a warp hold them
     uint64_t maxima;     // f32 [row groups, places, 16]
-    uint64_t steps;      // i32 [row groups, places], -1 after the last
+    uint64_t steps;      // i32 [row groups, places]: step · 4 + its listed cells, -1 after the last
     int32_t row_groups;  // how many one sequence and kv head have
     int32_t places;      // a multiple of SALA_ATTENTION_VALUES_WARPS
 } sala_sparse_attention_split_params;

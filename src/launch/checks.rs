@@ -303,12 +303,12 @@ pub(crate) fn block_size(tokens: usize) -> Result<()> {
     }
 }
 
-/// Refuses an infinite or NaN scale.
-pub(crate) fn finite(argument: &'static str, value: f32) -> Result<()> {
-    if value.is_finite() {
+/// Refuses a scale that is NaN, or whose product with log₂e, which kernels take exponents with, is beyond f32.
+pub(crate) fn scale(argument: &'static str, value: f32) -> Result<()> {
+    if (value.abs() * std::f32::consts::LOG2_E).is_finite() {
         return Ok(());
     }
-    Err(Error::argument(argument, "a finite number", value))
+    Err(Error::argument(argument, "a number of at most 2.35e38", value))
 }
 
 #[cfg(test)]

@@ -73,6 +73,20 @@ impl Kernels {
         })
     }
 
+    /// The GPU architectures that this build holds code for, as nvcc's `code=` calls them: machine code for `sm_…`, PTX for `compute_…`. None if
+    /// it was made without nvcc.
+    ///
+    /// ```
+    /// let architectures = sala_kernels::Kernels::embedded_architectures();
+    /// println!("this build runs on {architectures:?} and the CPU");
+    /// ```
+    pub fn embedded_architectures() -> Vec<&'static str> {
+        let mut architectures: Vec<_> = IMAGES.iter().flat_map(|image| image.archs).copied().collect();
+        architectures.sort_unstable();
+        architectures.dedup();
+        architectures
+    }
+
     /// The device that the kernels were loaded on.
     pub fn device(&self) -> &Device {
         &self.device

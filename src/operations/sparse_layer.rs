@@ -146,7 +146,7 @@ impl SparseLayer {
 }
 
 impl SparseLayerBuilder {
-    /// The factor of every score. Any finite number.
+    /// The factor of every score: any number of a magnitude up to 2.35e38.
     pub fn scale(mut self, scale: f32) -> Self {
         self.config.scale = scale;
         self
@@ -215,7 +215,7 @@ impl SparseLayerBuilder {
             return Err(Error::argument("topk", expected, topk));
         }
         let plans = SparsePlans::new(&self.config)?;
-        checks::finite("scale", scale)?;
+        checks::scale("scale", scale)?;
         Ok(SparseLayer {
             plans,
             config: self.config,
@@ -252,6 +252,8 @@ mod tests {
         assert_eq!(refused(builder(1, 1, 64).block_size(16)), "block_size");
         assert_eq!(refused(builder(1, 1, 64).scale(f32::NAN)), "scale");
         assert_eq!(refused(builder(1, 1, 64).scale(f32::INFINITY)), "scale");
+        assert_eq!(refused(builder(1, 1, 64).scale(-2.4e38)), "scale");
+        builder(1, 1, 64).scale(-2.3e38).build().unwrap();
         assert_eq!(refused(builder(1, 1, 64).topk(3).init_blocks(3)), "topk");
         assert_eq!(refused(builder(1, 1, 64).local_blocks(usize::MAX)), "local_blocks");
     }

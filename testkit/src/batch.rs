@@ -69,7 +69,7 @@ impl Batch {
     pub fn dense(&self) -> Vec<bool> {
         let lengths = self.switch_len.clone().unwrap_or_else(|| self.key_lengths());
         let dense_len = i64::try_from(self.dense_len).unwrap_or(i64::MAX);
-        let is_dense = |length: i32| i64::from(length) < dense_len;
+        let is_dense = |length: i32| i64::from(length.max(0)) < dense_len;
         lengths.into_iter().map(is_dense).collect()
     }
 

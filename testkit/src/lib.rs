@@ -12,6 +12,7 @@ pub mod problem;
 pub mod property;
 pub mod refusals;
 pub mod replay;
+mod reserved;
 pub mod tolerance;
 pub mod values;
 

@@ -3,6 +3,7 @@
 //! Tensors lie in buffers of their own or share one, at any strides. What no tensor covers is NaN, so that a kernel that reads it gives itself
 //! away, and [`Memory::is_intact`] says whether anything has changed but the tensors that were given out for writing.
 
+use crate::reserved::Reserved;
 use crate::tolerance::Precision;
 use crate::values::Values;
 use half::bf16;
@@ -16,6 +17,15 @@ pub const POISON: u16 = 0x7fff;
 /// Unused elements before, between and after the tensors of a buffer.
 const GAP: usize = 64;
 
+/// Unused elements after every row of [`Packing::Wide`]: more than 32 bits count, and a whole number of 16 bytes.
+const WIDE_GAP: usize = 1 << 32;
+
+/// Longer than any allocation: in units of 16 bits.
+const MOST_ALLOCATED: usize = 1 << 31;
+
+/// The stride of axes of one row, where it means nothing: any product with it that is formed overflows.
+const FREE_STRIDE: usize = 1 << 60;
+
 /// How tensors `[rows, heads, channels]` of the same rows and heads lie in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Packing {
@@ -27,6 +37,8 @@ pub enum Packing {
     Fused,
     /// `[heads, rows, channels]` each, one after the other.
     HeadMajor,
+    /// As `Separate`, but with more than 2³² elements from every row to the next. On the CPU only: most of that memory is not there.
+    Wide,
 }
 
 impl Packing {
@@ -34,6 +46,7 @@ impl Packing {
     pub fn gap(self) -> usize {
         match self {
             Packing::Fused => 3,
+            Packing::Wide => WIDE_GAP,
             Packing::Separate | Packing::HeadMajor => 0,
         }
     }
@@ -112,10 +125,65 @@ pub struct Memory {
     tensors: Vec<Placed>,
 }
 
-/// A buffer and what was in it before the call, in units of 16 bits.
+/// The memory of some tensors and what was in it before the call.
 struct Filled {
-    buffer: Buffer,
-    before: Vec<u16>,
+    bytes: Bytes,
+    /// All of a buffer; of a reservation what tensors cover and a little around it.
+    before: Vec<Stretch>,
+}
+
+enum Bytes {
+    Buffer(Buffer),
+    Reserved(Reserved),
+}
+
+/// What some memory holds from unit `first` on, in units of 16 bits.
+#[derive(Clone, Debug, PartialEq)]
+struct Stretch {
+    first: usize,
+    bits: Vec<u16>,
+}
+
+impl Stretch {
+    fn poison(range: Range<usize>) -> Stretch {
+        Stretch {
+            first: range.start,
+            bits: vec![POISON; range.len()],
+        }
+    }
+
+    /// The part of ascending stretches that a run is.
+    fn of(stretches: &mut [Stretch], run: Range<usize>) -> &mut [u16] {
+        let next = stretches.partition_point(|stretch| stretch.first <= run.start);
+        let Stretch { first, bits } = &mut stretches[next - 1];
+        &mut bits[run.start - *first..run.end - *first]
+    }
+}
+
+impl Filled {
+    fn address(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Buffer(buffer) => buffer.address(),
+            Bytes::Reserved(reserved) => reserved.address(),
+        }
+    }
+
+    /// What the stretches of `before` hold now.
+    fn now(&self) -> Result<Vec<Stretch>> {
+        match &self.bytes {
+            Bytes::Buffer(buffer) => {
+                let bits = buffer.read::<bf16>()?.iter().map(|x| x.to_bits()).collect();
+                Ok(vec![Stretch { first: 0, bits }])
+            }
+            Bytes::Reserved(reserved) => {
+                let read = |Stretch { first, bits }: &Stretch| Stretch {
+                    first: *first,
+                    bits: reserved.read(*first, bits.len()),
+                };
+                Ok(self.before.iter().map(read).collect())
+            }
+        }
+    }
 }
 
 /// Where a tensor lies.
@@ -142,6 +210,14 @@ impl Placed {
             strides,
             is_written: Cell::new(false),
         }
+    }
+
+    /// The strides that a view is given.
+    fn view_strides(&self) -> Vec<usize> {
+        let last = self.shape.len() - 1;
+        let axes = self.shape.iter().zip(&self.strides).enumerate();
+        let free = |(axis, (&size, &stride))| if axis < last && size == 1 { FREE_STRIDE } else { stride };
+        axes.map(free).collect()
     }
 
     /// The runs along its last axis, in units of 16 bits.
@@ -204,15 +280,17 @@ impl Memory {
         tensors: &[(&'static str, usize, Option<&Values>)],
     ) -> Result<()> {
         let fused_row = heads * tensors.iter().map(|(_, channels, _)| channels).sum::<usize>() + 16;
+        let gap = if packing == Packing::Wide { WIDE_GAP } else { 0 };
         let (mut end, mut in_row) = (GAP, 0);
         let mut placed = Vec::new();
         for &(name, channels, values) in tensors {
+            let row = channels + gap;
             let (offset, strides) = match packing {
-                Packing::Separate => (end, vec![heads * channels, channels, 1]),
+                Packing::Separate | Packing::Wide => (end, vec![heads * row, row, 1]),
                 Packing::HeadMajor => (end, vec![channels, rows * channels, 1]),
                 Packing::Fused => (GAP + in_row, vec![fused_row, channels, 1]),
             };
-            end += rows * heads * channels + GAP;
+            end += rows * heads * row + GAP;
             in_row += heads * channels;
             let shape = vec![rows, heads, channels];
             let tensor = Placed::new(name, precision.dtype(), offset, shape, strides);
@@ -220,7 +298,7 @@ impl Memory {
         }
         let length = match packing {
             Packing::Fused => GAP + rows * fused_row + GAP,
-            Packing::Separate | Packing::HeadMajor => end,
+            Packing::Separate | Packing::HeadMajor | Packing::Wide => end,
         };
         self.place(length, placed)
     }
@@ -260,22 +338,42 @@ impl Memory {
 
     fn place(&mut self, length: usize, tensors: Vec<(Placed, Option<Vec<u16>>)>) -> Result<()> {
         let units = tensors.first().map_or(1, |(tensor, _)| tensor.dtype.size() / 2);
-        let mut before = vec![POISON; length * units];
+        let is_allocated = length * units <= MOST_ALLOCATED;
+        let mut before = if is_allocated {
+            vec![Stretch::poison(0..length * units)]
+        } else {
+            let runs = tensors.iter().flat_map(|(tensor, _)| tensor.runs());
+            let mut around: Vec<_> = runs
+                .map(|run| Stretch::poison(run.start - GAP..run.end + GAP))
+                .collect();
+            around.sort_by_key(|stretch| stretch.first);
+            around
+        };
         for (tensor, bits) in tensors {
             if let Some(bits) = bits {
                 let count: usize = tensor.runs().map(|run| run.len()).sum();
                 assert_eq!(bits.len(), count, "{}: values for another shape", tensor.name);
-                let mut bits = bits.into_iter();
-                tensor
-                    .runs()
-                    .flatten()
-                    .for_each(|unit| before[unit] = bits.next().expect("one per element"));
+                let mut rest = &bits[..];
+                for run in tensor.runs() {
+                    let row;
+                    (row, rest) = rest.split_at(run.len());
+                    Stretch::of(&mut before, run).copy_from_slice(row);
+                }
             }
             let buffer = self.buffers.len();
             self.tensors.push(Placed { buffer, ..tensor });
         }
-        let buffer = Buffer::from_slice(&self.device, &as_elements(&before))?;
-        self.buffers.push(Filled { buffer, before });
+        let bytes = if is_allocated {
+            Bytes::Buffer(Buffer::from_slice(&self.device, &as_elements(&before[0].bits))?)
+        } else {
+            assert!(self.device.is_host(), "only host memory can be reserved");
+            let mut reserved = Reserved::new(length * units);
+            for Stretch { first, bits } in &before {
+                reserved.write(*first, bits);
+            }
+            Bytes::Reserved(reserved)
+        };
+        self.buffers.push(Filled { bytes, before });
         Ok(())
     }
 
@@ -285,7 +383,13 @@ impl Memory {
         // SAFETY: the tensor lies within its buffer, which the view borrows.
         let view = unsafe {
             let address = self.address(placed);
-            Tensor::from_raw(&self.device, address, placed.dtype, &placed.shape, &placed.strides)
+            Tensor::from_raw(
+                &self.device,
+                address,
+                placed.dtype,
+                &placed.shape,
+                &placed.view_strides(),
+            )
         };
         Some(view.unwrap_or_else(|error| panic!("{name}: {error}")))
     }
@@ -305,7 +409,13 @@ impl Memory {
         // SAFETY: the tensor lies within its buffer, which the view borrows, and no other view of it is given out for writing.
         let view = unsafe {
             let address = self.address(placed);
-            TensorMut::from_raw(&self.device, address, placed.dtype, &placed.shape, &placed.strides)
+            TensorMut::from_raw(
+                &self.device,
+                address,
+                placed.dtype,
+                &placed.shape,
+                &placed.view_strides(),
+            )
         };
         Some(view.unwrap_or_else(|error| panic!("{name}: {error}")))
     }
@@ -323,8 +433,12 @@ impl Memory {
     /// What a tensor holds, in units of 16 bits.
     pub fn bits(&self, name: &str) -> Result<Vec<u16>> {
         let placed = self.placed(name);
-        let bits = units(&self.buffers[placed.buffer].buffer)?;
-        Ok(placed.runs().flat_map(|run| &bits[run]).copied().collect())
+        let mut now = self.buffers[placed.buffer].now()?;
+        let mut bits = Vec::new();
+        for run in placed.runs() {
+            bits.extend_from_slice(Stretch::of(&mut now, run));
+        }
+        Ok(bits)
     }
 
     /// What a tensor of 16-bit numbers holds.
@@ -369,13 +483,16 @@ impl Memory {
 
     /// Whether everything is as it was but the tensors that were given out for writing.
     pub fn is_intact(&self) -> Result<bool> {
-        for (index, Filled { buffer, before }) in self.buffers.iter().enumerate() {
-            let mut now = units(buffer)?;
+        for (index, filled) in self.buffers.iter().enumerate() {
+            let mut now = filled.now()?;
+            let mut before = filled.before.clone();
             let is_output = |tensor: &&Placed| tensor.buffer == index && tensor.is_written.get();
             for run in self.tensors.iter().filter(is_output).flat_map(Placed::runs) {
-                now[run.clone()].copy_from_slice(&before[run]);
+                for stretches in [&mut now, &mut before] {
+                    Stretch::of(stretches, run.clone()).fill(POISON);
+                }
             }
-            if now != *before {
+            if now != before {
                 return Ok(false);
             }
         }
@@ -391,12 +508,8 @@ impl Memory {
     }
 
     fn address(&self, placed: &Placed) -> u64 {
-        self.buffers[placed.buffer].buffer.address() + (placed.dtype.size() * placed.offset) as u64
+        self.buffers[placed.buffer].address() + (placed.dtype.size() * placed.offset) as u64
     }
-}
-
-fn units(buffer: &Buffer) -> Result<Vec<u16>> {
-    Ok(buffer.read::<bf16>()?.iter().map(|x| x.to_bits()).collect())
 }
 
 /// Bit patterns as elements of a buffer; which 16-bit type they are does not matter to it.

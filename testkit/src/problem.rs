@@ -1,6 +1,7 @@
 //! What the calls of every operation have in common: they run on devices, and on the reference.
 
 use crate::devices::Machine;
+use crate::memory::Packing;
 use crate::tolerance::Judgement;
 use sala_kernels::{Arguments, Result, Status};
 use std::fmt::Debug;
@@ -12,6 +13,9 @@ pub trait Problem: Clone + Debug {
     type Run: Run;
     /// What the reference says of it.
     type Reference;
+
+    /// The same call with its tensors laid out another way.
+    fn packed(self, packing: Packing) -> Self;
 
     /// Runs the call in f64.
     fn reference(&self) -> Self::Reference;

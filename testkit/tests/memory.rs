@@ -6,7 +6,7 @@ use sala_testkit::memory::{KeyRows, Memory, POISON, Packing, Storage};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
 
-const PACKINGS: [Packing; 3] = [Packing::Separate, Packing::Fused, Packing::HeadMajor];
+const PACKINGS: [Packing; 4] = [Packing::Separate, Packing::Fused, Packing::HeadMajor, Packing::Wide];
 const ROWS: usize = 5;
 const HEADS: usize = 3;
 
@@ -119,7 +119,42 @@ fn keys_lie_where_their_storage_says() {
         memory.add_keys(Precision::Bf16, packing, &tensors).unwrap();
         assert_eq!(memory.tensor("v").shape(), [3, 4, heads, dim], "{packing:?}");
         assert_eq!(memory.keys("v").unwrap(), cached, "{packing:?}");
-        let head_stride = if packing == Packing::HeadMajor { 12 * dim } else { dim };
+        let head_stride = match packing {
+            Packing::HeadMajor => 12 * dim,
+            Packing::Wide => (1 << 32) + dim,
+            Packing::Separate | Packing::Fused => dim,
+        };
         assert_eq!(memory.tensor("k").stride(2), head_stride, "{packing:?}");
     }
+}
+
+#[test]
+fn axes_of_one_row_have_huge_strides() {
+    let mut memory = Memory::new(&Device::host());
+    memory.add("row", &[1, 2, 3], 0, Some(&[1i32, 2, 3, 4, 5, 6])).unwrap();
+    memory.add("column", &[2, 1], 0, Some(&[7i32, 8])).unwrap();
+    assert_eq!(memory.tensor("row").strides(), [1 << 60, 3, 1]);
+    assert_eq!(
+        memory.tensor("column").strides(),
+        [1, 1],
+        "the last axis stays contiguous"
+    );
+    assert_eq!(memory.read::<i32>("row").unwrap(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn rows_far_apart_are_watched_too() {
+    let mut memory = Memory::new(&Device::host());
+    let values = numbers(2, 0.0);
+    let tensors = [("q", 2, Some(&values)), ("out", 2, None)];
+    memory
+        .add_rows(Precision::F16, Packing::Wide, [ROWS, HEADS], &tensors)
+        .unwrap();
+    let row = (1 << 32) + 2;
+    assert_eq!(memory.tensor("q").strides(), [HEADS * row, row, 1]);
+    let _out = memory.tensor_mut("out");
+    write(&memory, "q", row as isize, f16::from_f64(2.0));
+    assert!(memory.is_intact().unwrap(), "the value that was there");
+    write(&memory, "q", row as isize - 1, f16::ONE);
+    assert!(!memory.is_intact().unwrap(), "before a row");
 }

@@ -8,11 +8,106 @@ use sala_testkit::numbers::{LENGTHS, Numbers};
 use sala_testkit::operations::linear_attention::cases::{
     DecayCase, LOG_DECAYS, LinearCase, Magnitude, StateCase, decays, linear_cases,
 };
-use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
+use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, LinearRun, Phase};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run, same_bits};
 use sala_testkit::property::{check, precisions, seed};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
+
+/// Values that decay leaves less of than f16 holds count where keys, or decay, give them weight.
+#[test]
+fn small_parts_of_the_state_are_kept() {
+    let machines = all();
+    for precision in PRECISIONS {
+        for state_is_vk in [false, true] {
+            let case = LinearCase {
+                precision,
+                decay: DecayCase::Constant(-0.5),
+                states: StateCase::Store,
+                lengths: vec![128],
+                heads: 1,
+                state_is_vk,
+                ..plain_case()
+            };
+            // Nothing is left in each chunk but what is far from its end.
+            let mut problem = case.problem();
+            let middle = |i: usize| i / 128 % 64 >= 32;
+            let keys = problem.k.to_f64().into_iter().enumerate();
+            problem.k = Values::round(precision, keys.map(|(i, x)| if middle(i) { 0.0 } else { x }));
+            agree(&machines, &problem);
+            // Small values under large queries.
+            let case = LinearCase {
+                decay: DecayCase::Constant(-0.02),
+                lengths: vec![256],
+                ..case
+            };
+            let mut problem = case.problem();
+            let times =
+                |values: &Values, factor: f64| Values::round(precision, values.to_f64().iter().map(|x| x * factor));
+            problem.v = times(&problem.v, 3e-5);
+            problem.q = times(&problem.q, 30.0);
+            agree(&machines, &problem);
+        }
+    }
+}
+
+/// A log decay above 0 counts as 0; NaN makes the outputs from its token on, and the state, NaN.
+#[test]
+fn log_decays_that_are_none_are_taken_as_the_definition_says() {
+    let machines = all();
+    for case in [plain_case(), plain_case().decode(3)] {
+        for g in [0.5, 1e-30, f32::INFINITY] {
+            let case = LinearCase {
+                decay: DecayCase::Constant(g),
+                ..case.clone()
+            };
+            let zero = LinearCase {
+                decay: DecayCase::Constant(0.0),
+                ..case.clone()
+            };
+            agree(&machines, &case.problem());
+            for machine in &machines {
+                let runs = [case.problem(), zero.problem()].map(|problem| run(&problem, machine));
+                assert_same_bits(&runs[0], &runs[1], &format!("{}: {g}", machine.name));
+            }
+        }
+        let case = LinearCase {
+            decay: DecayCase::PerToken,
+            heads: 1,
+            ..case
+        };
+        let clean = case.problem();
+        let sick_token = clean.tokens() / 2;
+        let mut sick = clean.clone();
+        if let DecayValues::PerToken(g) = &mut sick.decay {
+            g[sick_token] = f32::NAN;
+        }
+        for machine in &machines {
+            let [clean_run, sick_run] = [&clean, &sick].map(|problem| run(problem, machine));
+            let row = |run: &LinearRun, token: usize| rows(&clean, &run.out, token..token + 1);
+            for token in 0..clean.tokens() {
+                let is_touched = token == sick_token || (token > sick_token && case.phase == Phase::Prefill);
+                let sick = row(&sick_run, token);
+                match is_touched {
+                    true => assert!(
+                        sick.to_f64().iter().all(|x| x.is_nan()),
+                        "{}: token {token}",
+                        machine.name
+                    ),
+                    false => assert_eq!(
+                        sick.to_bits(),
+                        row(&clean_run, token).to_bits(),
+                        "{}: token {token}",
+                        machine.name
+                    ),
+                }
+            }
+            let sequence = if case.phase == Phase::Prefill { 0 } else { sick_token };
+            let state = &sick_run.pool[clean.slot(slot(&clean.state_out, sequence) as usize)];
+            assert!(state.iter().all(|x| x.is_nan()), "{}: the state", machine.name);
+        }
+    }
+}
 
 #[test]
 fn prefill_agrees_with_the_recurrence() {

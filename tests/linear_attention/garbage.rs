@@ -157,6 +157,9 @@ fn bad_lengths_read_and_write_nothing_and_are_counted() {
         [0, i32::MIN, 40, 50],
         [60, 70, 80, 90],
         [0, -30, 40, 50],
+        // A list of bounds that does not begin at 0 spoils its first sequence.
+        [1, 20, 40, 50],
+        [5, 5, 40, 50],
     ] {
         let mut problem = small_case(vec![20, 20, 10]).problem();
         problem.cu_seqlens = cu_seqlens.to_vec();

@@ -83,6 +83,23 @@ fn factors_and_negative_scales_agree() {
     }
 }
 
+/// Scoring begins where the initial blocks end, which may be where a step of rows begins.
+#[test]
+fn many_initial_blocks_agree() {
+    for machine in all() {
+        for init_blocks in [15, 16, 17, 32] {
+            let config = Config {
+                init_blocks,
+                topk: init_blocks + 4,
+                block_size: 32,
+                ..small_config(4, 1, 64)
+            };
+            let keys = 32 * (init_blocks + 9);
+            check(&inputs(Precision::Bf16, config, &[60, 1], &[keys, keys - 7]), &machine);
+        }
+    }
+}
+
 #[test]
 fn long_lists_and_many_tokens_per_warp_agree() {
     for machine in all() {

@@ -2,12 +2,12 @@
 
 use crate::{compress, given_scores, inputs};
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::{Machine, all_orders};
+use sala_testkit::devices::{Machine, all, all_orders};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::select_blocks::Selected;
 use sala_testkit::operations::select_blocks::cases::small_config;
-use sala_testkit::problem::{Problem, compare_with};
+use sala_testkit::problem::{Problem, compare_with, run};
 use sala_testkit::property::seed;
 use sala_testkit::tolerance::Precision;
 
@@ -97,6 +97,82 @@ fn the_threshold_may_be_anywhere() {
             let problem = inputs.select(&compress(&inputs, &machine), None);
             let run = compare_with(&problem, &problem.reference(), &machine);
             assert_empty_where_dense(&run, dense, 1, &machine);
+        }
+    }
+}
+
+/// One query token of a sequence of so many keys, before and after it stops being dense.
+const GROWN: [usize; 4] = [DENSE_LEN - 2, DENSE_LEN - 1, DENSE_LEN, DENSE_LEN + 1];
+
+#[test]
+fn a_sequence_that_grows_selects_from_the_threshold_on() {
+    for machine in all() {
+        for keys in GROWN {
+            let mut inputs = inputs(Precision::F16, small_config(2, 1, 64), &[1], &[keys]);
+            inputs.batch.dense_len = DENSE_LEN;
+            let run = run(&inputs.select(&compress(&inputs, &machine), Some(1)), &machine);
+            let is_dense = keys < DENSE_LEN;
+            assert_eq!(run.indices.iter().all(|&block| block == -1), is_dense, "{keys} keys");
+            assert_eq!(
+                run.indices.last().copied(),
+                Some(if is_dense { -1 } else { (keys as i32 - 1) / 64 })
+            );
+            // Block 0 has a score where blocks are chosen.
+            assert_eq!(run.scores.unwrap()[0] == f32::NEG_INFINITY, is_dense, "{keys} keys");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_that_grows_chooses_from_the_threshold_on() {
+    for machine in all() {
+        for keys in GROWN {
+            let problem = ChooseProblem {
+                config: small_config(1, 1, 64),
+                scores: given_scores(2, 1, 11),
+                batch: Batch {
+                    dense_len: DENSE_LEN,
+                    ..Batch::new(&[1], &[keys])
+                },
+                packing: Packing::Separate,
+            };
+            let run = run(&problem, &machine);
+            let expected = match keys < DENSE_LEN {
+                true => [-1; 9],
+                // Scores grow with the block: of the seven free ones the last five.
+                false => [0, 3, 4, 5, 6, 7, 8, 9, 10],
+            };
+            assert_eq!(run.indices, expected, "{keys} keys");
+        }
+    }
+}
+
+/// Lengths that are none, and the smallest: the first three are below every threshold.
+#[test]
+fn lengths_below_zero_are_dense() {
+    let keys = [640, 700, 650, 900];
+    let batch = Batch {
+        dense_len: 1,
+        switch_len: Some(vec![-1, i32::MIN, 0, 1]),
+        ..Batch::new(&[3; 4], &keys)
+    };
+    let first_entries = [-1, -1, -1, 0].map(|entry| [entry; 3]).concat();
+    for machine in all() {
+        let mut inputs = inputs(Precision::Bf16, small_config(2, 1, 64), &[3; 4], &keys);
+        inputs.batch = batch.clone();
+        let select = inputs.select(&compress(&inputs, &machine), None);
+        let choose = ChooseProblem {
+            config: inputs.config,
+            scores: given_scores(0, 12, 15),
+            batch: batch.clone(),
+            packing: Packing::Separate,
+        };
+        for run in [
+            compare_with(&select, &select.reference(), &machine),
+            compare_with(&choose, &choose.reference(), &machine),
+        ] {
+            let entries: Vec<i32> = run.indices.chunks(9).map(|list| list[0]).collect();
+            assert_eq!(entries, first_entries, "{}", machine.name);
         }
     }
 }

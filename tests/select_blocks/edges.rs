@@ -1,6 +1,8 @@
 //! Ties, NaN, overflow, underflow, and tokens that see nothing.
 
 use crate::{check, compress, inputs, times};
+use sala_kernels::Lse;
+use sala_kernels::reference::select_blocks::Config;
 use sala_testkit::devices::all;
 use sala_testkit::operations::select_blocks::cases::small_config;
 use sala_testkit::problem::{Problem, assert_same_bits, run};
@@ -31,6 +33,79 @@ fn neighbours_of_a_shared_row_get_the_same_bits() {
             .filter(|pair| pair[0] == pair[1] && pair[0] > 0.0);
         let common = "with windows of five rows that share one, ties are common";
         assert!(ties.count() > 8, "{common}");
+    }
+}
+
+/// Two neighbouring blocks share a row, here the one that counts: of the free blocks the first is selected for the end of the initial one.
+#[test]
+fn the_row_before_the_first_free_block_counts() {
+    for machine in all() {
+        for (init_blocks, block_size) in [(1, 64), (15, 64), (16, 64), (16, 32), (32, 128), (33, 32)] {
+            let config = Config {
+                init_blocks,
+                block_size,
+                topk: init_blocks + 2,
+                local_blocks: 1,
+                ..small_config(2, 1, 64)
+            };
+            let keys = block_size * (init_blocks + 12);
+            let mut inputs = inputs(Precision::Bf16, config, &[3], &[keys]);
+            let end = block_size * init_blocks;
+            let channel = |i: usize, value: f64| if i.is_multiple_of(64) { value } else { 0.0 };
+            // The end of the last initial block, and less of a later one, which is the best of the others.
+            let (stride, later) = (block_size / 4, end + 4 * block_size);
+            let key = |i: usize| match i / 64 {
+                token if (end - stride..end).contains(&token) => channel(i, 8.0),
+                token if (later..later + stride).contains(&token) => channel(i, 4.0),
+                _ => 0.0,
+            };
+            inputs.q = Values::round(Precision::Bf16, (0..3 * 2 * 64).map(|i| channel(i, 4.0)));
+            inputs.k = Values::round(Precision::Bf16, (0..keys * 64).map(key));
+            let got = run(&inputs.select(&compress(&inputs, &machine), None), &machine).indices;
+            let last = (keys / block_size - 1) as i32;
+            let list: Vec<i32> = (0..=init_blocks as i32).chain([last - 1, last]).collect();
+            assert!(
+                got.chunks(list.len()).all(|got| got == list),
+                "{init_blocks} initial blocks of {block_size}"
+            );
+        }
+    }
+}
+
+/// With keys that are all the same every head deals its attention evenly over the rows that count for its sums.
+#[test]
+fn rows_count_from_the_token_that_ends_their_window() {
+    // At the last token the rows that are seen fill a turn of the kernel, and one more block has a score.
+    const TOKENS: usize = 530;
+    const GROUP: usize = 3;
+    let windows = |keys: usize, size: usize| (2 * keys / size).saturating_sub(1);
+    for machine in all() {
+        for lse in [Lse::Coarse, Lse::Exact] {
+            let config = Config {
+                lse,
+                ..small_config(GROUP, 1, 64)
+            };
+            let mut inputs = inputs(Precision::Bf16, config, &[TOKENS], &[TOKENS]);
+            let key = inputs.k.slice(0..64).to_f64();
+            inputs.k = Values::round(Precision::Bf16, key.into_iter().cycle().take(TOKENS * 64));
+            let problem = inputs.select(&compress(&inputs, &machine), Some(inputs.blocks()));
+            let scores = run(&problem, &machine).scores.unwrap();
+            for (position, scores) in scores.chunks(inputs.blocks()).enumerate() {
+                let keys = position + 1;
+                let summed = windows(keys, if lse == Lse::Exact { 32 } else { 128 });
+                let share = if summed == 0 { 0.0 } else { GROUP as f32 / summed as f32 };
+                for (block, &score) in scores.iter().enumerate() {
+                    // The first row of a block is the one that it shares with the block before it, if there is one.
+                    let is_seen = (4 * block).saturating_sub(1) < windows(keys, 32);
+                    let expected = if is_seen { share } else { f32::NEG_INFINITY };
+                    let is_near = score == expected || (score - expected).abs() < 1e-5 * expected;
+                    assert!(
+                        is_near,
+                        "{lse:?}, block {block} at {position}: {score} instead of {expected}"
+                    );
+                }
+            }
+        }
     }
 }
 

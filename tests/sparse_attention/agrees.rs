@@ -2,12 +2,14 @@
 
 use crate::split::{compare_split, machines_that_split};
 use crate::{PRECISIONS, long_problem};
+use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, all_orders};
+use sala_testkit::memory::POISON;
 use sala_testkit::numbers::LENGTHS;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, Inputs, ListCase, attention_cases};
-use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
-use sala_testkit::problem::{Problem, compare_on, compare_with};
+use sala_testkit::operations::sparse_attention::{AttentionProblem, AttentionRun, Lists};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_on, compare_with, run};
 use sala_testkit::property::{check, seed};
 use sala_testkit::values::Values;
 
@@ -149,6 +151,129 @@ fn zero_and_negative_scales_are_factors_like_others() {
             (factors[3], factors[4], factors[5]) = (0.0, -0.0, -1.5);
         }
         compare_on(&machines, &problem);
+    }
+}
+
+/// A factor of NaN makes its token NaN, whatever it sees, and no other.
+#[test]
+fn factors_of_nan_stay_in_their_tokens() {
+    let case = AttentionCase {
+        with_factor: true,
+        ..AttentionCase::plain(vec![(9, 80), (1, 70)], seed())
+    };
+    let clean = case.problem();
+    let mut sick = clean.clone();
+    let row = clean.config.heads_kv * case.list_len;
+    if let (Some(factors), Some(lists)) = (&mut sick.scale_factor, &mut sick.lists) {
+        (factors[2], factors[5], factors[9]) = (f32::NAN, f32::NAN, f32::NAN);
+        lists.indices[5 * row..6 * row].fill(-1);
+    }
+    let check = |name: &str, clean: &AttentionRun, sick: &AttentionRun| {
+        for token in 0..10 {
+            let [clean, sick] = [clean, sick].map(|run| run.part(10, token..token + 1));
+            if [2, 5, 9].contains(&token) {
+                assert!(sick.out.to_f64().iter().all(|x| x.is_nan()), "{name}: token {token}");
+                assert!(sick.lse.iter().all(|x| x.is_nan()), "{name}: token {token}");
+            } else {
+                assert_same_bits(&clean, &sick, &format!("{name}: token {token}"));
+            }
+        }
+    };
+    for machine in all() {
+        check(&machine.name, &run(&clean, &machine), &run(&sick, &machine));
+    }
+    for machine in machines_that_split() {
+        check(
+            &machine.name,
+            &run(&clean.decode(), &machine),
+            &run(&sick.decode(), &machine),
+        );
+    }
+}
+
+/// Many keys of little weight under one of weight 1, as under an attention sink.
+#[test]
+fn small_weights_add_up() {
+    let keys = 131_072;
+    for precision in PRECISIONS {
+        let case = AttentionCase {
+            precision,
+            group: 1,
+            dim: 64,
+            lists: ListCase::None,
+            ..AttentionCase::plain(vec![(1, keys)], seed())
+        };
+        let mut problem = case.problem();
+        problem.config.scale = 1.0;
+        // The first channel alone makes scores: 0, and −17·ln 2 or the next number of the type.
+        let channel = |channel: usize, value: f64| if channel == 0 { value } else { 0.0 };
+        let values = |tokens: usize, value: &dyn Fn(usize) -> f64| {
+            let elements = (0..tokens * 64).map(|i| channel(i % 64, value(i / 64)));
+            Values::round(precision, elements)
+        };
+        problem.q = values(1, &|_| 1.0);
+        problem.k = values(keys, &|token| {
+            if token == 0 {
+                0.0
+            } else {
+                -17.0 * std::f64::consts::LN_2
+            }
+        });
+        problem.v = values(keys, &|token| if token == 0 { 0.0 } else { 1.0 });
+        let reference = problem.reference();
+        for machine in all() {
+            compare_with(&problem, &reference, &machine);
+        }
+        for machine in machines_that_split() {
+            compare_split(&problem, &reference, &machine);
+        }
+    }
+}
+
+/// A length below zero counts as zero, as it does where a call is split.
+#[test]
+fn negative_switch_lengths_are_lengths_of_zero() {
+    let case = AttentionCase {
+        list_len: 1,
+        ..AttentionCase::plain(vec![(1, 1000), (1, 300)], seed())
+    };
+    for dense_len in [0, 1, 64] {
+        let mut problem = AttentionCase {
+            dense_len,
+            ..case.clone()
+        }
+        .problem();
+        problem.batch.switch_len = Some(vec![-5, i32::MIN]);
+        assert_eq!(problem.batch.dense(), [dense_len > 0; 2]);
+        let reference = problem.reference();
+        for machine in machines_that_split() {
+            compare_split(&problem, &reference, &machine);
+        }
+    }
+}
+
+/// A list of bounds that does not begin at 0 spoils its first sequence, whose rows nobody writes.
+#[test]
+fn bounds_that_do_not_begin_at_zero_are_refused() {
+    let clean = AttentionCase::plain(vec![(20, 100), (9, 80)], seed()).problem();
+    for is_query in [true, false] {
+        let mut problem = clean.clone();
+        let Batch {
+            cu_seqlens_q,
+            cu_seqlens_k,
+            ..
+        } = &mut problem.batch;
+        let bounds = if is_query { cu_seqlens_q } else { cu_seqlens_k };
+        bounds[0] = 3;
+        for machine in all_orders(seed()) {
+            let [refused, whole] = [&problem, &clean].map(|problem| run(problem, &machine));
+            assert_eq!(refused.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
+            let rows = refused.part(29, 0..20);
+            let is_untouched = rows.out.to_bits().iter().all(|&bits| bits == POISON);
+            assert!(is_untouched, "{}: rows of the refused sequence", machine.name);
+            let [refused, whole] = [refused, whole].map(|run| run.part(29, 20..29));
+            assert!(refused.out.to_bits() == whole.out.to_bits(), "{}", machine.name);
+        }
     }
 }
 

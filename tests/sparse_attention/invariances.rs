@@ -1,5 +1,7 @@
 //! What a token's bits do not depend on.
 
+use crate::PRECISIONS;
+use crate::split::machines_that_split;
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, all_orders};
@@ -209,6 +211,43 @@ fn nan_does_not_leak() {
             let (clean, poisoned) = (run(&clean, &machine), run(&poisoned, &machine));
             assert_same_bits(&clean, &poisoned, &format!("{}: group {group}", machine.name));
             assert!(poisoned.lse.iter().all(|lse| lse.is_finite()), "{}", machine.name);
+        }
+    }
+}
+
+/// A block of 32 keys that nobody listed shares a step with one that is read.
+#[test]
+fn nan_beside_a_small_block_does_not_leak() {
+    for precision in PRECISIONS {
+        let case = AttentionCase {
+            precision,
+            block_size: 32,
+            list_len: 3,
+            group: 4,
+            ..AttentionCase::plain(vec![(1, 256), (20, 250)], seed())
+        };
+        let mut clean = case.problem();
+        if let Some(lists) = &mut clean.lists {
+            lists.indices = [0, 3, 6].repeat(clean.config.heads_kv * 21);
+        }
+        let mut poisoned = clean.clone();
+        let row = clean.config.heads_kv * clean.config.dim;
+        for first in [0, 256] {
+            for unlisted in [1, 2, 4, 5] {
+                let tokens = first + unlisted * 32;
+                poisoned.k.poison(tokens * row..(tokens + 32) * row);
+                poisoned.v.poison(tokens * row..(tokens + 32) * row);
+            }
+        }
+        for machine in all_orders(seed()) {
+            let what = format!("{}: {precision:?}", machine.name);
+            let whole = run(&clean, &machine);
+            assert!(whole.out.to_f64().iter().all(|x| x.is_finite()), "{what}");
+            assert_same_bits(&whole, &run(&poisoned, &machine), &what);
+        }
+        for machine in machines_that_split() {
+            let what = format!("{}: {precision:?}, split", machine.name);
+            assert_same_bits(&run(&clean, &machine), &run(&poisoned.decode(), &machine), &what);
         }
     }
 }

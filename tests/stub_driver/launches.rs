@@ -13,7 +13,7 @@ use sala_testkit::refusals::Spare;
 use std::sync::LazyLock;
 
 /// One for every kernel.
-static IMAGES: LazyLock<Vec<Image>> = LazyLock::new(|| {
+pub static ALL_IMAGES: LazyLock<Vec<Image>> = LazyLock::new(|| {
     let image = |name| Image {
         name,
         archs: ARCHS,
@@ -46,7 +46,7 @@ impl<'a> Launches<'a> {
     fn new(stub: &'a Stub, device: &Device) -> Self {
         Self {
             stub,
-            kernels: Kernels::load_images(device, &IMAGES).unwrap(),
+            kernels: Kernels::load_images(device, &ALL_IMAGES).unwrap(),
             stream: Stream::new(device).unwrap(),
         }
     }
@@ -77,7 +77,7 @@ fn a_linear_launch_is_one_driver_call_and_no_allocation() {
 #[test]
 fn only_a_host_runs_without_a_stream() {
     let stub = Stub::get();
-    let kernels = Kernels::load_images(&Device::cuda(0).unwrap(), &IMAGES).unwrap();
+    let kernels = Kernels::load_images(&Device::cuda(0).unwrap(), &ALL_IMAGES).unwrap();
     let spare = Spare::new(&Device::host());
     let rows = [3, HEADS, DIM];
     let [q, k, v] = [(); 3].map(|()| spare.tensor(Bf16, &rows));

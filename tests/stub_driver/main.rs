@@ -3,11 +3,13 @@
 //!
 //! Most tests share one process, in which the crate has loaded the stub. What concerns the loading itself runs in a process of its own.
 
+mod empty;
 mod launches;
 #[cfg(feature = "cudarc")]
 #[path = "cudarc.rs"]
 mod over_cudarc;
 mod stub;
+mod threshold;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -118,7 +120,7 @@ impl Step {
             q: Buffer::from_slice(device, &values(0))?,
             k: Buffer::from_slice(device, &values(1))?,
             v: Buffer::from_slice(device, &values(2))?,
-            log_decay: Buffer::from_slice(device, &lightning_log_decay(0, HEADS, HEADS))?,
+            log_decay: Buffer::from_slice(device, &lightning_log_decay(0, HEADS, HEADS)?)?,
             slots: Buffer::from_slice(device, &[2i32, 0, 1])?,
             state: Buffer::from_slice(device, &state)?,
             out: Buffer::new(device, BATCH * HEADS * DIM * 2)?,
@@ -380,6 +382,28 @@ fn the_images_of_the_build_are_loaded() {
         Ok(_) => assert!(stub.calls()["cuModuleLoadData"] > 0),
         Err(Error::NoKernels | Error::NoImage { .. }) => assert!(!stub.calls().contains_key("cuModuleLoadData")),
         Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_images_of_the_build_are_named() {
+    let stub = Stub::get();
+    // A GPU that nothing serves: the error says what there is.
+    stub.set_device(7, 5, 68, 65_536);
+    let architectures = Kernels::embedded_architectures();
+    let mut in_order = architectures.clone();
+    in_order.sort_unstable();
+    in_order.dedup();
+    assert_eq!(architectures, in_order);
+    match Kernels::load(&Device::cuda(0).unwrap()) {
+        Err(Error::NoKernels) => assert!(architectures.is_empty(), "{architectures:?}"),
+        Err(error @ Error::NoImage { .. }) => {
+            let error = error.to_string();
+            let (_, named) = error.split_once("this build embeds ").unwrap();
+            // Of one kernel; others may have more.
+            assert!(named.split(", ").all(|arch| architectures.contains(&arch)), "{error}");
+        }
+        other => panic!("{}", message(other)),
     }
 }
 

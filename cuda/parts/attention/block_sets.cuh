@@ -25,12 +25,9 @@ struct SetWindow {
 };
 
 struct BlockSets {
-    static constexpr int CELL_KEYS = 32;
     static constexpr int WORD_CELLS = 32;
-    static constexpr int STEP_CELLS = AttentionTile::STEP / CELL_KEYS;
-    static constexpr int WORD_STEPS = WORD_CELLS / STEP_CELLS;
-    static constexpr uint32_t WHOLE_STEP = (1u << STEP_CELLS) - 1;
-    static_assert(CELL_KEYS * WORD_CELLS == SALA_ATTENTION_WORD_KEYS, "the host counts words of that many keys");
+    static constexpr int WORD_STEPS = WORD_CELLS / AttentionTile::STEP_CELLS;
+    static_assert(AttentionTile::CELL_KEYS * WORD_CELLS == SALA_ATTENTION_WORD_KEYS, "the host counts words of that many keys");
 
     uint32_t words[SALA_ATTENTION_SET_WORDS];  // the union, then one set per token, each as many words as the window has
 
@@ -54,7 +51,7 @@ DEVICE void clear_sets(BlockSets& sets, const SetWindow& window, int tokens) {
 template <int THREADS>
 DEVICE int insert_lists(BlockSets& sets, const sala_sparse_attention_params& p, const QueryTile& tile, const SetWindow& window) {
     const int last_block = (tile.sequence.keys.count - 1) / p.block_size;
-    const int cells = p.block_size / BlockSets::CELL_KEYS;
+    const int cells = p.block_size / AttentionTile::CELL_KEYS;
     const uint32_t bits = (1u << cells) - 1;
     int refused = 0;
     for (int i = thread_index(); i < tile.tokens * p.list_len; i += THREADS) {
@@ -75,8 +72,6 @@ DEVICE int insert_lists(BlockSets& sets, const sala_sparse_attention_params& p, 
     return refused;
 }
 
-constexpr int NO_STEP = -1;
-
 // Walks steps in ascending order: those of a union, or all of them. A warp walks as one, and every warp finds
 // the same steps.
 struct StepWalk {
@@ -95,13 +90,13 @@ DEVICE StepWalk start_walk(BlockSets& sets, const QueryTile& tile, const SetWind
     return {tile.dense ? nullptr : sets.all(), window, tile.steps(), 0, -WARP_SIZE, 0, 0, 0};
 }
 
-// The next step, or NO_STEP after the last.
-DEVICE int next_step(StepWalk& walk) {
-    if (walk.words == nullptr) return walk.word < walk.end ? walk.word++ : NO_STEP;
+// The next step, or one of index NO_STEP after the last.
+DEVICE KeyStep next_step(StepWalk& walk) {
+    if (walk.words == nullptr) return {walk.word < walk.end ? walk.word++ : NO_STEP, AttentionTile::WHOLE_STEP};
     while (walk.bits == 0) {
         while (walk.nonempty == 0) {
             walk.first_word += WARP_SIZE;
-            if (walk.first_word >= walk.window.words) return NO_STEP;
+            if (walk.first_word >= walk.window.words) return {NO_STEP, 0};
             const int mine = walk.first_word + lane_index();
             walk.lane_word = mine < walk.window.words ? walk.words[mine] : 0;
             walk.nonempty = ballot(walk.lane_word != 0);
@@ -111,9 +106,10 @@ DEVICE int next_step(StepWalk& walk) {
         walk.word = walk.first_word + lane;
         walk.bits = shuffle(walk.lane_word, lane);
     }
-    const int step = (find_first_set(walk.bits) - 1) / BlockSets::STEP_CELLS;
-    walk.bits &= ~(BlockSets::WHOLE_STEP << (step * BlockSets::STEP_CELLS));
-    return (walk.window.first + walk.word) * BlockSets::WORD_STEPS + step;
+    const int step = (find_first_set(walk.bits) - 1) / AttentionTile::STEP_CELLS;
+    const uint32_t cells = walk.bits >> (step * AttentionTile::STEP_CELLS) & AttentionTile::WHOLE_STEP;
+    walk.bits &= ~(AttentionTile::WHOLE_STEP << (step * AttentionTile::STEP_CELLS));
+    return {(walk.window.first + walk.word) * BlockSets::WORD_STEPS + step, cells};
 }
 
 // The lane's two rows against the keys of one step.
@@ -131,15 +127,15 @@ DEVICE Visibility find_visibility(BlockSets& sets, const QueryTile& tile, const 
     visible.whole = true;
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        visible.cells[side] = BlockSets::WHOLE_STEP;
+        visible.cells[side] = AttentionTile::WHOLE_STEP;
         visible.last[side] = row[side].position - step * STEP;
         if (!row[side].exists) continue;
         if (!tile.dense) {
             const uint32_t word = sets.of_token(window, row[side].token)[step / BlockSets::WORD_STEPS - window.first];
-            visible.cells[side] = word >> (step % BlockSets::WORD_STEPS * BlockSets::STEP_CELLS) & BlockSets::WHOLE_STEP;
+            visible.cells[side] = word >> (step % BlockSets::WORD_STEPS * AttentionTile::STEP_CELLS) & AttentionTile::WHOLE_STEP;
         }
         visible.some |= visible.cells[side] != 0 && visible.last[side] >= 0;
-        visible.whole &= visible.cells[side] == BlockSets::WHOLE_STEP && visible.last[side] >= STEP - 1;
+        visible.whole &= visible.cells[side] == AttentionTile::WHOLE_STEP && visible.last[side] >= STEP - 1;
     }
     return visible;
 }
@@ -152,7 +148,7 @@ DEVICE void hide_keys(Accumulator<AttentionTile::STEP>& scores, const Visibility
     for (int j = 0; j < AttentionTile::STEP / 8; ++j) {
         UNROLL
         for (int e = 0; e < 4; ++e) {
-            const bool listed = visible.cells[e / 2] >> (8 * j / BlockSets::CELL_KEYS) & 1;
+            const bool listed = visible.cells[e / 2] >> (8 * j / AttentionTile::CELL_KEYS) & 1;
             const bool past = accumulator_col(j, e) <= visible.last[e / 2];
             if (!listed || !past) scores.values[j][e] = -INFINITE;
         }

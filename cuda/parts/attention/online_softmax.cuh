@@ -10,8 +10,12 @@
 // depends on that row alone, so that its bits do not depend on the other rows of the warp. m starts finite,
 // so no ∞ − ∞ arises; a score of −∞ is a key that is not visible. The difference s − m is formed before the
 // product: with c·s and c·m in the millions, a fused c·s − c·m would be wrong by powers of two.
+//
+// In f16 weights, and with them l and O, are 2^7 as large: f16 loses bits below 2^-14, which a million keys under
+// one of weight 1 would notice, and has those seven bits to spare above 2^8.
 #pragma once
 
+#include "machine/element.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/tile.cuh"
@@ -19,6 +23,12 @@
 
 namespace sala {
 inline namespace SALA_VARIANT {
+
+// How many bits larger than P the weights are.
+template <class T>
+constexpr float WEIGHT_BITS = 0.0f;
+template <>
+constexpr float WEIGHT_BITS<f16> = 7.0f;
 
 // The lane's two rows (accumulator_row(0) and accumulator_row(2)) of a softmax in progress.
 struct OnlineSoftmax {
@@ -65,14 +75,14 @@ DEVICE Rescale raise_maxima(OnlineSoftmax& softmax, const float (&largest)[2]) {
 }
 
 // Turns scores into weights, and gives their sums over this lane's columns.
-template <int N>
+template <class T, int N>
 DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineSoftmax& softmax) {
     sums[0] = sums[1] = 0.0f;
     UNROLL
     for (int j = 0; j < N / 8; ++j) {
         UNROLL
         for (int e = 0; e < 4; ++e) {
-            const float weight = exp2(softmax.factor[e / 2] * (scores.values[j][e] - softmax.maximum[e / 2]));
+            const float weight = exp2(fma(softmax.factor[e / 2], scores.values[j][e] - softmax.maximum[e / 2], WEIGHT_BITS<T>));
             scores.values[j][e] = weight;
             sums[e / 2] += weight;
         }
@@ -88,13 +98,21 @@ DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& 
     if (any(rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
 }
 
-// Completes the sums over the four lanes of each row, after the last part.
-DEVICE void finish_softmax(OnlineSoftmax& softmax) { reduce_add_each<4>(softmax.sum); }
+// Completes the sums over the four lanes of each row, after the last part. A factor of NaN makes the row NaN,
+// whatever it sees.
+DEVICE void finish_softmax(OnlineSoftmax& softmax) {
+    reduce_add_each<4>(softmax.sum);
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        if (softmax.factor[side] != softmax.factor[side]) softmax.sum[side] = softmax.factor[side];
+    }
+}
 
 // ln Σ exp of a row of a finished softmax; −∞ where no key was visible.
+template <class T>
 DEVICE float log_sum_exp(const OnlineSoftmax& softmax, int side) {
     if (softmax.sum[side] == 0.0f) return -INFINITE;
-    return LN_2 * fma(softmax.factor[side], softmax.maximum[side], log2(softmax.sum[side]));
+    return LN_2 * fma(softmax.factor[side], softmax.maximum[side], log2(softmax.sum[side]) - WEIGHT_BITS<T>);
 }
 
 // What a row of O is multiplied by in the end; 0 where no key was visible.

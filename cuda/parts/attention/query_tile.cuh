@@ -22,7 +22,10 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 struct AttentionTile {
-    static constexpr int STEP = SALA_ATTENTION_STEP;            // keys that are taken in at once
+    static constexpr int STEP = SALA_ATTENTION_STEP;  // keys that are taken in at once
+    static constexpr int CELL_KEYS = 32;              // the smallest block of keys
+    static constexpr int STEP_CELLS = STEP / CELL_KEYS;
+    static constexpr uint32_t WHOLE_STEP = (1u << STEP_CELLS) - 1;
     static constexpr int WARP_ROWS = SALA_ATTENTION_WARP_ROWS;  // query rows of a row group
 };
 
@@ -50,7 +53,7 @@ struct QueryRow {
 
 // f·s of a row.
 DEVICE SignedScale find_scale(const sala_sparse_attention_params& p, const QueryTile& tile, int token, bool exists) {
-    if (p.scale_factor == 0 || !exists) return signed_scale(p.scale);
+    if (p.scale_factor == 0 || !exists || tile.position(token) < 0) return signed_scale(p.scale);
     return signed_scale(p.scale * load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token))));
 }
 
@@ -59,9 +62,10 @@ DEVICE QueryRow find_row(const sala_sparse_attention_params& p, const QueryTile&
     constexpr int WARP_ROWS = AttentionTile::WARP_ROWS;
     const int heads = minimum(p.group, WARP_ROWS);  // how many of one token are in these sixteen rows
     const int row = accumulator_row(2 * side);
-    const int token = row_group / p.warps_per_token * p.tokens_per_warp + row / heads;
-    const int head = row_group % p.warps_per_token * WARP_ROWS + row % heads;
+    int token = row_group / p.warps_per_token * p.tokens_per_warp + row / heads;
+    int head = row_group % p.warps_per_token * WARP_ROWS + row % heads;
     const bool exists = row < heads * p.tokens_per_warp && head < p.group && token < tile.tokens;
+    if (!exists) token = head = 0;  // offsets are formed of them, and strides may be huge
     return {token, tile.head_kv * p.group + head, tile.position(token), exists, find_scale(p, tile, token, exists)};
 }
 
@@ -101,29 +105,39 @@ DEVICE KeyRows find_tile_values(const sala_sparse_attention_params& p, const Que
     return find_key_rows(p.v, tile.sequence.keys, sequence, tile.head_kv, 1);
 }
 
+// A step of keys, and its cells that a token of the tile has listed: bit i stands for keys [32 i, 32 i + 32).
+struct KeyStep {
+    int index;  // NO_STEP: there is none
+    uint32_t cells;
+};
+
+constexpr int NO_STEP = -1;
+
 // Starts the copy of the COLS elements from `column` of a step's rows; `thread` counts the THREADS that share
-// the work. Keys after `last_position`, which no token of the tile sees, are not read and become zero, so
-// that what lies there does not reach O as 0 · NaN.
+// the work. Keys that no token of the tile sees, after `last_position` and in cells that none has listed, are
+// not read and become zero, so that what lies there does not reach O as 0 · NaN.
 template <int THREADS, int COLS>
-DEVICE void load_key_step(SharedTile<COLS> tile, const KeyRows& rows, int column, int step, int last_position, int thread) {
+DEVICE void load_key_step(SharedTile<COLS> tile, const KeyRows& rows, int column, const KeyStep& step, int last_position, int thread) {
     constexpr int STEP = AttentionTile::STEP;
     constexpr int VECTORS = SharedTile<COLS>::VECTORS;
-    const KeyRows source = rows.from(static_cast<int64_t>(step) * STEP);
+    const KeyRows source = rows.from(static_cast<int64_t>(step.index) * STEP);
     UNROLL
     for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
         const int row = thread / VECTORS + i * (THREADS / VECTORS);
         const int vector = thread % VECTORS;
-        const bool valid = step * STEP + row <= last_position;
+        const bool listed = step.cells >> (row / AttentionTile::CELL_KEYS) & 1;
+        const bool valid = listed && step.index * STEP + row <= last_position;
         async_copy<16>(tile.address(row, vector), source.row(valid ? row : 0) + column + vector * 8, valid);
     }
 }
 
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + exp2(-LOG2_E * x)); }
 
+template <class T>
 DEVICE void store_lse(const sala_sparse_attention_params& p, const QueryTile& tile, const QueryRow& row, const OnlineSoftmax& softmax,
                       int side) {
     if (p.lse.address == 0 || !row.exists || lane_index() % 4 != 0) return;
-    store_global(row_of<float>(p.lse, tile.row(row.token), row.head), log_sum_exp(softmax, side));
+    store_global(row_of<float>(p.lse, tile.row(row.token), row.head), log_sum_exp<T>(softmax, side));
 }
 
 // Writes the N columns from `column` of one of the lane's two rows of O: normalised, gated, rounded once.

@@ -49,6 +49,16 @@ DEVICE SplitPlace first_place(const sala_sparse_attention_split_params& p) {
             entry_of<int>(p.steps, place)};
 }
 
+// A step as the workspace holds it.
+DEVICE int pack_step(const KeyStep& step) {
+    return step.index == NO_STEP ? NO_STEP : step.index << AttentionTile::STEP_CELLS | static_cast<int>(step.cells);
+}
+
+DEVICE KeyStep unpack_step(int packed) {
+    if (packed == NO_STEP) return {NO_STEP, 0};
+    return {packed >> AttentionTile::STEP_CELLS, static_cast<uint32_t>(packed) & AttentionTile::WHOLE_STEP};
+}
+
 // Maxima lie in the order of the rows; four lanes share a row.
 DEVICE void store_maxima(const SplitPlace& place, const float (&maxima)[2]) {
     if (lane_index() % 4 != 0) return;

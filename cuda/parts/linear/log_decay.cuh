@@ -14,9 +14,11 @@ inline namespace SALA_VARIANT {
 // differences.
 constexpr float SMALLEST_LOG_DECAY = -128.0f;
 
+// Above 0 counts as 0. NaN stays NaN, and makes what it touches NaN.
 DEVICE float log_decay_at(const sala_linear_attention_params& p, int64_t token, int64_t head) {
     if (p.decay == SALA_DECAY_NONE) return 0.0f;
-    return maximum(load_global(row_of<const float>(p.log_decay, token, head)), SMALLEST_LOG_DECAY);
+    const float g = load_global(row_of<const float>(p.log_decay, token, head));
+    return g != g ? g : clamp(g, SMALLEST_LOG_DECAY, 0.0f);
 }
 
 // How a state decays: S ← kept·S + change·S. A slow decay keeps S and takes a little off, which e^g would

@@ -63,14 +63,13 @@ DEVICE void start_normaliser(Normaliser<HEADS>& n) {
 
 // Adds the rows of a turn, from row0 on. A NaN logit adds nothing: maximum() drops it.
 template <int HEADS>
-DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const Logits& logits, const WarpTokens<HEADS>& tokens, int row0, int slice,
-                              int stride) {
+DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const Logits& logits, const WarpTokens<HEADS>& tokens, int row0, int slice) {
     constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
     UNROLL
     for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
         const int token = Deal<HEADS>::token(j);
         const float factor = tokens.scale[token].factor;
-        const int visible = visible_windows(tokens.position[token], stride) - row0;
+        const int visible = tokens.sum_rows[token] - row0;
         UNROLL
         for (int side = 0; side < 2; ++side) {
             const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;

@@ -10,6 +10,7 @@
 #include "params/select_blocks.h"
 #include "parts/keys/rows.cuh"
 #include "parts/keys/token_tile.cuh"
+#include "parts/keys/windows.cuh"
 #include "parts/signed_scale.cuh"
 
 namespace sala {
@@ -43,11 +44,12 @@ template <int HEADS>
 struct WarpTokens {
     int first;                          // index of the first among the tile's tokens
     int position[Deal<HEADS>::TOKENS];  // −1: nothing to select from
+    int sum_rows[Deal<HEADS>::TOKENS];  // rows that normalise a token's scores
     SignedScale scale[Deal<HEADS>::TOKENS];
 };
 
 template <int HEADS>
-DEVICE WarpTokens<HEADS> find_warp_tokens(const sala_select_blocks_params& p, const TokenTile& tile) {
+DEVICE WarpTokens<HEADS> find_warp_tokens(const sala_select_blocks_params& p, const TokenTile& tile, int sum_stride) {
     WarpTokens<HEADS> tokens;
     tokens.first = warp_index() * Deal<HEADS>::TOKENS;
     UNROLL
@@ -57,6 +59,7 @@ DEVICE WarpTokens<HEADS> find_warp_tokens(const sala_select_blocks_params& p, co
         float scale = p.scale;
         if (exists && p.scale_factor != 0) scale *= load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token)));
         tokens.position[i] = exists && !tile.sequence.dense ? maximum(tile.position(token), -1) : -1;
+        tokens.sum_rows[i] = visible_windows(tokens.position[i], sum_stride);
         tokens.scale[i] = signed_scale(scale);
     }
     return tokens;
@@ -72,8 +75,10 @@ DEVICE FragmentB<K, ScoreTile::COLUMNS> load_query_columns(const sala_select_blo
         const int token = Deal<HEADS>::token(j);
         const int head = Deal<HEADS>::head(slice, j) + lane_index() / 4;
         const bool valid = tokens.position[token] >= 0 && head < p.group;
-        const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + head;
-        const auto* pairs = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(tokens.first + token), head_q));
+        // Offsets are formed of columns that do not exist too, and strides may be huge.
+        const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + (valid ? head : 0);
+        const int64_t row = tile.row(valid ? tokens.first + token : 0);
+        const auto* pairs = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, row, head_q));
         const auto* source = pairs + (channel / 2 + lane_index() % 4);
         const uint32_t flip = tokens.scale[token].sign_flip();
         UNROLL

@@ -9,6 +9,9 @@ fn needle() -> Command {
     program(env!("CARGO_BIN_EXE_needle"))
 }
 
+/// The colour of axes and captions, which means nothing.
+const FAINT: &str = "656d76";
+
 /// Sentences of invented words, common ones and rare ones.
 fn prose() -> String {
     let mut numbers = Numbers::new(7);
@@ -34,6 +37,17 @@ fn the_needle_is_found_and_drawn() {
     let picture = fs::read_to_string(&map).expect("the map is written");
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
     assert!(picture.contains("the needle is hidden here"));
+    // Every colour of the labels has an entry in the legend.
+    let legend: Vec<_> = picture
+        .lines()
+        .filter(|line| line.starts_with("<rect ") && line.contains("width=\"16.0\""))
+        .collect();
+    for line in picture.lines().filter(|line| line.starts_with("<text ")) {
+        let colour = line.split("fill=\"#").nth(1).and_then(|rest| rest.split('"').next());
+        let explained = |colour: &str| legend.iter().any(|entry| entry.contains(colour)) || colour == FAINT;
+        assert!(colour.is_none_or(explained), "no legend for {line}");
+    }
+    assert!(picture.contains("the labels of the words that read it"), "{picture}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn the_layers_of_the_released_model_are_counted() {
         assert!(report.contains(operation), "{operation} is missing:\n{report}");
     }
     assert!(report.contains("FLOP") && !report.contains("NaN"), "{report}");
+    assert!(report.contains("wall time") && !report.contains("GPU time"), "{report}");
 }
 
 /// A model small enough to go through block selection: dense below 512 tokens, which decoding passes.

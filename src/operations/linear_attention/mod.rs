@@ -110,7 +110,7 @@ impl LinearAttention {
 }
 
 impl LinearAttentionBuilder {
-    /// The factor of every output. Any finite number.
+    /// The factor of every output: any number of a magnitude up to 2.35e38.
     pub fn scale(mut self, scale: f32) -> Self {
         self.config.scale = scale;
         self
@@ -134,7 +134,7 @@ impl LinearAttentionBuilder {
         checks::heads("heads", shape.heads)?;
         let prefill = prefill::Plan::new(&self.config)?;
         let decode = decode::Plan::new(&self.config)?;
-        checks::finite("scale", scale)?;
+        checks::scale("scale", scale)?;
         Ok(LinearAttention {
             config: self.config,
             prefill,
@@ -146,23 +146,33 @@ impl LinearAttentionBuilder {
 /// The log decays of Lightning attention for heads `first_head..first_head + heads` of `total_heads`: `−slope`, with the slopes of ALiBi
 /// (Press et al. 2021, section 3): `2^(−8(h+1)/H)` for H a power of two, else those of the power of two below, followed by every other one
 /// of the power of two above. They do not depend on the layer.
-pub fn lightning_log_decay(first_head: usize, heads: usize, total_heads: usize) -> Vec<f32> {
-    let geometric = |head: usize, of: usize| -(-8.0 * (head + 1) as f64 / of as f64).exp2();
-    let below = if total_heads.is_power_of_two() {
-        total_heads
-    } else {
-        total_heads.next_power_of_two() / 2
+///
+/// # Errors
+/// [`Error::Argument`] if there are not so many heads, or more than a layer can have.
+///
+/// ```
+/// use sala_kernels::lightning_log_decay;
+/// assert_eq!(lightning_log_decay(0, 2, 4)?, [-0.25, -0.0625]);
+/// assert!(lightning_log_decay(3, 2, 4).is_err(), "heads 3 and 4 of 4");
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
+pub fn lightning_log_decay(first_head: usize, heads: usize, total_heads: usize) -> Result<Vec<f32>> {
+    checks::heads("total_heads", total_heads)?;
+    let end = first_head.checked_add(heads).filter(|&end| end <= total_heads);
+    let Some(end) = end else {
+        let expected = format!("at most the {total_heads} heads there are from head {first_head} on");
+        return Err(Error::argument("heads", expected, heads));
     };
-    let slope = |head: usize| {
-        if head < below {
-            geometric(head, below)
-        } else {
-            geometric(2 * (head - below), 2 * below)
-        }
+    let below = 1 << total_heads.ilog2();
+    let slope = |power: usize, of: usize| (-8.0 * power as f64 / of as f64).exp2();
+    let log_decay = |head: usize| {
+        let slope = match head.checked_sub(below) {
+            None => slope(head + 1, below),
+            Some(past) => slope(2 * past + 1, 2 * below),
+        };
+        -slope as f32
     };
-    (first_head..first_head.saturating_add(heads))
-        .map(|head| slope(head) as f32)
-        .collect()
+    Ok((first_head..end).map(log_decay).collect())
 }
 
 /// The tensors that both kernels have.
@@ -289,12 +299,22 @@ mod tests {
 
     #[test]
     fn lightning_slopes_follow_alibi() {
-        let eight = lightning_log_decay(0, 8, 8);
+        let eight = lightning_log_decay(0, 8, 8).unwrap();
         let powers: Vec<f32> = (1..=8).map(|power| -(0.5f32.powi(power))).collect();
         assert_eq!(eight, powers);
-        let six = lightning_log_decay(0, 6, 6);
+        let six = lightning_log_decay(0, 6, 6).unwrap();
         assert_eq!(six, [-0.25, -0.0625, -0.015_625, -0.003_906_25, -0.5, -0.125]);
-        assert_eq!(lightning_log_decay(2, 3, 6), six[2..5]);
+        assert_eq!(lightning_log_decay(2, 3, 6).unwrap(), six[2..5]);
+    }
+
+    #[test]
+    fn slopes_of_heads_that_are_not_there_are_refused() {
+        let blamed = |first, heads, total| lightning_log_decay(first, heads, total).unwrap_err().argument_name();
+        assert_eq!(blamed(0, 1, 0), Some("total_heads"));
+        assert_eq!(blamed(0, 1, usize::MAX), Some("total_heads"));
+        assert_eq!(blamed(0, usize::MAX, 8), Some("heads"));
+        assert_eq!(blamed(usize::MAX, 2, 8), Some("heads"));
+        assert_eq!(lightning_log_decay(8, 0, 8).unwrap(), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! S_t = exp(g_t)·S_{t−1} + k_t v_tᵀ          o_t = scale · S_tᵀ q_t
 //! ```
 //!
-//! per sequence and head, with `g_t ≤ 0`. `S` has one row per key channel and one column per value channel.
+//! per sequence and head, with `g_t ≤ 0`: above 0 counts as 0, and NaN makes what it touches NaN. `S` has one row per key channel and one column per value channel.
 
 use crate::reference::{Value, sequences};
 
@@ -64,8 +64,10 @@ impl LogDecay<'_> {
         };
         if log_decay == f32::NEG_INFINITY {
             0.0
+        } else if log_decay.is_nan() {
+            f64::NAN
         } else {
-            f64::from(log_decay.max(LOWEST_LOG_DECAY)).exp()
+            f64::from(log_decay.clamp(LOWEST_LOG_DECAY, 0.0)).exp()
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Attention {
 /// ```
 ///
 /// over the keys t ≤ p of the listed blocks; f is `scale_factor`, `[total_q]`, if given; `gate`, `[total_q, heads_q, dim_v]`, if given,
-/// multiplies O with its sigmoid at the end. A token that sees no key gets `O = 0, LSE = −inf`. `positions` are
+/// multiplies O with its sigmoid at the end. A token that sees no key gets `O = 0, LSE = −inf`; one with a factor of NaN gets NaN. `positions` are
 /// [those of the queries](crate::reference::select_blocks::positions).
 ///
 /// # Panics
@@ -166,11 +166,16 @@ fn attend<T: Value>(
         .collect();
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|x| (x - max).exp()).sum();
+    let out = &mut answer.out[row * config.dim_v..(row + 1) * config.dim_v];
+    if factor.is_nan() {
+        answer.lse[row] = f64::NAN;
+        out.fill(f64::NAN);
+        return;
+    }
     if visible.is_empty() {
         return;
     }
     answer.lse[row] = max + total.ln();
-    let out = &mut answer.out[row * config.dim_v..(row + 1) * config.dim_v];
     let magnitude = &mut answer.magnitude[row * config.dim_v..(row + 1) * config.dim_v];
     for (key, logit) in visible.iter().zip(&logits) {
         let p = (logit - max).exp() / total;

@@ -36,6 +36,10 @@ impl Problem for ChooseProblem {
     type Run = Selected;
     type Reference = Vec<i32>;
 
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
     fn reference(&self) -> Vec<i32> {
         select_blocks(&self.config, &self.scores, &self.batch.choosing(self.total_q()))
     }

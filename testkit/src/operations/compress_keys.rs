@@ -142,6 +142,10 @@ impl Problem for CompressProblem {
     type Run = CompressRun;
     type Reference = Compressed;
 
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
     fn reference(&self) -> Compressed {
         let Config { heads_kv, dim, .. } = self.config;
         let Compressed { mut k1, mut k2 } = self.empty();

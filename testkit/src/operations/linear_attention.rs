@@ -142,7 +142,7 @@ impl LinearProblem {
         } = self.config;
         let (tokens, precision) = (self.tokens(), self.q.precision());
         // Rows of a state start at multiples of 16 bytes.
-        let [decay_gap, pool_gap] = [1, 4].map(|unit| self.packing.gap() * unit);
+        let (decay_gap, pool_gap) = (self.packing.gap(), self.packing.gap().next_multiple_of(4));
         let mut memory = Memory::new(&machine.device);
         let inputs = [
             ("q", dim_k, Some(&self.q)),
@@ -270,6 +270,10 @@ impl LinearProblem {
 impl Problem for LinearProblem {
     type Run = LinearRun;
     type Reference = Output;
+
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
 
     fn reference(&self) -> Output {
         let (q, k, v) = (self.q.to_f64(), self.k.to_f64(), self.v.to_f64());

@@ -95,6 +95,10 @@ impl Problem for SelectProblem {
     type Run = Selected;
     type Reference = Selection;
 
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
     fn reference(&self) -> Selection {
         let scores = self.scores();
         let lists = select_blocks(&self.config, &scores, &self.positions());

@@ -194,6 +194,10 @@ impl Problem for AttentionProblem {
     type Run = AttentionRun;
     type Reference = Attention;
 
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
     fn reference(&self) -> Attention {
         let dense = self.batch.dense();
         let blocks = match &self.lists {

@@ -61,7 +61,7 @@ impl<'a> LinearMixer<'a> {
             out: Array::zeros::<bf16>(device, &rows)?,
             gate: random(&mut numbers, channels),
             output_norm: norm_weight(&mut numbers, heads * dim),
-            log_decay: Array::of(device, &lightning_log_decay(0, heads, heads), &[heads])?,
+            log_decay: Array::of(device, &lightning_log_decay(0, heads, heads)?, &[heads])?,
             state: Array::zeros::<f32>(device, &[1, heads, dim, dim])?,
             slot: Array::of(device, &[0i32], &[1])?,
             status: Array::zeros::<u32>(device, &[4])?,

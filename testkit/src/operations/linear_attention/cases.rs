@@ -128,7 +128,10 @@ impl LinearCase {
     fn decay_values(&self, numbers: &mut Numbers, tokens: usize) -> DecayValues {
         match self.decay {
             DecayCase::None => DecayValues::None,
-            DecayCase::Lightning => DecayValues::PerHead(lightning_log_decay(0, self.heads, self.heads)),
+            DecayCase::Lightning => {
+                let slopes = lightning_log_decay(0, self.heads, self.heads);
+                DecayValues::PerHead(slopes.expect("there are so many heads"))
+            }
             DecayCase::Constant(g) => DecayValues::PerHead(vec![g; self.heads]),
             DecayCase::PerToken => DecayValues::PerToken((0..tokens * self.heads).map(|_| gate(numbers)).collect()),
         }
