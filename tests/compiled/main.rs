@@ -1,5 +1,6 @@
 //! What the compilers made of the kernels, read from the device images without a GPU.
 
+mod figures;
 mod instructions;
 mod usage;
 

@@ -26,6 +26,9 @@ pub struct Arguments {
 /// Cases of each property, unless the environment says how many.
 const PROPERTY_CASES: &str = "8";
 
+/// Tests that drive every operation, and are named by no kernel.
+const OF_ALL: [&str; 2] = ["operations", "wide_strides"];
+
 /// Runs the tests; their exit status is that of the task.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let tests = match arguments.tests.as_slice() {
@@ -56,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 /// Every integration test that drives a kernel, as arguments.
 fn tests_of_kernels() -> Vec<OsString> {
     let kernels = KERNELS.iter().chain(TEST_KERNELS);
-    let tests: BTreeSet<_> = kernels.flat_map(|kernel| kernel.tests).collect();
+    let tests: BTreeSet<_> = kernels.flat_map(|kernel| kernel.tests).chain(&OF_ALL).collect();
     tests
         .into_iter()
         .flat_map(|test| ["--test".into(), test.into()])
