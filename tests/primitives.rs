@@ -215,12 +215,12 @@ fn copies_arrive_in_groups() {
 #[test]
 fn atomics_lose_nothing() {
     Case::new("atomics", 128, 4 * 9).check(|output| {
-        let all_bits = (1 << 20) - 1;
+        let (all_bits, top) = ((1 << 20) - 1, 1 << 31);
         // The signed maximum starts from zero, which no thread exceeds.
-        assert_eq!(output[..4], [128, all_bits, 7 * 127, 0]);
+        assert_eq!(output[..4], [128, all_bits, top + 7 * 127, 0]);
         assert_eq!(output[4].cast_signed(), -256);
         let sum = 127 * 128 / 2;
-        assert_eq!(output[5..], [sum, (1 << 10) - 2, 3 * 127, sum]);
+        assert_eq!(output[5..], [sum, (1 << 10) - 2, top + 3 * 127, sum]);
     });
 }
 

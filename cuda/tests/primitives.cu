@@ -126,12 +126,13 @@ DEVICE void atomics(const Params& p) {
     uint32_t* unsigned_output = output<uint32_t>(p);
     int32_t* signed_output = output<int32_t>(p);
     const uint32_t thread = static_cast<uint32_t>(thread_index());
+    const uint32_t top = 1u << 31;  // larger than zero without a sign only
     if (thread == 0) shared = Words4{};
     sync_block();
 
     const uint32_t replaced = atomic_add(unsigned_output, 1u);
     atomic_or(unsigned_output + 1, 1u << (thread % 20));
-    atomic_max(unsigned_output + 2, 7 * thread);
+    atomic_max(unsigned_output + 2, top + 7 * thread);
     atomic_max(signed_output + 3, static_cast<int32_t>(thread) - 200);
     atomic_add(signed_output + 4, -2);
     memory_fence();
@@ -139,7 +140,7 @@ DEVICE void atomics(const Params& p) {
     const uint32_t address = shared_address(&shared);
     atomic_add_shared(address, thread);
     atomic_or_shared(address + 4, 2u << (thread % 9));
-    atomic_max_shared(address + 8, 3 * thread);
+    atomic_max_shared(address + 8, top + 3 * thread);
     atomic_add(&shared[3], replaced);
     sync_block();
     if (thread < 4) store_global(unsigned_output + 5 + thread, shared[static_cast<int>(thread)]);

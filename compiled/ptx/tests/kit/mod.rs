@@ -43,8 +43,8 @@ pub fn text(body: &str) -> String {
 {body}
 \tret;
 }}
-\t.file\t1 \"/work/cuda/parts/tile.cuh\"
-\t.file\t2 \"/work/cuda/base/scan.cu\"
+\t.file\t1 \"/source/cuda/parts/tile.cuh\"
+\t.file\t2 \"/source/cuda/base/scan.cu\"
 "
     )
 }
