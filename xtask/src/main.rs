@@ -1,6 +1,7 @@
 //! Maintenance tasks: `cargo xtask` lists them, `cargo xtask help TASK` describes one. Each is a module that this file dispatches to.
 
 mod bindings;
+mod full;
 mod mutate;
 mod price;
 mod sanitize;
@@ -24,6 +25,7 @@ use clap::Parser;
 )]
 enum Task {
     Bindgen(bindings::Arguments),
+    Full(full::Arguments),
     Mutate(mutate::Arguments),
     Price(price::Arguments),
     Sanitize(sanitize::Arguments),
@@ -32,6 +34,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bindgen(arguments) => bindings::run(&arguments),
+        Task::Full(arguments) => full::run(&arguments),
         Task::Mutate(arguments) => mutate::run(&arguments),
         Task::Price(arguments) => price::run(&arguments),
         Task::Sanitize(arguments) => sanitize::run(&arguments),

@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Every integration test that drives a kernel, as arguments.
-fn tests_of_kernels() -> Vec<OsString> {
+pub fn tests_of_kernels() -> Vec<OsString> {
     let kernels = KERNELS.iter().chain(TEST_KERNELS);
     let tests: BTreeSet<_> = kernels.flat_map(|kernel| kernel.tests).chain(&OF_ALL).collect();
     tests
