@@ -9,7 +9,9 @@ use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, M
 use sala_testkit::operations::linear_attention::{LinearProblem, Phase};
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
 use sala_testkit::problem::{Problem, run};
+use sala_testkit::storage::Storage;
 use sala_testkit::tolerance::Precision;
 
 const HEADS: usize = 2;
@@ -190,4 +192,70 @@ fn selection_without_a_choice_only_writes_lists() {
     assert_eq!((counted.tensor_flops, counted.exponentials), (0, 0));
     assert_eq!(counted.global_bytes_written, floor.written);
     assert!(counted.global_bytes_distinct <= floor.bytes() + 1024, "{counted:?}");
+}
+
+/// What a call costs with keys in pages, and with keys in a cache that is as long.
+fn in_pages_and_cached<P: Problem>(problem: impl Fn(Storage) -> P, page_size: usize, keys: usize) -> [Counters; 2] {
+    [Storage::paged(page_size), Storage::Cached(keys)].map(|storage| count(&problem(storage), 1))
+}
+
+/// Pages of a block of keys and more cost nothing: one byte in a hundred at most, for the tables, and no other work.
+#[test]
+fn pages_cost_no_more_than_caches() {
+    const KEYS: usize = 64 * 160;
+    let selection = |storage| {
+        let mut inputs = selection_inputs(16, KEYS, [16 * HEADS, HEADS], 128, Lse::Coarse);
+        inputs.batch.storage = storage;
+        inputs
+    };
+    let compression = |storage| selection(storage).compress();
+    let select = |storage| {
+        let inputs = selection(storage);
+        inputs.select(&inputs.compress().reference(), None)
+    };
+    let attention = |lists, decode: bool| {
+        move |storage| {
+            let case = AttentionCase {
+                lists,
+                list_len: 40,
+                ..AttentionCase::plain(vec![(if decode { 1 } else { 16 }, 64 * 64)], 1)
+            };
+            let mut problem = case.problem();
+            problem.batch.storage = storage;
+            if decode { problem.decode() } else { problem }
+        }
+    };
+    for page_size in [64, 256, 1024] {
+        for (what, [paged, cached]) in [
+            ("compression", in_pages_and_cached(compression, page_size, KEYS)),
+            ("selection", in_pages_and_cached(select, page_size, KEYS)),
+            (
+                "lists",
+                in_pages_and_cached(attention(ListCase::Selected, false), page_size, 64 * 64),
+            ),
+            (
+                "dense",
+                in_pages_and_cached(attention(ListCase::None, false), page_size, 64 * 64),
+            ),
+            (
+                "decode",
+                in_pages_and_cached(attention(ListCase::Selected, true), page_size, 64 * 64),
+            ),
+        ] {
+            let what = format!("{what} in pages of {page_size}");
+            for [paged, cached] in [
+                [paged.global_bytes_read, cached.global_bytes_read],
+                [paged.global_bytes_distinct, cached.global_bytes_distinct],
+            ] {
+                assert!(
+                    paged as f64 <= 1.01 * cached as f64,
+                    "{what}: {paged} bytes instead of {cached}"
+                );
+            }
+            assert_eq!(paged.global_bytes_written, cached.global_bytes_written, "{what}");
+            assert_eq!(paged.tensor_flops, cached.tensor_flops, "{what}");
+            assert_eq!(paged.exponentials, cached.exponentials, "{what}");
+            assert_eq!(paged.shared_wavefronts, cached.shared_wavefronts, "{what}");
+        }
+    }
 }

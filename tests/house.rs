@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 5] = [
+const OPERATIONS: [&str; 6] = [
+    "append_keys",
     "choose_blocks",
     "compress_keys",
     "linear_attention",

@@ -5,12 +5,14 @@ use sala_kernels::reference::{select_blocks, sparse_attention};
 use sala_kernels::{Entry, Lse};
 use sala_testkit::batch::Batch;
 use sala_testkit::floors;
-use sala_testkit::memory::{KeyRows, Packing, Storage};
+use sala_testkit::memory::Packing;
 use sala_testkit::numbers::{Numbers, normals};
+use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::compress_keys::CompressProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
+use sala_testkit::storage::{Content, KeyRows, Storage};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
 
@@ -29,6 +31,8 @@ struct Shape {
     list_len: usize,
     init_blocks: usize,
     local_blocks: usize,
+    /// Keys of a page; 0: they are packed.
+    page_size: usize,
 }
 
 /// SALA: 96 blocks per token, of them 34 that it need not choose.
@@ -41,6 +45,7 @@ const SALA: Shape = Shape {
     list_len: 96,
     init_blocks: 1,
     local_blocks: 32,
+    page_size: 0,
 };
 
 /// Four query heads per key head, short lists.
@@ -53,16 +58,21 @@ const SMALL: Shape = Shape {
     list_len: 32,
     init_blocks: 1,
     local_blocks: 8,
+    page_size: 0,
 };
 
-/// Batches to compress: element, lengths, key heads, channels.
-const COMPRESSIONS: [(Precision, &[usize], usize, usize); 3] = [
-    (Precision::Bf16, &[8192], 2, 128),
-    (Precision::Bf16, &[1000, 33, 0, 2000], 2, 128),
-    (Precision::F16, &[4096], 1, 64),
+/// Rows to append: how many, and keys of a page (0: packed).
+const APPENDS: [(usize, usize); 3] = [(64, 0), (64, 64), (1, 16)];
+
+/// Batches to compress: element, lengths, key heads, channels, keys of a page (0: packed).
+const COMPRESSIONS: [(Precision, &[usize], usize, usize, usize); 4] = [
+    (Precision::Bf16, &[8192], 2, 128, 0),
+    (Precision::Bf16, &[1000, 33, 0, 2000], 2, 128, 0),
+    (Precision::F16, &[4096], 1, 64, 0),
+    (Precision::Bf16, &[8192], 2, 128, 64),
 ];
 
-const SELECTIONS: [Shape; 5] = [
+const SELECTIONS: [Shape; 6] = [
     Shape { queries: 64, ..SALA },
     Shape {
         queries: 64,
@@ -72,6 +82,11 @@ const SELECTIONS: [Shape; 5] = [
     SALA,
     Shape { keys: 32768, ..SALA },
     SMALL,
+    Shape {
+        queries: 64,
+        page_size: 64,
+        ..SALA
+    },
 ];
 
 /// Which free blocks the tokens of a test have in their lists.
@@ -85,7 +100,7 @@ enum Choice {
     Dense,
 }
 
-const ATTENTIONS: [(Shape, Choice); 7] = [
+const ATTENTIONS: [(Shape, Choice); 9] = [
     (Shape { queries: 64, ..SALA }, Choice::Alike),
     (Shape { queries: 64, ..SALA }, Choice::Random),
     (SALA, Choice::Alike),
@@ -100,16 +115,43 @@ const ATTENTIONS: [(Shape, Choice); 7] = [
     (Shape { keys: 4096, ..SALA }, Choice::Dense),
     (SMALL, Choice::Alike),
     (SMALL, Choice::Random),
+    (
+        Shape {
+            queries: 64,
+            page_size: 64,
+            ..SALA
+        },
+        Choice::Random,
+    ),
+    (
+        Shape {
+            queries: 64,
+            page_size: 16,
+            ..SALA
+        },
+        Choice::Random,
+    ),
 ];
 
 /// Decode steps that are split over this many multiprocessors.
-const SPLITS: [(Shape, Choice); 2] = [(SALA, Choice::Alike), (Shape { keys: 4096, ..SALA }, Choice::Dense)];
+const SPLITS: [(Shape, Choice); 3] = [
+    (SALA, Choice::Alike),
+    (Shape { keys: 4096, ..SALA }, Choice::Dense),
+    (Shape { page_size: 64, ..SALA }, Choice::Alike),
+];
 const MULTIPROCESSORS: u32 = 132;
 
 pub fn cases() -> impl Iterator<Item = Case> {
-    let compressions = COMPRESSIONS.into_iter().map(|(precision, lengths, heads_kv, dim)| {
-        Case::new("compress_keys", move || compression(precision, lengths, heads_kv, dim))
-    });
+    let appends = APPENDS
+        .into_iter()
+        .map(|(rows, page_size)| Case::new("append_keys", move || append(rows, page_size)));
+    let compressions = COMPRESSIONS
+        .into_iter()
+        .map(|(precision, lengths, heads_kv, dim, page_size)| {
+            Case::new("compress_keys", move || {
+                compression(precision, lengths, heads_kv, dim, page_size)
+            })
+        });
     let selections = SELECTIONS
         .into_iter()
         .map(|shape| Case::new("select_blocks", move || selection(&shape)));
@@ -119,7 +161,11 @@ pub fn cases() -> impl Iterator<Item = Case> {
     let splits = SPLITS
         .into_iter()
         .map(|(shape, choice)| Case::new("sparse_attention", move || split(&shape, choice)));
-    compressions.chain(selections).chain(attentions).chain(splits)
+    appends
+        .chain(compressions)
+        .chain(selections)
+        .chain(attentions)
+        .chain(splits)
 }
 
 impl Shape {
@@ -133,7 +179,11 @@ impl Shape {
             dim,
             ..
         } = self;
-        format!("bf16 {queries} of {keys}, {heads_q}/{heads_kv} x {dim}")
+        let pages = match self.page_size {
+            0 => String::new(),
+            page_size => format!(" in pages of {page_size}"),
+        };
+        format!("bf16 {queries} of {keys}{pages}, {heads_q}/{heads_kv} x {dim}")
     }
 
     fn config(&self) -> select_blocks::Config {
@@ -151,7 +201,14 @@ impl Shape {
     }
 
     fn batch(&self) -> Batch {
-        Batch::new(&[self.queries], &[self.keys])
+        let storage = match self.page_size {
+            0 => Storage::Packed,
+            page_size => Storage::paged(page_size),
+        };
+        Batch {
+            storage,
+            ..Batch::new(&[self.queries], &[self.keys])
+        }
     }
 
     fn queries(&self) -> Values {
@@ -164,7 +221,29 @@ impl Shape {
     }
 }
 
-fn compression(precision: Precision, lengths: &[usize], heads_kv: usize, dim: usize) -> Call<CompressProblem> {
+fn append(rows: usize, page_size: usize) -> Call<AppendProblem> {
+    let shape = Shape {
+        queries: rows,
+        page_size,
+        ..SALA
+    };
+    let problem = AppendProblem::normal(Precision::Bf16, shape.heads_kv, shape.dim, shape.batch(), 1);
+    Call {
+        shape: format!("{} new", shape.name()),
+        floor: floors::append(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
+}
+
+fn compression(
+    precision: Precision,
+    lengths: &[usize],
+    heads_kv: usize,
+    dim: usize,
+    page_size: usize,
+) -> Call<CompressProblem> {
     let shape = Shape {
         heads_q: heads_kv,
         heads_kv,
@@ -179,9 +258,21 @@ fn compression(precision: Precision, lengths: &[usize], heads_kv: usize, dim: us
         scale_factor: None,
         packing: Packing::Separate,
     };
+    let inputs = match page_size {
+        0 => inputs,
+        _ => SelectionInputs {
+            batch: inputs.batch.paged(page_size),
+            ..inputs
+        },
+    };
+    let pages = if page_size == 0 {
+        String::new()
+    } else {
+        format!(" in pages of {page_size}")
+    };
     let problem = inputs.compress();
     Call {
-        shape: format!("{} {lengths:?}, {heads_kv} x {dim}", precision.dtype()),
+        shape: format!("{} {lengths:?}{pages}, {heads_kv} x {dim}", precision.dtype()),
         floor: floors::compression(&problem),
         problem,
         multiprocessors: 1,
@@ -190,16 +281,19 @@ fn compression(precision: Precision, lengths: &[usize], heads_kv: usize, dim: us
 }
 
 fn selection(shape: &Shape) -> Call<SelectProblem> {
-    let rows = |rows: usize, seed: u64| {
-        let stored = KeyRows::empty(Storage::Packed, 1, rows, shape.heads_kv, shape.dim);
+    let rows = |stride: usize, seed: u64| {
+        let block_size = BLOCK;
+        let places = shape.batch().places(Content::Compressed { stride, block_size });
+        let stored = KeyRows::empty(places, shape.heads_kv, shape.dim);
+        let rows = stored.places.stores.unwrap_or(1) * stored.places.rows;
         let bits = shape.keys(rows, seed).to_bits();
         KeyRows { bits, ..stored }
     };
     let problem = SelectProblem {
         config: shape.config(),
         q: shape.queries(),
-        k1: rows(shape.keys / (BLOCK / 4), 2),
-        k2: Some(rows(shape.keys / BLOCK, 3)),
+        k1: rows(BLOCK / 4, 2),
+        k2: Some(rows(BLOCK, 3)),
         batch: shape.batch(),
         scale_factor: None,
         packing: Packing::Separate,

@@ -43,7 +43,9 @@
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
+#include "machine/memory.cuh"
 #include "machine/tile.cuh"
+#include "machine/warp.cuh"
 #include "params/select_blocks.h"
 #include "parts/keys/key_rows.cuh"
 #include "parts/keys/sequence.cuh"
@@ -66,6 +68,7 @@ constexpr int STAGES = SALA_SELECT_STAGES;
 constexpr int TURN = ScoreTile::TURN;
 constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
 constexpr int COLUMNS = ScoreTile::COLUMNS;
+constexpr uint32_t TWO_NANS = 0x7fff7fffu;  // of bf16, and of f16
 
 // The tokens' queues follow it.
 template <int DIM>
@@ -101,26 +104,70 @@ DEVICE void add_rows(Job& job, const sala_select_blocks_params& p, int position)
     if (job.score_begin < job.score_end) job.sum_rows = visible_windows(position, sum_stride(p));
 }
 
-DEVICE Job find_job(const sala_select_blocks_params& p, int block_tokens) {
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (!sequence.valid) count_refused_once(p.status, REFUSED_LENGTHS, 1);
+DEVICE Job find_job(const sala_select_blocks_params& p, const SequenceRange& sequence, int block_tokens) {
     const int index = last_tiles_first(sequence, block_index_x(), block_tokens);
     Job job{cut_tile(sequence, index, block_tokens), 0, 0, 0};
     if (job.tile.tokens > 0 && !sequence.dense) add_rows(job, p, job.tile.last_position());
     return job;
 }
 
-// Starts the copy of a step's rows. Rows from `count` on, which the sequence does not have, become zero.
+// Rows [begin, end) of K1 or K2, and how they are stored.
+struct NeededRows {
+    KeyRows rows;
+    int begin, end;
+};
+
+// Field by field, so that they stay in registers.
+DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows& b) {
+    const KeyRows& x = a.rows;
+    const KeyRows& y = b.rows;
+    const KeyRows rows{first ? x.first : y.first,
+                       first ? x.stride : y.stride,
+                       first ? x.table : y.table,
+                       first ? x.page_stride : y.page_stride,
+                       first ? x.pages : y.pages,
+                       first ? x.page_shift : y.page_shift,
+                       x.first_row};
+    return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
+}
+
+// Starts the copy of a step's rows, eight of them by each warp. Rows that are not needed become zero, and those of
+// bad pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
 template <int DIM>
-DEVICE void load_step(SharedTile<DIM> tile, const KeyRows& rows, int count, int step) {
+DEVICE void load_step(SharedTile<DIM> tile, const NeededRows& needed, int step, uint64_t status) {
     constexpr int VECTORS = SharedTile<DIM>::VECTORS;
-    const KeyRows source = rows.from(static_cast<int64_t>(step) * STEP);
-    UNROLL
-    for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
-        const int row = thread_index() / VECTORS + i * (THREADS / VECTORS);
-        const int vector = thread_index() % VECTORS;
-        const bool valid = step * STEP + row < count;
-        async_copy<16>(tile.address(score_tile_row(row), vector), source.row(valid ? row : 0) + vector * 8, valid);
+    constexpr int WARP_ROWS = STEP / WARPS;
+    constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
+    const KeyRows& rows = needed.rows;
+    const int first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
+    const int vector = lane_index() % VECTORS;
+    const auto is_needed = [&](int row) { return needed.begin <= step * STEP + row && step * STEP + row < needed.end; };
+    if (!rows.paged()) {
+        const uint16_t* source = rows.row_in(0, step * STEP);
+        UNROLL
+        for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
+            const int row = first + i;
+            const bool valid = is_needed(row);
+            async_copy<16>(tile.address(score_tile_row(row), vector), source + (valid ? row : 0) * rows.stride + vector * 8, valid);
+        }
+        return;
+    }
+    const int begin = maximum(step * STEP + warp_index() * WARP_ROWS, needed.begin);
+    const int end = minimum(step * STEP + (warp_index() + 1) * WARP_ROWS, needed.end);
+    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, begin, end);
+    const uint32_t bad = ballot(pages.entry == NO_PAGE);
+    if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
+    NO_UNROLL
+    for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
+        const int row = first + i;
+        const int page = pages.page(rows, step * STEP + row);
+        const uint32_t target = tile.address(score_tile_row(row), vector);
+        if (is_needed(row) && page == NO_PAGE) {
+            store_shared(target, Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
+        } else {
+            const bool valid = is_needed(row);
+            async_copy<16>(target, (valid ? rows.row_in(page, step * STEP + row) : rows.first) + vector * 8, valid);
+        }
     }
 }
 
@@ -145,7 +192,14 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
     constexpr int SLICES = Deal<HEADS>::SLICES;
     const int capacity = p.lists.queue_capacity;
-    const Job job = find_job(p, WARPS * TOKENS);
+    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    if (sequence.refusal != REFUSED_NOTHING) {
+        count_refused_sequence(p.status, sequence.refusal);
+        store_empty_lists<WARPS>(p.lists, sequence);
+        store_empty_scores<WARPS>(p, sequence);
+        return;
+    }
+    const Job job = find_job(p, sequence, WARPS * TOKENS);
     if (job.tile.tokens == 0) return;
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
 
@@ -157,11 +211,10 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
 
     const KeyRange& keys = job.tile.sequence.keys;
     const int stride = p.lists.block_size / BLOCK_ROWS;
-    const KeyRows scored = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
-    const int scored_count = full_windows(keys.count, stride);
-    KeyRows summed = scored;
-    if (!p.exact_lse) summed = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
-    const int summed_count = full_windows(keys.count, sum_stride(p));
+    const KeyRows k1 = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
+    const NeededRows scored{k1, job.score_begin, minimum(job.score_end, full_windows(keys.count, stride))};
+    NeededRows summed{k1, 0, job.sum_rows};
+    if (!p.exact_lse) summed.rows = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
     const int sum_steps = ceil_div(job.sum_rows, STEP);
     const int first_score_step = job.score_begin / STEP;
     const int steps = sum_steps + maximum(ceil_div(job.score_end, STEP) - first_score_step, 0);
@@ -169,7 +222,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     const auto start_load = [&](int step) {
         const bool sums = step < sum_steps;
         const int row_step = sums ? step : step - sum_steps + first_score_step;
-        if (step < steps) load_step(tile_of(step), sums ? summed : scored, sums ? summed_count : scored_count, row_step);
+        if (step < steps) load_step(tile_of(step), choose_rows(sums, summed, scored), row_step, p.status);
         async_copy_commit();
     };
     const auto wait_for = [&](int step) {

@@ -55,9 +55,7 @@ struct AttentionPlan {
     BlockSets sets;
 };
 
-DEVICE QueryTile find_tile(const sala_sparse_attention_params& p) {
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (!sequence.valid) count_refused_once(p.status, REFUSED_LENGTHS, 1);
+DEVICE QueryTile find_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
     const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
     return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
 }
@@ -75,11 +73,12 @@ DEVICE void move_sets(BlockSets& sets, const sala_sparse_attention_params& p, co
 // Adds one step of keys to O and to the running softmax.
 template <class T, int DIM>
 DEVICE void attend(Accumulator<DIM>& out, OnlineSoftmax& softmax, const FragmentA<DIM>& query, SharedTile<DIM> key, SharedTile<DIM> value,
-                   const Visibility& visible) {
+                   const Visibility& visible, const KeyRows& keys, const StepPages& pages) {
     Accumulator<STEP> scores;
     scores.fill(0.0f);
     multiply_nk<T>(scores, query, key, 0, 0);
     hide_keys(scores, visible);
+    hide_bad_pages(scores, keys, pages);
     float maxima[2], sums[2];
     find_row_maxima(maxima, scores);
     const Rescale rescale = raise_maxima(softmax, maxima);
@@ -90,7 +89,13 @@ DEVICE void attend(Accumulator<DIM>& out, OnlineSoftmax& softmax, const Fragment
 
 template <class T, int DIM>
 DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
-    const QueryTile tile = find_tile(p);
+    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    if (sequence.refusal != REFUSED_NOTHING) {
+        count_refused_sequence(p.status, sequence.refusal);
+        store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
+        return;
+    }
+    const QueryTile tile = find_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<AttentionPlan<DIM>>();
     const auto key_tile = [&](int stage) { return SharedTile<DIM>{shared_address(plan.key[stage])}; };
@@ -106,10 +111,11 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     const KeyRows keys = find_tile_keys(p, tile, block_index_z());
     const KeyRows values = find_tile_values(p, tile, block_index_z());
     const int last_position = tile.last_position();
-    const auto load_step = [&](const KeyStep& step, int stage) {
-        load_key_step<THREADS>(key_tile(stage), keys, 0, step, last_position, thread_index());
-        load_key_step<THREADS>(value_tile(stage), values, 0, step, last_position, thread_index());
+    const auto load_step = [&](const KeyStep& step, const StepPages& pages, int stage) {
+        load_key_step<THREADS>(key_tile(stage), keys, 0, step, pages, last_position, thread_index());
+        load_key_step<THREADS>(value_tile(stage), values, 0, step, pages, last_position, thread_index());
         async_copy_commit();
+        if (thread_index() == 0) count_bad_pages(p.status, pages);
     };
 
     const int words = ceil_div(tile.steps(), BlockSets::WORD_STEPS);
@@ -119,16 +125,19 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
         if (!tile.dense) move_sets(plan.sets, p, tile, window);
         StepWalk walk = start_walk(plan.sets, tile, window);
         KeyStep step = next_step(walk);
-        if (step.index != NO_STEP) load_step(step, 0);
+        StepPages pages = look_up_step(keys, step, last_position);
+        if (step.index != NO_STEP) load_step(step, pages, 0);
         NO_UNROLL
         for (int stage = 0; step.index != NO_STEP; stage ^= 1) {
             const KeyStep following = next_step(walk);
+            const StepPages following_pages = look_up_step(keys, following, last_position);
             async_copy_wait<0>();
             sync_block();  // this step's K and V are in shared memory; the last step's are free
-            if (following.index != NO_STEP) load_step(following, stage ^ 1);
+            if (following.index != NO_STEP) load_step(following, following_pages, stage ^ 1);
             const Visibility visible = find_visibility(plan.sets, tile, window, row, step.index);
-            if (any(visible.some)) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible);
+            if (any(visible.some)) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible, keys, pages);
             step = following;
+            pages = following_pages;
         }
     }
 

@@ -71,8 +71,11 @@ template <class T, int DIM>
 DEVICE void find_scores(Accumulator<STEP>& scores, SharedTile<DIM> key, const sala_sparse_attention_params& p, const RowGroup& group,
                         const SetWindow& window, BlockSets& sets, const KeyStep& step) {
     const QueryTile& tile = group.tile;
-    load_key_step<WARP_SIZE>(key, find_tile_keys(p, tile, block_index_z()), 0, step, tile.last_position(), lane_index());
+    const KeyRows keys = find_tile_keys(p, tile, block_index_z());
+    const StepPages pages = look_up_step(keys, step, tile.last_position());
+    load_key_step<WARP_SIZE>(key, keys, 0, step, pages, tile.last_position(), lane_index());
     async_copy_commit();
+    if (lane_index() == 0) count_bad_pages(p.status, pages);
     const QueryRow row[2] = {find_row(p, tile, group.index, 0), find_row(p, tile, group.index, 1)};
     const FragmentA<DIM> query = load_query_rows<DIM>(p, tile, row);
     scores.fill(0.0f);
@@ -80,12 +83,14 @@ DEVICE void find_scores(Accumulator<STEP>& scores, SharedTile<DIM> key, const sa
     sync_warp();  // all lanes' parts of K are in shared memory
     multiply_nk<T>(scores, query, key, 0, 0);
     hide_keys(scores, find_visibility(sets, tile, window, row, step.index));
+    hide_bad_pages(scores, keys, pages);
 }
 
 template <class T, int DIM>
 DEVICE void sparse_attention_scores(const sala_sparse_attention_split_params& p) {
     const SequenceRange sequence = find_sequence(p.attention.sequences, block_index_z());
-    if (!sequence.valid) count_refused_once(p.attention.status, REFUSED_LENGTHS, 1);
+    count_refused_sequence(p.attention.status, sequence.refusal);
+    if (sequence.refusal != REFUSED_NOTHING) return;
     const RowGroup group = find_row_group(p, sequence);
     if (group.tile.tokens == 0) return;
     auto& plan = dynamic_shared<ScoresPlan<DIM>>();

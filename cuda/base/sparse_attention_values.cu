@@ -112,7 +112,14 @@ DEVICE void add_step(Accumulator<WARP_COLUMNS>& out, OnlineSoftmax& softmax, con
 
 template <class T>
 DEVICE void sparse_attention_values(const sala_sparse_attention_split_params& p) {
-    const RowGroup group = find_row_group(p, find_sequence(p.attention.sequences, block_index_z()));
+    const SequenceRange sequence = find_sequence(p.attention.sequences, block_index_z());
+    const int column = block_index_x() * COLUMNS;
+    if (sequence.refusal != REFUSED_NOTHING) {
+        const int head_kv = block_index_y() / p.row_groups;
+        store_refused<THREADS, COLUMNS>(p.attention, sequence, head_kv, block_index_y() % p.row_groups, p.row_groups, column);
+        return;
+    }
+    const RowGroup group = find_row_group(p, sequence);
     const QueryTile& tile = group.tile;
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<ValuesPlan>();
@@ -123,14 +130,14 @@ DEVICE void sparse_attention_values(const sala_sparse_attention_split_params& p)
     out.fill(0.0f);
 
     const KeyRows values = find_tile_values(p.attention, tile, block_index_z());
-    const int column = block_index_x() * COLUMNS;
     const SplitPlace first = first_place(p);
     const int last_position = tile.last_position();
     const auto load_values = [&](int round, int stage) {
         const int place = round * ROUND + warp_index();
         const KeyStep step = unpack_step(place < p.places ? load_global_constant(first.step + place) : NO_STEP);
         const SharedTile<COLUMNS> target{shared_address(plan.value[stage][warp_index()])};
-        if (step.index != NO_STEP) load_key_step<WARP_SIZE>(target, values, column, step, last_position, lane_index());
+        const StepPages pages = look_up_step(values, step, last_position);
+        if (step.index != NO_STEP) load_key_step<WARP_SIZE>(target, values, column, step, pages, last_position, lane_index());
         async_copy_commit();
     };
 

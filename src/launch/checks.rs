@@ -5,7 +5,7 @@
 use crate::shapes;
 use crate::sys::params::sala_rows;
 use crate::tensor::MemorySpace;
-use crate::{DType, Error, Result, Tensor, TensorMut};
+use crate::{DType, Error, MAX_RANK, Result, Tensor, TensorMut};
 
 /// Rows of 16- and 8-bit tensors and of states start at multiples of this many bytes: the widest load of a thread.
 pub(crate) const ROW_ALIGNMENT: u64 = 16;
@@ -18,9 +18,9 @@ pub(crate) fn memory_space(argument: &'static str, tensor: &Tensor<'_>, expected
     Err(Error::argument(argument, expected, tensor.memory_space()))
 }
 
-/// The view has this element type.
+/// The view has this element type. Indices and lengths of 32 bits may be unsigned too: the bits are the same, −1 is `u32::MAX`.
 pub(crate) fn dtype(argument: &'static str, tensor: &Tensor<'_>, expected: DType) -> Result<()> {
-    if tensor.dtype() == expected {
+    if tensor.dtype() == expected || (expected == DType::I32 && tensor.dtype() == DType::U32) {
         return Ok(());
     }
     Err(Error::argument(
@@ -105,8 +105,8 @@ pub(crate) fn rows_aligned(argument: &'static str, tensor: &Tensor<'_>) -> Resul
 
 /// A written view shares no element with another one of the same launch.
 ///
-/// Two views may interleave: the same outermost stride, and rows that lie beside one another within it, as the parts of one
-/// packed tensor do. Other views whose byte ranges cross are refused.
+/// Two views may interleave, as the parts of one packed tensor do, or keys and values in one allocation of pages: axes of the same stride, and
+/// parts that lie apart within a step. Other views whose byte ranges cross are refused.
 pub(crate) fn disjoint(
     argument: &'static str,
     written: &Tensor<'_>,
@@ -219,23 +219,61 @@ pub(crate) fn saturate(bound: usize) -> i32 {
     i32::try_from(bound).unwrap_or(i32::MAX)
 }
 
-/// Whether both views step along their first axis by the same number of bytes and stay apart within that step.
+/// Whether two views interleave without touching: axes of the same stride in both, and within one step of them parts that lie apart.
 ///
-/// Neither is empty. Counted in 128 bits, because the stride of an axis of one element is any number.
+/// Neither is empty. Counted in 128 bits, because strides may be huge.
 fn interleaved(left: &Tensor<'_>, right: &Tensor<'_>) -> bool {
-    let step = |tensor: &Tensor<'_>| tensor.stride(0) as u128 * tensor.dtype().size() as u128;
-    let row = |tensor: &Tensor<'_>| {
-        let steps = tensor.shape().first().map_or(0, |&size| size as u128 - 1);
-        u128::from(tensor.extent()) - steps * step(tensor)
-    };
-    let period = step(left);
-    if period == 0 || period != step(right) {
+    let distance = i128::from(right.address()) - i128::from(left.address());
+    apart(&Lattice::of(left), &Lattice::of(right), distance)
+}
+
+/// The axes of a view that are stepped along, in bytes, from the longest step to the shortest.
+#[derive(Clone, Copy)]
+struct Lattice {
+    /// `(stride, elements)`; none: `(0, 1)`.
+    axes: [(i128, i128); MAX_RANK],
+    element: i128,
+}
+
+impl Lattice {
+    fn of(tensor: &Tensor<'_>) -> Self {
+        let element = tensor.dtype().size() as i128;
+        let mut axes = [(0, 1); MAX_RANK];
+        let steps = tensor.shape().iter().zip(tensor.strides());
+        let taken = steps.filter(|(size, _)| **size > 1);
+        for (axis, (&size, &stride)) in axes.iter_mut().zip(taken) {
+            *axis = (stride as i128 * element, size as i128);
+        }
+        axes.sort_unstable_by(|a, b| b.cmp(a));
+        Self { axes, element }
+    }
+
+    /// Bytes from its first to behind its last.
+    fn extent(&self) -> i128 {
+        self.axes.iter().map(|(stride, size)| stride * (size - 1)).sum::<i128>() + self.element
+    }
+
+    /// One step of the longest axis.
+    fn inner(mut self) -> Self {
+        self.axes.rotate_left(1);
+        self.axes[MAX_RANK - 1] = (0, 1);
+        self
+    }
+}
+
+/// Whether no byte of `right`, which begins `distance` bytes after `left`, is one of `left`. May say no where it is hard to tell.
+fn apart(left: &Lattice, right: &Lattice, distance: i128) -> bool {
+    if distance >= left.extent() || -distance >= right.extent() {
+        return true;
+    }
+    let (period, same) = (left.axes[0].0, left.axes[0].0 == right.axes[0].0);
+    let (left, right) = (left.inner(), right.inner());
+    if period == 0 || !same || left.extent() > period || right.extent() > period {
         return false;
     }
-    // Where the right view's rows start, relative to the left one's, modulo the step.
-    let phase = |tensor: &Tensor<'_>| u128::from(tensor.address()) % period;
-    let offset = (phase(right) + period - phase(left)) % period;
-    offset >= row(left) && offset + row(right) <= period
+    // Seen from a step of `left`, a step of `right` begins within it, or in the one before and may reach into it.
+    let offset = distance.rem_euclid(period);
+    apart(&left, &right, offset) && apart(&left, &right, offset - period)
 }
 
 /// Limit of the second and third axis of a grid, along which kernels put heads and sequences.

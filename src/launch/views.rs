@@ -1,7 +1,7 @@
 //! The views of a launch, each named once: what the memory checks, the adapters and the languages other than Rust go by.
 
 use super::checks;
-use crate::operations::{Keys, Sequences, SwitchLen};
+use crate::operations::{CompressedStore, Keys, Sequences, SwitchLen};
 use crate::tensor::MemorySpace;
 use crate::{Error, Result, Tensor, TensorMut};
 
@@ -42,10 +42,17 @@ impl<'a> Views<'a> {
         self.add(name, view.into().map(TensorMut::as_tensor), true)
     }
 
-    /// Adds the lengths of the keys.
+    /// Adds the lengths of the keys, and what says where they lie.
     pub(crate) fn keys(self, keys: &Keys<'a>) -> Self {
-        let (name, lengths) = keys.lengths();
-        self.read(name, lengths)
+        keys.views()
+            .into_iter()
+            .fold(self, |views, (name, view)| views.read(name, view))
+    }
+
+    /// Adds what says where compressed keys lie that have a store of their own.
+    pub(crate) fn compressed(self, store: &'a Option<CompressedStore<'a>>) -> Self {
+        let (name, view) = CompressedStore::view(store);
+        self.read(name, view)
     }
 
     /// Adds the lengths of queries and keys.

@@ -3,6 +3,7 @@
 //! An operation's folder holds its arguments with their documentation, its plan (kernels and geometry, made once per layer), its launch, and
 //! beside them `reference.rs`, the definition of what it computes.
 
+mod append_keys;
 mod choose_blocks;
 mod compress_keys;
 mod keys;
@@ -13,9 +14,10 @@ mod sparse_attention;
 mod sparse_layer;
 mod status;
 
+pub use append_keys::AppendKeysArgs;
 pub use choose_blocks::ChooseBlocksArgs;
 pub use compress_keys::CompressKeysArgs;
-pub use keys::Keys;
+pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
     Decay, LinearAttention, LinearAttentionBuilder, LinearDecodeArgs, LinearPrefillArgs, LinearShape, StateLayout,
     lightning_log_decay,
@@ -32,6 +34,7 @@ use sparse_layer::Config;
 /// What the operations of a sparse layer have worked out in advance.
 #[derive(Debug, Clone)]
 struct SparsePlans {
+    append: append_keys::Plan,
     compress: compress_keys::Plan,
     select: select_blocks::Plan,
     choose: choose_blocks::Plan,
@@ -41,6 +44,7 @@ struct SparsePlans {
 impl SparsePlans {
     fn new(config: &Config) -> Result<Self> {
         Ok(Self {
+            append: append_keys::Plan::new(config)?,
             compress: compress_keys::Plan::new(config)?,
             select: select_blocks::Plan::new(config)?,
             choose: choose_blocks::Plan::new(config)?,
@@ -51,6 +55,7 @@ impl SparsePlans {
 
 /// The definitions of the operations, for [`crate::reference`].
 pub(crate) mod definitions {
+    pub use super::append_keys::reference as append_keys;
     pub use super::compress_keys::reference as compress_keys;
     pub use super::linear_attention::reference as linear_attention;
     pub use super::select_blocks::reference as select_blocks;

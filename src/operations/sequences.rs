@@ -1,6 +1,6 @@
 //! The sequences of an attention call.
 
-use super::keys::{Keys, bounds};
+use super::keys::{Keys, Room, bounds};
 use crate::launch::checks;
 use crate::sys::params::sala_sequences;
 use crate::{DType, Error, Result, Tensor};
@@ -49,11 +49,11 @@ impl<'a> Sequences<'a> {
         bounds("cu_seqlens_q", &self.cu_seqlens_q)
     }
 
-    /// Checks the lengths and gives what kernels are told of them: `capacity` as [`Keys::params`] has it. No sequence is dense.
-    pub(crate) fn params(&self, total_q: usize, capacity: usize) -> Result<sala_sequences> {
+    /// Checks the lengths and gives what kernels are told of them. No sequence is dense.
+    pub(crate) fn params(&self, total_q: usize, room: Room) -> Result<sala_sequences> {
         let batch = self.batch()?;
         Ok(sala_sequences {
-            keys: self.keys.params(batch, capacity, self.max_seqlen_k)?,
+            keys: self.keys.params(batch, room, self.max_seqlen_k)?,
             cu_seqlens_q: checks::list("cu_seqlens_q", &self.cu_seqlens_q, DType::I32, batch + 1)?,
             switch_len: 0,
             total_q: total_q as i64,

@@ -27,6 +27,18 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim_k", &[64, 128])]),
         tests: &["linear_attention"],
     },
+    // New keys and values to where they belong.
+    KernelFile {
+        name: "append_keys",
+        machine: Machine::Base,
+        params: "sala_append_keys_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[axis("dim", &[64, 128])],
+            keep: all,
+        },
+        tests: &["append_keys"],
+    },
     // Means of keys over windows.
     KernelFile {
         name: "compress_keys",

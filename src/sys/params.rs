@@ -1,5 +1,57 @@
 //! Made from `include/params` by `cargo xtask bindgen`; change it there.
 
+pub const SALA_BLOCK_ROWS: u32 = 4;
+pub const SALA_ONE_PAGE: u32 = 31;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_keys {
+    pub cu_seqlens: u64,
+    pub seqlens: u64,
+    pub cache_index: u64,
+    pub capacity: i64,
+    pub max_seqlen: i32,
+    pub caches: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_keys"][::core::mem::size_of::<sala_keys>() - 40usize];
+    ["Alignment of sala_keys"][::core::mem::align_of::<sala_keys>() - 8usize];
+    ["Offset of field: sala_keys::cu_seqlens"][::core::mem::offset_of!(sala_keys, cu_seqlens) - 0usize];
+    ["Offset of field: sala_keys::seqlens"][::core::mem::offset_of!(sala_keys, seqlens) - 8usize];
+    ["Offset of field: sala_keys::cache_index"][::core::mem::offset_of!(sala_keys, cache_index) - 16usize];
+    ["Offset of field: sala_keys::capacity"][::core::mem::offset_of!(sala_keys, capacity) - 24usize];
+    ["Offset of field: sala_keys::max_seqlen"][::core::mem::offset_of!(sala_keys, max_seqlen) - 32usize];
+    ["Offset of field: sala_keys::caches"][::core::mem::offset_of!(sala_keys, caches) - 36usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_key_rows {
+    pub address: u64,
+    pub page_table: u64,
+    pub table_stride: i64,
+    pub store_stride: i64,
+    pub row_stride: i64,
+    pub head_stride: i64,
+    pub pages: i32,
+    pub page_shift: i32,
+    pub first_row: i32,
+    pub by_sequence: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_key_rows"][::core::mem::size_of::<sala_key_rows>() - 64usize];
+    ["Alignment of sala_key_rows"][::core::mem::align_of::<sala_key_rows>() - 8usize];
+    ["Offset of field: sala_key_rows::address"][::core::mem::offset_of!(sala_key_rows, address) - 0usize];
+    ["Offset of field: sala_key_rows::page_table"][::core::mem::offset_of!(sala_key_rows, page_table) - 8usize];
+    ["Offset of field: sala_key_rows::table_stride"][::core::mem::offset_of!(sala_key_rows, table_stride) - 16usize];
+    ["Offset of field: sala_key_rows::store_stride"][::core::mem::offset_of!(sala_key_rows, store_stride) - 24usize];
+    ["Offset of field: sala_key_rows::row_stride"][::core::mem::offset_of!(sala_key_rows, row_stride) - 32usize];
+    ["Offset of field: sala_key_rows::head_stride"][::core::mem::offset_of!(sala_key_rows, head_stride) - 40usize];
+    ["Offset of field: sala_key_rows::pages"][::core::mem::offset_of!(sala_key_rows, pages) - 48usize];
+    ["Offset of field: sala_key_rows::page_shift"][::core::mem::offset_of!(sala_key_rows, page_shift) - 52usize];
+    ["Offset of field: sala_key_rows::first_row"][::core::mem::offset_of!(sala_key_rows, first_row) - 56usize];
+    ["Offset of field: sala_key_rows::by_sequence"][::core::mem::offset_of!(sala_key_rows, by_sequence) - 60usize];
+};
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_rows {
@@ -14,6 +66,63 @@ const _: () = {
     ["Offset of field: sala_rows::address"][::core::mem::offset_of!(sala_rows, address) - 0usize];
     ["Offset of field: sala_rows::token_stride"][::core::mem::offset_of!(sala_rows, token_stride) - 8usize];
     ["Offset of field: sala_rows::head_stride"][::core::mem::offset_of!(sala_rows, head_stride) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sequences {
+    pub keys: sala_keys,
+    pub cu_seqlens_q: u64,
+    pub switch_len: u64,
+    pub total_q: i64,
+    pub batch: i32,
+    pub max_seqlen_q: i32,
+    pub dense_len: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sequences"][::core::mem::size_of::<sala_sequences>() - 80usize];
+    ["Alignment of sala_sequences"][::core::mem::align_of::<sala_sequences>() - 8usize];
+    ["Offset of field: sala_sequences::keys"][::core::mem::offset_of!(sala_sequences, keys) - 0usize];
+    ["Offset of field: sala_sequences::cu_seqlens_q"][::core::mem::offset_of!(sala_sequences, cu_seqlens_q) - 40usize];
+    ["Offset of field: sala_sequences::switch_len"][::core::mem::offset_of!(sala_sequences, switch_len) - 48usize];
+    ["Offset of field: sala_sequences::total_q"][::core::mem::offset_of!(sala_sequences, total_q) - 56usize];
+    ["Offset of field: sala_sequences::batch"][::core::mem::offset_of!(sala_sequences, batch) - 64usize];
+    ["Offset of field: sala_sequences::max_seqlen_q"][::core::mem::offset_of!(sala_sequences, max_seqlen_q) - 68usize];
+    ["Offset of field: sala_sequences::dense_len"][::core::mem::offset_of!(sala_sequences, dense_len) - 72usize];
+    ["Offset of field: sala_sequences::reserved"][::core::mem::offset_of!(sala_sequences, reserved) - 76usize];
+};
+pub const SALA_APPEND_THREADS: u32 = 256;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_append_keys_params {
+    pub sequences: sala_sequences,
+    pub k_new: sala_rows,
+    pub v_new: sala_rows,
+    pub k: sala_key_rows,
+    pub v: sala_key_rows,
+    pub status: u64,
+    pub room: i32,
+    pub heads_kv: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_append_keys_params"][::core::mem::size_of::<sala_append_keys_params>() - 272usize];
+    ["Alignment of sala_append_keys_params"][::core::mem::align_of::<sala_append_keys_params>() - 8usize];
+    ["Offset of field: sala_append_keys_params::sequences"]
+        [::core::mem::offset_of!(sala_append_keys_params, sequences) - 0usize];
+    ["Offset of field: sala_append_keys_params::k_new"]
+        [::core::mem::offset_of!(sala_append_keys_params, k_new) - 80usize];
+    ["Offset of field: sala_append_keys_params::v_new"]
+        [::core::mem::offset_of!(sala_append_keys_params, v_new) - 104usize];
+    ["Offset of field: sala_append_keys_params::k"][::core::mem::offset_of!(sala_append_keys_params, k) - 128usize];
+    ["Offset of field: sala_append_keys_params::v"][::core::mem::offset_of!(sala_append_keys_params, v) - 192usize];
+    ["Offset of field: sala_append_keys_params::status"]
+        [::core::mem::offset_of!(sala_append_keys_params, status) - 256usize];
+    ["Offset of field: sala_append_keys_params::room"]
+        [::core::mem::offset_of!(sala_append_keys_params, room) - 264usize];
+    ["Offset of field: sala_append_keys_params::heads_kv"]
+        [::core::mem::offset_of!(sala_append_keys_params, heads_kv) - 268usize];
 };
 pub const SALA_QUEUE_BATCH: u32 = 32;
 pub const SALA_QUEUE_ENTRY: u32 = 8;
@@ -43,68 +152,6 @@ const _: () = {
         [::core::mem::offset_of!(sala_block_lists, queue_capacity) - 40usize];
     ["Offset of field: sala_block_lists::reserved"][::core::mem::offset_of!(sala_block_lists, reserved) - 44usize];
 };
-pub const SALA_BLOCK_ROWS: u32 = 4;
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_keys {
-    pub cu_seqlens: u64,
-    pub seqlens: u64,
-    pub capacity: i64,
-    pub max_seqlen: i32,
-    pub reserved: i32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of sala_keys"][::core::mem::size_of::<sala_keys>() - 32usize];
-    ["Alignment of sala_keys"][::core::mem::align_of::<sala_keys>() - 8usize];
-    ["Offset of field: sala_keys::cu_seqlens"][::core::mem::offset_of!(sala_keys, cu_seqlens) - 0usize];
-    ["Offset of field: sala_keys::seqlens"][::core::mem::offset_of!(sala_keys, seqlens) - 8usize];
-    ["Offset of field: sala_keys::capacity"][::core::mem::offset_of!(sala_keys, capacity) - 16usize];
-    ["Offset of field: sala_keys::max_seqlen"][::core::mem::offset_of!(sala_keys, max_seqlen) - 24usize];
-    ["Offset of field: sala_keys::reserved"][::core::mem::offset_of!(sala_keys, reserved) - 28usize];
-};
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_key_rows {
-    pub address: u64,
-    pub store_stride: i64,
-    pub row_stride: i64,
-    pub head_stride: i64,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of sala_key_rows"][::core::mem::size_of::<sala_key_rows>() - 32usize];
-    ["Alignment of sala_key_rows"][::core::mem::align_of::<sala_key_rows>() - 8usize];
-    ["Offset of field: sala_key_rows::address"][::core::mem::offset_of!(sala_key_rows, address) - 0usize];
-    ["Offset of field: sala_key_rows::store_stride"][::core::mem::offset_of!(sala_key_rows, store_stride) - 8usize];
-    ["Offset of field: sala_key_rows::row_stride"][::core::mem::offset_of!(sala_key_rows, row_stride) - 16usize];
-    ["Offset of field: sala_key_rows::head_stride"][::core::mem::offset_of!(sala_key_rows, head_stride) - 24usize];
-};
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_sequences {
-    pub keys: sala_keys,
-    pub cu_seqlens_q: u64,
-    pub switch_len: u64,
-    pub total_q: i64,
-    pub batch: i32,
-    pub max_seqlen_q: i32,
-    pub dense_len: i32,
-    pub reserved: i32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of sala_sequences"][::core::mem::size_of::<sala_sequences>() - 72usize];
-    ["Alignment of sala_sequences"][::core::mem::align_of::<sala_sequences>() - 8usize];
-    ["Offset of field: sala_sequences::keys"][::core::mem::offset_of!(sala_sequences, keys) - 0usize];
-    ["Offset of field: sala_sequences::cu_seqlens_q"][::core::mem::offset_of!(sala_sequences, cu_seqlens_q) - 32usize];
-    ["Offset of field: sala_sequences::switch_len"][::core::mem::offset_of!(sala_sequences, switch_len) - 40usize];
-    ["Offset of field: sala_sequences::total_q"][::core::mem::offset_of!(sala_sequences, total_q) - 48usize];
-    ["Offset of field: sala_sequences::batch"][::core::mem::offset_of!(sala_sequences, batch) - 56usize];
-    ["Offset of field: sala_sequences::max_seqlen_q"][::core::mem::offset_of!(sala_sequences, max_seqlen_q) - 60usize];
-    ["Offset of field: sala_sequences::dense_len"][::core::mem::offset_of!(sala_sequences, dense_len) - 64usize];
-    ["Offset of field: sala_sequences::reserved"][::core::mem::offset_of!(sala_sequences, reserved) - 68usize];
-};
 pub const SALA_CHOOSE_WARPS: u32 = 8;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -116,16 +163,16 @@ pub struct sala_choose_blocks_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_choose_blocks_params"][::core::mem::size_of::<sala_choose_blocks_params>() - 152usize];
+    ["Size of sala_choose_blocks_params"][::core::mem::size_of::<sala_choose_blocks_params>() - 160usize];
     ["Alignment of sala_choose_blocks_params"][::core::mem::align_of::<sala_choose_blocks_params>() - 8usize];
     ["Offset of field: sala_choose_blocks_params::sequences"]
         [::core::mem::offset_of!(sala_choose_blocks_params, sequences) - 0usize];
     ["Offset of field: sala_choose_blocks_params::lists"]
-        [::core::mem::offset_of!(sala_choose_blocks_params, lists) - 72usize];
+        [::core::mem::offset_of!(sala_choose_blocks_params, lists) - 80usize];
     ["Offset of field: sala_choose_blocks_params::scores"]
-        [::core::mem::offset_of!(sala_choose_blocks_params, scores) - 120usize];
+        [::core::mem::offset_of!(sala_choose_blocks_params, scores) - 128usize];
     ["Offset of field: sala_choose_blocks_params::status"]
-        [::core::mem::offset_of!(sala_choose_blocks_params, status) - 144usize];
+        [::core::mem::offset_of!(sala_choose_blocks_params, status) - 152usize];
 };
 pub const SALA_COMPRESS_THREADS: u32 = 256;
 pub const SALA_COMPRESS_TILE_SPANS: u32 = 64;
@@ -145,23 +192,23 @@ pub struct sala_compress_keys_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_compress_keys_params"][::core::mem::size_of::<sala_compress_keys_params>() - 152usize];
+    ["Size of sala_compress_keys_params"][::core::mem::size_of::<sala_compress_keys_params>() - 256usize];
     ["Alignment of sala_compress_keys_params"][::core::mem::align_of::<sala_compress_keys_params>() - 8usize];
     ["Offset of field: sala_compress_keys_params::keys"]
         [::core::mem::offset_of!(sala_compress_keys_params, keys) - 0usize];
-    ["Offset of field: sala_compress_keys_params::k"][::core::mem::offset_of!(sala_compress_keys_params, k) - 32usize];
+    ["Offset of field: sala_compress_keys_params::k"][::core::mem::offset_of!(sala_compress_keys_params, k) - 40usize];
     ["Offset of field: sala_compress_keys_params::k1"]
-        [::core::mem::offset_of!(sala_compress_keys_params, k1) - 64usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, k1) - 104usize];
     ["Offset of field: sala_compress_keys_params::k2"]
-        [::core::mem::offset_of!(sala_compress_keys_params, k2) - 96usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, k2) - 168usize];
     ["Offset of field: sala_compress_keys_params::seqlens_old"]
-        [::core::mem::offset_of!(sala_compress_keys_params, seqlens_old) - 128usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, seqlens_old) - 232usize];
     ["Offset of field: sala_compress_keys_params::status"]
-        [::core::mem::offset_of!(sala_compress_keys_params, status) - 136usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, status) - 240usize];
     ["Offset of field: sala_compress_keys_params::max_new"]
-        [::core::mem::offset_of!(sala_compress_keys_params, max_new) - 144usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, max_new) - 248usize];
     ["Offset of field: sala_compress_keys_params::stride"]
-        [::core::mem::offset_of!(sala_compress_keys_params, stride) - 148usize];
+        [::core::mem::offset_of!(sala_compress_keys_params, stride) - 252usize];
 };
 pub const SALA_LINEAR_CHUNK: u32 = 64;
 pub const SALA_LINEAR_SCAN_WARP_CHANNELS: u32 = 16;
@@ -262,31 +309,31 @@ pub struct sala_select_blocks_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_select_blocks_params"][::core::mem::size_of::<sala_select_blocks_params>() - 264usize];
+    ["Size of sala_select_blocks_params"][::core::mem::size_of::<sala_select_blocks_params>() - 336usize];
     ["Alignment of sala_select_blocks_params"][::core::mem::align_of::<sala_select_blocks_params>() - 8usize];
     ["Offset of field: sala_select_blocks_params::sequences"]
         [::core::mem::offset_of!(sala_select_blocks_params, sequences) - 0usize];
     ["Offset of field: sala_select_blocks_params::lists"]
-        [::core::mem::offset_of!(sala_select_blocks_params, lists) - 72usize];
-    ["Offset of field: sala_select_blocks_params::q"][::core::mem::offset_of!(sala_select_blocks_params, q) - 120usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, lists) - 80usize];
+    ["Offset of field: sala_select_blocks_params::q"][::core::mem::offset_of!(sala_select_blocks_params, q) - 128usize];
     ["Offset of field: sala_select_blocks_params::scores"]
-        [::core::mem::offset_of!(sala_select_blocks_params, scores) - 144usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, scores) - 152usize];
     ["Offset of field: sala_select_blocks_params::k1"]
-        [::core::mem::offset_of!(sala_select_blocks_params, k1) - 168usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, k1) - 176usize];
     ["Offset of field: sala_select_blocks_params::k2"]
-        [::core::mem::offset_of!(sala_select_blocks_params, k2) - 200usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, k2) - 240usize];
     ["Offset of field: sala_select_blocks_params::scale_factor"]
-        [::core::mem::offset_of!(sala_select_blocks_params, scale_factor) - 232usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, scale_factor) - 304usize];
     ["Offset of field: sala_select_blocks_params::status"]
-        [::core::mem::offset_of!(sala_select_blocks_params, status) - 240usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, status) - 312usize];
     ["Offset of field: sala_select_blocks_params::scale"]
-        [::core::mem::offset_of!(sala_select_blocks_params, scale) - 248usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, scale) - 320usize];
     ["Offset of field: sala_select_blocks_params::group"]
-        [::core::mem::offset_of!(sala_select_blocks_params, group) - 252usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, group) - 324usize];
     ["Offset of field: sala_select_blocks_params::score_blocks"]
-        [::core::mem::offset_of!(sala_select_blocks_params, score_blocks) - 256usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, score_blocks) - 328usize];
     ["Offset of field: sala_select_blocks_params::exact_lse"]
-        [::core::mem::offset_of!(sala_select_blocks_params, exact_lse) - 260usize];
+        [::core::mem::offset_of!(sala_select_blocks_params, exact_lse) - 332usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
@@ -320,44 +367,44 @@ pub struct sala_sparse_attention_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 304usize];
+    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 376usize];
     ["Alignment of sala_sparse_attention_params"][::core::mem::align_of::<sala_sparse_attention_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_params::sequences"]
         [::core::mem::offset_of!(sala_sparse_attention_params, sequences) - 0usize];
     ["Offset of field: sala_sparse_attention_params::q"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, q) - 72usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, q) - 80usize];
     ["Offset of field: sala_sparse_attention_params::out"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, out) - 96usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, out) - 104usize];
     ["Offset of field: sala_sparse_attention_params::gate"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, gate) - 120usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, gate) - 128usize];
     ["Offset of field: sala_sparse_attention_params::lse"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, lse) - 144usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, lse) - 152usize];
     ["Offset of field: sala_sparse_attention_params::block_indices"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, block_indices) - 168usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, block_indices) - 176usize];
     ["Offset of field: sala_sparse_attention_params::k"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, k) - 192usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, k) - 200usize];
     ["Offset of field: sala_sparse_attention_params::v"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, v) - 224usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, v) - 264usize];
     ["Offset of field: sala_sparse_attention_params::scale_factor"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, scale_factor) - 256usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale_factor) - 328usize];
     ["Offset of field: sala_sparse_attention_params::status"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, status) - 264usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, status) - 336usize];
     ["Offset of field: sala_sparse_attention_params::all_dense"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, all_dense) - 272usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, all_dense) - 344usize];
     ["Offset of field: sala_sparse_attention_params::list_len"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, list_len) - 276usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, list_len) - 348usize];
     ["Offset of field: sala_sparse_attention_params::block_size"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, block_size) - 280usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, block_size) - 352usize];
     ["Offset of field: sala_sparse_attention_params::group"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, group) - 284usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, group) - 356usize];
     ["Offset of field: sala_sparse_attention_params::tokens_per_warp"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, tokens_per_warp) - 288usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, tokens_per_warp) - 360usize];
     ["Offset of field: sala_sparse_attention_params::warps_per_token"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, warps_per_token) - 292usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, warps_per_token) - 364usize];
     ["Offset of field: sala_sparse_attention_params::tile_tokens"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 296usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 368usize];
     ["Offset of field: sala_sparse_attention_params::scale"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 300usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 372usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -372,21 +419,21 @@ pub struct sala_sparse_attention_split_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of sala_sparse_attention_split_params"]
-        [::core::mem::size_of::<sala_sparse_attention_split_params>() - 336usize];
+        [::core::mem::size_of::<sala_sparse_attention_split_params>() - 408usize];
     ["Alignment of sala_sparse_attention_split_params"]
         [::core::mem::align_of::<sala_sparse_attention_split_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_split_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_split_params, attention) - 0usize];
     ["Offset of field: sala_sparse_attention_split_params::scores"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, scores) - 304usize];
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, scores) - 376usize];
     ["Offset of field: sala_sparse_attention_split_params::maxima"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, maxima) - 312usize];
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, maxima) - 384usize];
     ["Offset of field: sala_sparse_attention_split_params::steps"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, steps) - 320usize];
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, steps) - 392usize];
     ["Offset of field: sala_sparse_attention_split_params::row_groups"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, row_groups) - 328usize];
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, row_groups) - 400usize];
     ["Offset of field: sala_sparse_attention_split_params::places"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 332usize];
+        [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 404usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
@@ -406,6 +453,9 @@ const _: () = {
     ["Offset of field: sala_unit_test_params::output"]
         [::core::mem::offset_of!(sala_unit_test_params, output) - 16usize];
 };
+impl crate::launch::Params for sala_append_keys_params {
+    const NAME: &'static str = "sala_append_keys_params";
+}
 impl crate::launch::Params for sala_choose_blocks_params {
     const NAME: &'static str = "sala_choose_blocks_params";
 }
@@ -431,6 +481,7 @@ const fn size<P: crate::launch::Params>() -> (&'static str, usize) {
     (P::NAME, ::core::mem::size_of::<P>())
 }
 pub const SIZES: &[(&str, usize)] = &[
+    size::<sala_append_keys_params>(),
     size::<sala_choose_blocks_params>(),
     size::<sala_compress_keys_params>(),
     size::<sala_linear_attention_params>(),

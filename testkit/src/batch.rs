@@ -1,9 +1,10 @@
 //! The sequences of a sparse call: how queries and keys are cut, how the keys are stored, and which sequences are attended densely.
 
-use crate::memory::{Memory, Storage};
+use crate::memory::Memory;
 use crate::numbers::cumulative;
+use crate::storage::{Content, Places, Storage, keys};
 use sala_kernels::reference::select_blocks::{Position, positions};
-use sala_kernels::{Keys, Result, Sequences, SwitchLen};
+use sala_kernels::{Result, Sequences, SwitchLen};
 
 /// The sequences of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,23 @@ impl Batch {
         }
     }
 
+    /// The same with keys in caches that an index names, with room for `spare` more than the longest sequence has.
+    pub fn indexed(self, spare: usize) -> Batch {
+        let longest = self.key_lengths().into_iter().max().unwrap_or(0);
+        Batch {
+            storage: Storage::Indexed(longest as usize + spare),
+            ..self
+        }
+    }
+
+    /// The same with keys in pages.
+    pub fn paged(self, page_size: usize) -> Batch {
+        Batch {
+            storage: Storage::paged(page_size),
+            ..self
+        }
+    }
+
     /// How many there are.
     pub fn sequences(&self) -> usize {
         self.cu_seqlens_q.len() - 1
@@ -88,22 +106,30 @@ impl Batch {
             .collect()
     }
 
-    /// Rows that a tensor of keys has room for: of `total_k` packed ones, or of a cache.
-    pub fn capacity(&self, total_k: usize) -> usize {
-        match self.storage {
-            Storage::Packed => total_k,
-            Storage::Cached(capacity) => capacity,
+    /// Keys that there is room for: of all packed ones, or of each sequence.
+    pub fn capacity(&self) -> usize {
+        self.storage.capacity(&self.cu_seqlens_k)
+    }
+
+    /// Where keys are, raw or compressed.
+    pub fn places(&self, content: Content) -> Places {
+        self.storage.places(&self.cu_seqlens_k, content)
+    }
+
+    /// What `keys` says of lengths: where packed ones begin, or how many each sequence has.
+    pub fn lengths_of_keys(&self) -> Vec<i32> {
+        match &self.storage {
+            Storage::Packed => self.cu_seqlens_k.clone(),
+            _ => self.key_lengths(),
         }
     }
 
-    /// Uploads the lengths.
-    pub fn add_to(&self, memory: &mut Memory) -> Result<()> {
-        let lengths = match self.storage {
-            Storage::Packed => self.cu_seqlens_k.clone(),
-            Storage::Cached(_) => self.key_lengths(),
-        };
+    /// Uploads lengths and places; `block_size` is that of the layer.
+    pub fn add_to(&self, memory: &mut Memory, block_size: usize) -> Result<()> {
+        let lengths = self.lengths_of_keys();
+        self.storage.add_to(memory, &self.cu_seqlens_k, block_size)?;
         memory.add("cu_seqlens_q", &[self.cu_seqlens_q.len()], 0, Some(&self.cu_seqlens_q))?;
-        add_key_lengths(memory, self.storage, &lengths)?;
+        add_key_lengths(memory, &self.storage, &lengths)?;
         match &self.switch_len {
             Some(lengths) => memory.add("switch_len", &[lengths.len()], 0, Some(lengths)),
             None => Ok(()),
@@ -128,20 +154,12 @@ impl Batch {
 }
 
 /// Uploads what a call is told of the lengths of keys: where packed ones begin, or how many each cache has.
-pub fn add_key_lengths(memory: &mut Memory, storage: Storage, lengths: &[i32]) -> Result<()> {
+pub fn add_key_lengths(memory: &mut Memory, storage: &Storage, lengths: &[i32]) -> Result<()> {
     let name = match storage {
         Storage::Packed => "cu_seqlens_k",
-        Storage::Cached(_) => "seqlens_k",
+        _ => "seqlens_k",
     };
     memory.add(name, &[lengths.len()], 0, Some(lengths))
-}
-
-/// The keys whose lengths lie in `memory`.
-pub fn keys(memory: &Memory) -> Keys<'_> {
-    match memory.get("seqlens_k") {
-        Some(lengths) => Keys::cached(lengths),
-        None => Keys::packed(memory.tensor("cu_seqlens_k")),
-    }
 }
 
 fn lengths(bounds: &[i32]) -> Vec<i32> {

@@ -4,6 +4,7 @@
 //! and work done twice; and the bytes of every input that the result depends on, read once, and of every output, written once. Lengths, slots,
 //! decays, factors and logarithms are left out. What the tiles of a kernel make of the products is `…_issues`: exact, too.
 
+use crate::operations::append_keys::AppendProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::select_blocks::SelectProblem;
@@ -84,6 +85,12 @@ pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
     let lengths = problem.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
     let chunks: usize = lengths.map(|length| length.div_ceil(CHUNK)).sum();
     (2 * (scores + from_scores + states) * chunks * (dim_v / tile) * heads) as u64
+}
+
+/// Every new row is read once and written once, with its key and its value. No products.
+pub fn append(problem: &AppendProblem) -> Floor {
+    let bytes = (problem.k_new.len() + problem.v_new.len()) * ELEMENT;
+    Floor::new(0, bytes, bytes)
 }
 
 /// Every key is read once, every row of K1 and K2 written once. No products.

@@ -13,6 +13,7 @@ pub mod property;
 pub mod refusals;
 pub mod replay;
 mod reserved;
+pub mod storage;
 pub mod tolerance;
 pub mod values;
 

@@ -4,6 +4,7 @@
 //! away, and [`Memory::is_intact`] says whether anything has changed but the tensors that were given out for writing.
 
 use crate::reserved::Reserved;
+use crate::storage::{KeyRows, Places};
 use crate::tolerance::Precision;
 use crate::values::Values;
 use half::bf16;
@@ -49,72 +50,6 @@ impl Packing {
             Packing::Wide => WIDE_GAP,
             Packing::Separate | Packing::HeadMajor => 0,
         }
-    }
-}
-
-/// How the keys of a call are stored, raw or compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// One sequence after the other.
-    #[default]
-    Packed,
-    /// In a cache for each sequence, with room for this many keys; what a sequence does not fill is NaN.
-    Cached(usize),
-}
-
-/// A tensor of keys as it is stored, whatever the strides: `[stores, rows, heads, dim]`, where packed keys have one store. Rows that no
-/// sequence has are [`POISON`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyRows {
-    pub bits: Vec<u16>,
-    /// Caches; none if the keys are packed.
-    pub caches: Option<usize>,
-    /// Rows of a store.
-    pub rows: usize,
-    pub heads: usize,
-    pub dim: usize,
-}
-
-impl KeyRows {
-    /// `rows` rows per store that nothing has filled yet.
-    pub fn empty(storage: Storage, batch: usize, rows: usize, heads: usize, dim: usize) -> KeyRows {
-        let caches = match storage {
-            Storage::Packed => None,
-            Storage::Cached(_) => Some(batch),
-        };
-        let bits = vec![POISON; caches.unwrap_or(1) * rows * heads * dim];
-        KeyRows {
-            bits,
-            caches,
-            rows,
-            heads,
-            dim,
-        }
-    }
-
-    /// The rows of packed sequences, `[total, heads, dim]` cut by `first_rows` (`[batch + 1]`), as `storage` keeps them. A cache takes what it has
-    /// room for.
-    pub fn store(storage: Storage, values: &Values, first_rows: &[i32], heads: usize, dim: usize) -> KeyRows {
-        let (row, bits) = (heads * dim, values.to_bits());
-        let batch = first_rows.len() - 1;
-        let Storage::Cached(capacity) = storage else {
-            let stored = KeyRows::empty(storage, batch, bits.len() / row, heads, dim);
-            return KeyRows { bits, ..stored };
-        };
-        let mut stored = KeyRows::empty(storage, batch, capacity, heads, dim);
-        for (sequence, pair) in first_rows.windows(2).enumerate() {
-            let end = pair[1].min(pair[0].saturating_add(capacity as i32));
-            let from = &bits[pair[0] as usize * row..end as usize * row];
-            stored.bits[sequence * capacity * row..][..from.len()].copy_from_slice(from);
-        }
-        stored
-    }
-
-    /// The elements of some rows: of the cache of a sequence, or of all packed ones.
-    pub fn range(&self, sequence: usize, rows: Range<usize>) -> Range<usize> {
-        let row = self.heads * self.dim;
-        let store = self.caches.map_or(0, |_| sequence * self.rows);
-        (store + rows.start) * row..(store + rows.end) * row
     }
 }
 
@@ -303,7 +238,7 @@ impl Memory {
         self.place(length, placed)
     }
 
-    /// Tensors of keys in one buffer: `[rows, heads, dim]` if they are packed, else `[caches, rows, heads, dim]`. All have the same rows and heads.
+    /// Tensors of keys in one buffer: `[rows, heads, dim]` if they are packed, else `[stores, rows, heads, dim]`. All have the same rows and heads.
     pub fn add_keys(
         &mut self,
         precision: Precision,
@@ -313,20 +248,34 @@ impl Memory {
         let Some((_, first)) = tensors.first() else {
             return Ok(());
         };
-        let rows = first.caches.unwrap_or(1) * first.rows;
-        let bits = |keys: &KeyRows| Values::from_bits(precision, keys.bits.iter().copied());
-        let values: Vec<_> = tensors.iter().map(|(_, keys)| bits(keys)).collect();
-        let flat = tensors.iter().zip(&values);
-        let flat: Vec<_> = flat
+        let (stores, rows) = (first.places.stores, first.places.rows);
+        // Of heads that come first, each store has its own: they are rows of `rows` tokens.
+        let (flat, heads) = match (packing, stores) {
+            (Packing::HeadMajor, Some(stores)) => (stores * first.heads * rows, 1),
+            _ => (stores.unwrap_or(1) * rows, first.heads),
+        };
+        let values = tensors.iter().map(|(_, keys)| {
+            let bits = if heads == first.heads {
+                keys.bits.clone()
+            } else {
+                head_major(keys)
+            };
+            Values::from_bits(precision, bits)
+        });
+        let values: Vec<_> = values.collect();
+        let named = tensors.iter().zip(&values);
+        let named: Vec<_> = named
             .map(|((name, keys), values)| (*name, keys.dim, Some(values)))
             .collect();
         let added = self.tensors.len();
-        self.add_rows(precision, packing, [rows, first.heads], &flat)?;
+        self.add_rows(precision, packing, [flat, heads], &named)?;
         for (placed, (_, keys)) in self.tensors[added..].iter_mut().zip(tensors) {
-            if let Some(caches) = keys.caches {
-                placed.shape.splice(0..1, [caches, keys.rows]);
-                placed.strides.insert(0, keys.rows * placed.strides[0]);
-            }
+            let Some(stores) = stores else { continue };
+            placed.shape = vec![stores, rows, keys.heads, keys.dim];
+            placed.strides = match packing {
+                Packing::HeadMajor => vec![keys.heads * rows * keys.dim, keys.dim, rows * keys.dim, 1],
+                _ => [&[rows * placed.strides[0]], &placed.strides[..]].concat(),
+            };
         }
         Ok(())
     }
@@ -451,17 +400,14 @@ impl Memory {
         Ok(Values::from_bits(precision, self.bits(name)?))
     }
 
-    /// What a tensor of keys holds.
-    pub fn keys(&self, name: &str) -> Result<KeyRows> {
-        let (caches, [rows, heads, dim]) = match *self.placed(name).shape {
-            [caches, rows, heads, dim] => (Some(caches), [rows, heads, dim]),
-            [rows, heads, dim] => (None, [rows, heads, dim]),
-            _ => panic!("{name} is no tensor of keys"),
+    /// What a tensor of keys holds that lie at `places`.
+    pub fn keys(&self, name: &str, places: &Places) -> Result<KeyRows> {
+        let [.., heads, dim] = *self.placed(name).shape else {
+            panic!("{name} is no tensor of keys");
         };
         Ok(KeyRows {
             bits: self.bits(name)?,
-            caches,
-            rows,
+            places: places.clone(),
             heads,
             dim,
         })
@@ -510,6 +456,18 @@ impl Memory {
     fn address(&self, placed: &Placed) -> u64 {
         self.buffers[placed.buffer].address() + (placed.dtype.size() * placed.offset) as u64
     }
+}
+
+/// Keys of stores `[stores, rows, heads, dim]` as `[stores, heads, rows, dim]`.
+fn head_major(keys: &KeyRows) -> Vec<u16> {
+    let KeyRows { heads, dim, .. } = *keys;
+    let rows = keys.places.rows;
+    let store = |store: &[u16]| -> Vec<u16> {
+        let row = |head, row| (row * heads + head) * dim..(row * heads + head + 1) * dim;
+        let rows = (0..heads).flat_map(|head| (0..rows).map(move |index| row(head, index)));
+        rows.flat_map(|range| store[range].to_vec()).collect()
+    };
+    keys.bits.chunks((rows * heads * dim).max(1)).flat_map(store).collect()
 }
 
 /// Bit patterns as elements of a buffer; which 16-bit type they are does not matter to it.

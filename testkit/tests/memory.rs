@@ -2,7 +2,8 @@
 
 use half::f16;
 use sala_kernels::{Device, Element};
-use sala_testkit::memory::{KeyRows, Memory, POISON, Packing, Storage};
+use sala_testkit::memory::{Memory, POISON, Packing};
+use sala_testkit::storage::{Content, KeyRows, Pages, Storage};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
 
@@ -99,32 +100,74 @@ fn memory_is_given_out_for_writing_once() {
 fn keys_lie_where_their_storage_says() {
     let (heads, dim, bounds) = (2, 8, [0, 3, 3, 5]);
     let values = Values::round(Precision::Bf16, (0..5 * heads * dim).map(|i| i as f64));
-    let row = heads * dim;
-    let packed = KeyRows::store(Storage::Packed, &values, &bounds, heads, dim);
-    assert_eq!((packed.caches, packed.rows, &packed.bits), (None, 5, &values.to_bits()));
-    let cached = KeyRows::store(Storage::Cached(4), &values, &bounds, heads, dim);
-    assert_eq!((cached.caches, cached.rows), (Some(3), 4));
-    let bits = values.to_bits();
-    assert_eq!(cached.bits[cached.range(0, 0..3)], bits[..3 * row]);
-    assert_eq!(cached.bits[cached.range(2, 0..2)], bits[3 * row..]);
-    let empty = [cached.range(0, 3..4), cached.range(1, 0..4), cached.range(2, 2..4)];
-    assert!(empty.into_iter().flatten().all(|at| cached.bits[at] == POISON));
+    let (row, bits) = (heads * dim, values.to_bits());
+    let store = |storage: Storage| {
+        let places = storage.places(&bounds, Content::Keys);
+        KeyRows::store(places, &values, &bounds, heads, dim)
+    };
+    let packed = store(Storage::Packed);
+    assert_eq!(
+        (packed.places.stores, packed.places.rows, &packed.bits),
+        (None, 5, &bits)
+    );
+    for (storage, stores, rows) in [
+        (Storage::Cached(4), 3, 4),
+        (Storage::Indexed(4), 5, 4),
+        (Storage::paged(1), 7, 1),
+        (Storage::paged(2), 5, 2),
+        (Storage::paged(8), 4, 8),
+    ] {
+        let stored = store(storage.clone());
+        assert_eq!(
+            (stored.places.stores, stored.places.rows),
+            (Some(stores), rows),
+            "{storage:?}"
+        );
+        assert_eq!(stored.rows(0, 3), bits[..3 * row], "{storage:?}");
+        assert_eq!(stored.rows(2, 2), bits[3 * row..], "{storage:?}");
+        let poison = stored.bits.iter().filter(|&&bits| bits == POISON).count();
+        assert_eq!(poison, (stores * rows - 5) * row, "{storage:?}");
+    }
     // A cache takes what it has room for.
-    let small = KeyRows::store(Storage::Cached(1), &values, &bounds, heads, dim);
-    assert_eq!(small.bits[small.range(0, 0..1)], bits[..row]);
+    let small = store(Storage::Cached(1));
+    assert_eq!(small.rows(0, 1), bits[..row]);
+    assert_eq!(small.row(0, 1), None);
 
+    let cached = store(Storage::Cached(4));
     for packing in PACKINGS {
         let mut memory = Memory::new(&Device::host());
         let tensors = [("k", &cached), ("v", &cached)];
         memory.add_keys(Precision::Bf16, packing, &tensors).unwrap();
         assert_eq!(memory.tensor("v").shape(), [3, 4, heads, dim], "{packing:?}");
-        assert_eq!(memory.keys("v").unwrap(), cached, "{packing:?}");
+        assert_eq!(memory.bits("v").unwrap(), cached.bits, "{packing:?}");
         let head_stride = match packing {
-            Packing::HeadMajor => 12 * dim,
+            Packing::HeadMajor => 4 * dim,
             Packing::Wide => (1 << 32) + dim,
             Packing::Separate | Packing::Fused => dim,
         };
         assert_eq!(memory.tensor("k").stride(2), head_stride, "{packing:?}");
+    }
+}
+
+#[test]
+fn a_table_names_shared_and_bad_pages() {
+    let bounds = [0, 100, 180];
+    let pages = Pages {
+        shared: 40,
+        bad: Some((1, 3)),
+        ..Pages::new(16)
+    };
+    let places = Storage::Paged(pages.clone()).places(&bounds, Content::Keys);
+    assert_eq!(places.rows_of[0][..32], places.rows_of[1][..32]);
+    assert_ne!(places.rows_of[0][32], places.rows_of[1][32]);
+    assert!(places.rows_of[1][48..64].iter().all(Option::is_none));
+    assert!(places.rows_of[1][64..].iter().all(Option::is_some));
+    // A compressed row lies in the page of the last key of its window.
+    let (stride, block_size) = (4, 16);
+    let compressed = Storage::Paged(pages).places(&bounds, Content::Compressed { stride, block_size });
+    for row in 0..23 {
+        let last_key = places.rows_of[0][row * stride + 2 * stride - 1].unwrap();
+        assert_eq!(compressed.rows_of[0][row], Some(last_key / stride), "row {row}");
     }
 }
 

@@ -1,9 +1,10 @@
-//! A replayed batch of which a sequence is attended densely: it has neither lists nor scores, whatever the file says.
+//! Replayed calls: a batch of which a sequence is attended densely has neither lists nor scores for it, whatever the file says; and keys in pages
+//! give what packed ones do.
 
 use half::bf16;
 use sala_testkit::devices::host;
 use sala_testkit::numbers::Numbers;
-use sala_testkit::replay::{Call, Replay};
+use sala_testkit::replay::{Call, Replay, Unusable};
 use sala_testkit::safetensors::serialize;
 use sala_testkit::safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
@@ -31,6 +32,49 @@ fn integers(name: &'static str, shape: &[usize], values: &[i32]) -> Draft {
 }
 
 fn replay(expected: Vec<Draft>) -> Replay {
+    let mut drafts = packed();
+    drafts.extend(expected);
+    read(drafts, "prefill").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn packed() -> Vec<Draft> {
+    vec![
+        normals("q", [TOTAL_Q, 4, DIM], 1),
+        normals("k", [TOTAL_K, 1, DIM], 2),
+        normals("v", [TOTAL_K, 1, DIM], 3),
+        integers("cu_seqlens_q", &[3], &[0, QUERIES[0] as i32, TOTAL_Q as i32]),
+        integers("cu_seqlens_k", &[3], &[0, KEYS[0] as i32, TOTAL_K as i32]),
+    ]
+}
+
+/// The same keys in pages, which lie from the last to the first; one page more is NaN, and what nobody needs of the table is no page.
+fn paged(page_size: usize) -> Vec<Draft> {
+    let mut drafts = packed();
+    let needed = KEYS.map(|keys| keys.div_ceil(page_size));
+    let (stores, width) = (needed[0] + needed[1] + 1, needed[0] + 1);
+    let mut table = vec![-7; 2 * width];
+    let (first, second) = table.split_at_mut(width);
+    first[..needed[0]].copy_from_slice(&Vec::from_iter((0..stores as i32).rev().take(needed[0])));
+    second[..needed[1]].copy_from_slice(&Vec::from_iter((1..=needed[1] as i32).rev()));
+    for (_, _, shape, bytes) in &mut drafts[1..3] {
+        let row = DIM * 2;
+        let mut pages = vec![0xff; stores * page_size * row];
+        for (sequence, first) in [0, KEYS[0]].into_iter().enumerate() {
+            for key in 0..KEYS[sequence] {
+                let page = table[sequence * width + key / page_size] as usize;
+                let to = (page * page_size + key % page_size) * row;
+                pages[to..to + row].copy_from_slice(&bytes[(first + key) * row..(first + key + 1) * row]);
+            }
+        }
+        (*shape, *bytes) = (vec![stores, page_size, 1, DIM], pages);
+    }
+    drafts.pop();
+    drafts.push(integers("page_table", &[2, width], &table));
+    drafts.push(integers("seqlens_k", &[2], &KEYS.map(|keys| keys as i32)));
+    drafts
+}
+
+fn read(drafts: Vec<Draft>, entry: &str) -> Result<Replay, Unusable> {
     let constants = [
         ("op", "sparse_attention"),
         ("scale", "0.125"),
@@ -42,22 +86,15 @@ fn replay(expected: Vec<Draft>) -> Replay {
         ("local_blocks", "1"),
         ("dense_len", "256"),
         ("lse", "coarse"),
+        ("entry", entry),
     ];
     let constants: HashMap<String, String> = constants.map(|(name, value)| (name.into(), value.into())).into();
-    let mut drafts = vec![
-        normals("q", [TOTAL_Q, 4, DIM], 1),
-        normals("k", [TOTAL_K, 1, DIM], 2),
-        normals("v", [TOTAL_K, 1, DIM], 3),
-        integers("cu_seqlens_q", &[3], &[0, QUERIES[0] as i32, TOTAL_Q as i32]),
-        integers("cu_seqlens_k", &[3], &[0, KEYS[0] as i32, TOTAL_K as i32]),
-    ];
-    drafts.extend(expected);
     let views = drafts.iter().map(|(name, dtype, shape, bytes)| {
         let view = TensorView::new(*dtype, shape.clone(), bytes);
         (*name, view.expect("the bytes are those of the shape"))
     });
     let bytes = serialize(views, Some(constants)).expect("it can be written");
-    Replay::from_bytes("mixed".as_ref(), &bytes).unwrap_or_else(|error| panic!("{error}"))
+    Replay::from_bytes("mixed".as_ref(), &bytes)
 }
 
 #[test]
@@ -90,4 +127,41 @@ fn lists_of_dense_sequences_are_empty_whatever_the_file_says() {
     let mut wrong = replay.run_on_reference();
     wrong.block_indices = Some(recorded);
     assert!(!replay.judge(&wrong).is_pass(), "a dense sequence has a list");
+}
+
+#[test]
+fn a_file_may_hold_keys_in_pages() {
+    let (expected, _) = replay(Vec::new()).run(&host()).expect("it runs");
+    for page_size in [1, 16, 64, 1024] {
+        let replay = read(paged(page_size), "prefill").unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        assert_eq!(results.out, expected.out, "pages of {page_size}");
+        assert_eq!(results.block_indices, expected.block_indices, "pages of {page_size}");
+        let decode = read(paged(page_size), "decode").unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = decode.run(&host()).expect("it runs");
+        decode.judge(&results).assert("decode");
+    }
+}
+
+#[test]
+fn a_table_that_names_no_page_is_refused() {
+    let with = |name: &str, draft: Draft| {
+        let mut drafts = paged(16);
+        *drafts.iter_mut().find(|draft| draft.0 == name).expect("there is one") = draft;
+        read(drafts, "prefill").map(|_| ()).unwrap_err().problem
+    };
+    let width = KEYS[0].div_ceil(16) + 1;
+    let nowhere = with("page_table", integers("page_table", &[2, width], &vec![99; 2 * width]));
+    assert!(nowhere.contains("`page_table`"), "{nowhere}");
+    let short = with("seqlens_k", integers("seqlens_k", &[2], &[500, 5000]));
+    assert!(short.contains("`seqlens_k` has a length of 5000"), "{short}");
+    let odd = with("k", normals_of_shape("k", vec![11, 24, 1, DIM]));
+    assert!(odd.contains("pages of 24 tokens"), "{odd}");
+    let entry = read(paged(16), "verify").map(|_| ()).unwrap_err().problem;
+    assert!(entry.contains("`entry` is `verify`"), "{entry}");
+}
+
+fn normals_of_shape(name: &'static str, shape: Vec<usize>) -> Draft {
+    let bytes = vec![0; 2 * shape.iter().product::<usize>()];
+    (name, Dtype::BF16, shape, bytes)
 }

@@ -81,7 +81,7 @@ const FAULTS: &[Fault<Compress>] = &[
         args.seqlens_old = Some(spare.tensor(I32, &[BATCH + 1]))
     }),
     ("seqlens_old", |args, spare| {
-        args.seqlens_old = Some(spare.tensor(U32, &[BATCH]))
+        args.seqlens_old = Some(spare.tensor(F32, &[BATCH]))
     }),
     ("status", |args, spare| args.status = Some(spare.tensor_mut(U32, &[3]))),
     ("status", |args, spare| args.status = Some(spare.tensor_mut(I32, &[4]))),

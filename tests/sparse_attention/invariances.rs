@@ -5,12 +5,12 @@ use crate::split::machines_that_split;
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, all_orders};
-use sala_testkit::memory::Storage;
 use sala_testkit::numbers::Numbers;
-use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, Storing, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
 use sala_testkit::property::{check, seed};
+use sala_testkit::storage::Storage;
 use sala_testkit::tolerance::Precision;
 
 #[test]
@@ -134,7 +134,7 @@ fn any_chunking_gives_the_same_bits() {
 }
 
 #[test]
-fn a_sequence_has_the_same_bits_in_any_batch_and_in_a_cache() {
+fn a_sequence_has_the_same_bits_in_any_batch_and_store() {
     let machines = all();
     check(12, attention_cases(192), |case| {
         for machine in &machines {
@@ -145,10 +145,15 @@ fn a_sequence_has_the_same_bits_in_any_batch_and_in_a_cache() {
                 Storage::Packed,
                 Storage::Cached(longest),
                 Storage::Cached(longest + 100),
+                Storage::Indexed(longest),
+                Storage::paged(1),
+                Storage::paged(16),
+                Storage::paged(64),
+                Storage::paged(1024),
             ] {
                 let mut stored = problem.clone();
-                stored.batch.storage = storage;
                 let what = format!("{}: {storage:?}", machine.name);
+                stored.batch.storage = storage;
                 assert_same_bits(&expected, &run(&stored, machine), &what);
             }
             for (sequence, &(queries, keys)) in case.lengths.iter().enumerate() {
@@ -184,7 +189,7 @@ fn nan_does_not_leak() {
             let case = AttentionCase {
                 group,
                 list_len: 2,
-                cached: true,
+                storage: Storing::Cached,
                 dim: 64,
                 ..AttentionCase::plain(vec![(30, 400), (1, 256), (12, 330)], seed())
             };

@@ -5,7 +5,7 @@ use sala_kernels::reference::sparse_attention::Attention;
 use sala_kernels::{HostOptions, Status};
 use sala_testkit::devices::{Machine, cuda, host_with, shuffle};
 use sala_testkit::operations::sparse_attention::AttentionProblem;
-use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, ListCase, attention_cases};
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, ListCase, Storing, attention_cases};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
 use sala_testkit::property::{check, seed};
 
@@ -56,7 +56,7 @@ fn decode_steps_are_split_whatever_their_length() {
             dense_len: 130,
             with_factor: true,
             with_gate: true,
-            cached: true,
+            storage: Storing::Cached,
             ..AttentionCase::plain(vec![(1, 1), (1, 64), (0, 0), (1, 129), (1, 1500), (4, 900)], seed())
         };
         let mut problem = case.problem();

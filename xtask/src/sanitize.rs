@@ -27,7 +27,7 @@ pub struct Arguments {
 const PROPERTY_CASES: &str = "8";
 
 /// Tests that drive every operation, and are named by no kernel.
-const OF_ALL: [&str; 2] = ["operations", "wide_strides"];
+const OF_ALL: [&str; 3] = ["operations", "wide_strides", "pages"];
 
 /// Runs the tests; their exit status is that of the task.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {

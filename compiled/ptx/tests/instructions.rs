@@ -113,6 +113,13 @@ fn integers_of_other_widths() {
             if (a as i32) < 0 { b } else { 9 }
         },
     );
+    check(
+        "mul.wide.s32 %rd4, %r2, 3; cvt.s64.s32 %rd4, %rd4; cvt.u32.u64 %r4, %rd4;",
+        |a, _| a.wrapping_mul(3),
+    );
+    check("mul.wide.s32 %rd4, %r2, 3; cvt.s32.s16 %r4, %rd4;", |a, _| {
+        a.wrapping_mul(3) as i16 as i32 as u32
+    });
     check("cvt.s32.s8 %r4, %r2;", |a, _| a as u8 as i8 as u32);
     check("cvt.u16.u32 %rs1, %r2; cvt.s32.s16 %r4, %rs1;", |a, _| {
         a as u16 as i16 as u32

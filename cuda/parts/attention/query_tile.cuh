@@ -17,6 +17,7 @@
 #include "parts/keys/sequence.cuh"
 #include "parts/keys/token_tile.cuh"
 #include "parts/signed_scale.cuh"
+#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -109,25 +110,121 @@ DEVICE KeyRows find_tile_values(const sala_sparse_attention_params& p, const Que
 struct KeyStep {
     int index;  // NO_STEP: there is none
     uint32_t cells;
+
+    // How many keys of a cell are read: those that a token of the tile has listed, up to `last_position`.
+    DEVICE int cell_keys(int cell, int last_position) const {
+        const int left = last_position + 1 - first_key(cell);
+        return cells >> cell & 1 ? maximum(minimum(left, AttentionTile::CELL_KEYS), 0) : 0;
+    }
+    DEVICE int first_key(int cell) const { return index * AttentionTile::STEP + cell * AttentionTile::CELL_KEYS; }
 };
 
 constexpr int NO_STEP = -1;
 
+// The pages of a step's keys, and of its values, which lie in pages as the keys do. Looked up by whole warps.
+struct StepPages {
+    int whole;  // where a page has room for a step: the one that the step lies in
+    RowPages<WARP_SIZE> cell[AttentionTile::STEP_CELLS];
+    uint32_t bad[AttentionTile::STEP_CELLS];  // bit i: the table names no page for the cell's i-th page of keys
+
+    DEVICE bool all_good() const { return bad[0] == 0 && bad[1] == 0; }
+    // The page of a step's row; the rows that the lanes of a warp ask for lie in one cell.
+    DEVICE int page(const KeyRows& keys, const KeyStep& step, int row) const {
+        const RowPages<WARP_SIZE> pages = row < AttentionTile::CELL_KEYS ? cell[0] : cell[1];
+        return pages.page(keys, step.index * AttentionTile::STEP + row);
+    }
+};
+static_assert(AttentionTile::STEP_CELLS == 2, "StepPages has two cells");
+
+DEVICE StepPages look_up_step(const KeyRows& keys, const KeyStep& step, int last_position) {
+    if (keys.one_page(AttentionTile::STEP)) {
+        const int first = step.first_key(0);
+        const RowPages<WARP_SIZE> page = look_up_pages<WARP_SIZE>(keys, first, step.index == NO_STEP ? first : first + 1);
+        const int whole = shuffle(page.entry, 0);
+        const uint32_t bad = whole == NO_PAGE ? 1 : 0;
+        return {whole, {page, page}, {bad, bad}};
+    }
+    StepPages pages;
+    pages.whole = NO_PAGE;
+    UNROLL
+    for (int cell = 0; cell < AttentionTile::STEP_CELLS; ++cell) {
+        const int first = step.first_key(cell);
+        const int end = step.index == NO_STEP ? first : first + step.cell_keys(cell, last_position);
+        pages.cell[cell] = look_up_pages<WARP_SIZE>(keys, first, end);
+        pages.bad[cell] = ballot(pages.cell[cell].entry == NO_PAGE);
+    }
+    return pages;
+}
+
+// Hides the keys of bad pages from every row.
+DEVICE void hide_bad_pages(Accumulator<AttentionTile::STEP>& scores, const KeyRows& keys, const StepPages& pages) {
+    if (pages.all_good()) return;
+    UNROLL
+    for (int j = 0; j < AttentionTile::STEP / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) {
+            const int key = accumulator_col(j, e);
+            const uint32_t bad = pages.bad[8 * j / AttentionTile::CELL_KEYS];
+            // A page of more keys than a cell is the cell's only one.
+            if (bad >> ((key & (AttentionTile::CELL_KEYS - 1)) >> keys.page_shift) & 1) scores.values[j][e] = -INFINITE;
+        }
+    }
+}
+
+// Counts the bad pages of a step; called by one thread.
+DEVICE void count_bad_pages(uint64_t status, const StepPages& pages) {
+    if (!pages.all_good()) count_refused(status, REFUSED_PAGES, count_bits(pages.bad[0]) + count_bits(pages.bad[1]));
+}
+
 // Starts the copy of the COLS elements from `column` of a step's rows; `thread` counts the THREADS that share
-// the work. Keys that no token of the tile sees, after `last_position` and in cells that none has listed, are
-// not read and become zero, so that what lies there does not reach O as 0 · NaN.
+// the work. Keys that no token of the tile sees, after `last_position`, in cells that none has listed and in bad
+// pages, are not read and become zero, so that what lies there does not reach O as 0 · NaN.
 template <int THREADS, int COLS>
-DEVICE void load_key_step(SharedTile<COLS> tile, const KeyRows& rows, int column, const KeyStep& step, int last_position, int thread) {
+DEVICE void load_key_step(SharedTile<COLS> tile, const KeyRows& rows, int column, const KeyStep& step, const StepPages& pages,
+                          int last_position, int thread) {
     constexpr int STEP = AttentionTile::STEP;
     constexpr int VECTORS = SharedTile<COLS>::VECTORS;
-    const KeyRows source = rows.from(static_cast<int64_t>(step.index) * STEP);
-    UNROLL
+    const int first_key = step.index * STEP;
+    const int vector = thread % VECTORS;
+    const auto copy_row = [&](int row, const uint16_t* source, bool valid) {
+        async_copy<16>(tile.address(row, vector), source + column + vector * 8, valid);
+    };
+    const auto is_read = [&](int row) {
+        const bool listed = step.cells >> (row / AttentionTile::CELL_KEYS) & 1;
+        return listed && first_key + row <= last_position;
+    };
+    if (rows.one_page(STEP)) {
+        const uint16_t* source = rows.row_in(maximum(pages.whole, 0), first_key);
+        UNROLL
+        for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
+            const int row = thread / VECTORS + i * (THREADS / VECTORS);
+            const bool valid = is_read(row) && pages.whole != NO_PAGE;
+            copy_row(row, source + (valid ? row : 0) * rows.stride, valid);
+        }
+        return;
+    }
+    NO_UNROLL
     for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
         const int row = thread / VECTORS + i * (THREADS / VECTORS);
-        const int vector = thread % VECTORS;
-        const bool listed = step.cells >> (row / AttentionTile::CELL_KEYS) & 1;
-        const bool valid = listed && step.index * STEP + row <= last_position;
-        async_copy<16>(tile.address(row, vector), source.row(valid ? row : 0) + column + vector * 8, valid);
+        const int page = pages.page(rows, step, row);
+        const bool valid = is_read(row) && page != NO_PAGE;
+        copy_row(row, valid ? rows.row_in(page, first_key + row) : rows.first, valid);
+    }
+}
+
+// What a refused sequence gives, if its rows are rows of q: O = 0 and LSE = −∞. The blocks of a kv head share the
+// rows, each from `first_row` on one in `step`, and of O the COLS columns from `column`.
+template <int THREADS, int COLS>
+DEVICE void store_refused(const sala_sparse_attention_params& p, const SequenceRange& sequence, int head_kv, int first_row, int step,
+                          int column) {
+    constexpr int VECTORS = COLS / 8;
+    for (int64_t row = first_row; row < sequence.queries; row += step) {
+        const int64_t token = sequence.first_query + row;
+        for (int i = thread_index(); i < p.group * VECTORS; i += THREADS) {
+            const int head = head_kv * p.group + i / VECTORS;
+            store_global(reinterpret_cast<Words4*>(row_of<uint16_t>(p.out, token, head) + column + i % VECTORS * 8), Words4{});
+            if (column + i % VECTORS == 0 && p.lse.address != 0) store_global(row_of<float>(p.lse, token, head), -INFINITE);
+        }
     }
 }
 

@@ -8,16 +8,22 @@
 #include "params/keys.h"
 #include "params/sequences.h"
 #include "parts/keys/rows.cuh"
+#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
 
+constexpr int NO_CACHE = -1;  // what cache_index says of padding
+
 // The keys of one sequence.
 struct KeyRange {
-    int64_t first_token;  // index in packed keys; 0 in caches, where the index of the sequence selects the cache
+    int64_t first_token;  // index in packed keys; 0 elsewhere
     int count;
-    bool valid;  // false: the range does not fit the tensor, or is longer than the caller said; the sequence is refused
+    int cache;        // where each sequence has one; NO_CACHE: it has none, and no keys
+    Refusal refusal;  // the range does not fit the tensor, or is longer than the caller said, or there is no such cache
 };
+
+DEVICE KeyRange refuse_keys(Refusal refusal) { return {0, 0, 0, refusal}; }
 
 // Whether the range of sequence `index` fits `total` elements. A list of bounds that does not begin at 0 spoils
 // its first sequence.
@@ -29,16 +35,19 @@ DEVICE KeyRange find_keys(const sala_keys& keys, int index) {
     const bool packed = keys.cu_seqlens != 0;
     const int64_t begin = packed ? load_global(entry_of<const int>(keys.cu_seqlens, index)) : 0;
     const int64_t end = load_global(packed ? entry_of<const int>(keys.cu_seqlens, index + 1) : entry_of<const int>(keys.seqlens, index));
-    if (!bounds_fit(begin, end, keys.capacity, index) || end - begin > keys.max_seqlen) return {0, 0, false};
-    return {begin, static_cast<int>(end - begin), true};
+    if (!bounds_fit(begin, end, keys.capacity, index) || end - begin > keys.max_seqlen) return refuse_keys(REFUSED_LENGTHS);
+    const int cache = keys.cache_index != 0 ? load_global(entry_of<const int>(keys.cache_index, index)) : index;
+    if (cache == NO_CACHE) return {0, 0, NO_CACHE, REFUSED_NOTHING};
+    if (keys.cache_index != 0 && (cache < 0 || cache >= keys.caches)) return refuse_keys(REFUSED_SLOTS);
+    return {begin, static_cast<int>(end - begin), cache, REFUSED_NOTHING};
 }
 
 struct SequenceRange {
     KeyRange keys;
     int64_t first_query;  // row in q
-    int queries;
-    bool dense;  // attends to all its keys; has no lists
-    bool valid;  // false: lengths that do not fit the tensors or what the caller said; the sequence is refused
+    int queries;          // of a refused sequence too, if its rows are rows of q
+    bool dense;           // attends to all its keys; has no lists
+    Refusal refusal;      // lengths that do not fit the tensors or what the caller said; there are no keys then
 
     // Position of query `row`: queries are the last tokens of the sequence. Negative where there are more
     // queries than keys.
@@ -48,11 +57,12 @@ struct SequenceRange {
 DEVICE SequenceRange find_sequence(const sala_sequences& s, int index) {
     const int64_t begin = load_global(entry_of<const int>(s.cu_seqlens_q, index));
     const int64_t end = load_global(entry_of<const int>(s.cu_seqlens_q, index + 1));
-    const KeyRange keys = find_keys(s.keys, index);
-    const bool in_bounds = bounds_fit(begin, end, s.total_q, index) && end - begin <= s.max_seqlen_q;
-    if (!in_bounds || !keys.valid) return {{0, 0, false}, 0, 0, false, false};
+    if (!bounds_fit(begin, end, s.total_q, index)) return {refuse_keys(REFUSED_LENGTHS), 0, 0, false, REFUSED_LENGTHS};
+    const int queries = static_cast<int>(end - begin);
+    const KeyRange keys = queries <= s.max_seqlen_q ? find_keys(s.keys, index) : refuse_keys(REFUSED_LENGTHS);
+    if (keys.refusal != REFUSED_NOTHING) return {keys, begin, queries, false, keys.refusal};
     const int switch_len = s.switch_len != 0 ? load_global(entry_of<const int>(s.switch_len, index)) : keys.count;
-    return {keys, begin, static_cast<int>(end - begin), maximum(switch_len, 0) < s.dense_len, true};
+    return {keys, begin, queries, maximum(switch_len, 0) < s.dense_len, REFUSED_NOTHING};
 }
 
 }  // namespace SALA_VARIANT

@@ -9,6 +9,7 @@
 #include "machine/warp.cuh"
 #include "params/select_blocks.h"
 #include "parts/keys/rows.cuh"
+#include "parts/keys/sequence.cuh"
 #include "parts/keys/token_tile.cuh"
 #include "parts/keys/windows.cuh"
 #include "parts/selection/block_list.cuh"
@@ -85,6 +86,17 @@ DEVICE void take_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p,
 DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnToken& own, int block) {
     if (own.scores == nullptr) return;
     for (int i = block + lane_index() / 4; i < p.score_blocks; i += WARP_SIZE / 4) store_global(own.scores + i, -INFINITE);
+}
+
+// Writes the scores of a refused sequence, if they are asked for and its rows are rows of q.
+template <int WARPS>
+DEVICE void store_empty_scores(const sala_select_blocks_params& p, const SequenceRange& sequence) {
+    if (p.scores.address == 0) return;
+    const int64_t step = static_cast<int64_t>(grid_size_x()) * WARPS;
+    for (int64_t row = block_index_x() * WARPS + warp_index(); row < sequence.queries; row += step) {
+        float* scores = row_of<float>(p.scores, sequence.first_query + row, block_index_y());
+        for (int i = lane_index(); i < p.score_blocks; i += WARP_SIZE) store_global(scores + i, -INFINITE);
+    }
 }
 
 template <int HEADS>

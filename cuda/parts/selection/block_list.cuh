@@ -10,6 +10,8 @@
 #include "machine/math.cuh"
 #include "machine/memory.cuh"
 #include "params/block_lists.h"
+#include "parts/keys/rows.cuh"
+#include "parts/keys/sequence.cuh"
 #include "parts/selection/top_k.cuh"
 
 namespace sala {
@@ -31,6 +33,15 @@ DEVICE int first_local_block(const sala_block_lists& lists, int query_block) { r
 // by whole warps.
 DEVICE void store_all_blocks(const sala_block_lists& lists, int* list, int query_block) {
     for (int i = lane_index(); i < lists.list_len; i += WARP_SIZE) store_global(list + i, i <= query_block ? i : -1);
+}
+
+// Writes the lists of a refused sequence, if its rows are rows of q. The blocks of a kv head share the rows.
+template <int WARPS>
+DEVICE void store_empty_lists(const sala_block_lists& lists, const SequenceRange& sequence) {
+    const int64_t step = static_cast<int64_t>(grid_size_x()) * WARPS;
+    for (int64_t row = block_index_x() * WARPS + warp_index(); row < sequence.queries; row += step) {
+        store_all_blocks(lists, row_of<int>(lists.indices, sequence.first_query + row, block_index_y()), -1);
+    }
 }
 
 // Writes the list of a token that had to choose. Called by whole warps.

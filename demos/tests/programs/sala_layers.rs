@@ -13,6 +13,7 @@ fn the_layers_of_the_released_model_are_counted() {
     let report = printed(sala_layers(), &["--length", "130"]);
     assert!(report.contains("sparse layers  0 9 16 17 22 29 30 31 "), "{report}");
     for operation in [
+        "append_keys",
         "compress_keys",
         "select_blocks",
         "sparse_attention",
@@ -51,6 +52,11 @@ fn layers_are_as_the_config_says() {
         &["--config", &config, "--length", "480", "--dense-len", "0"],
     );
     assert!(never_dense.contains("block-sparse attention"), "{never_dense}");
+    for page_size in ["16", "128"] {
+        let in_pages = ["--config", &config, "--length", "480", "--page-size", page_size];
+        let report = printed(sala_layers(), &in_pages);
+        assert!(report.contains("append_keys"), "{report}");
+    }
 }
 
 #[test]
@@ -72,7 +78,7 @@ fn what_cannot_be_done_is_refused() {
     let odd_window = with("window.json", "\"window_size\": 64", "\"window_size\": 60");
     let text = folder.write("config.txt", "hidden_size = 4096\n");
     let half = folder.write("half.json", &SMALL_MODEL[..100]);
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--config", "/nonexistent"], &["/nonexistent"]),
         (&["--config", &without_field], &["head_dim"]),
         (&["--config", &odd_dim], &["dim", "64 or 128"]),
@@ -80,6 +86,7 @@ fn what_cannot_be_done_is_refused() {
         (&["--config", &text], &["config.txt", "not JSON"]),
         (&["--config", &half], &["half.json", "not JSON"]),
         (&["--length", "0"], &["--length"]),
+        (&["--page-size", "24"], &["power of two"]),
         (&["--times-only"], &["--device cuda"]),
     ];
     for (arguments, words) in cases {

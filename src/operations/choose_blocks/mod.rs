@@ -1,5 +1,6 @@
 //! Block selection by given scores.
 
+use super::keys::Room;
 use super::select_blocks::{lists, queue_capacity};
 use super::sparse_layer::Config;
 use super::{Sequences, SparseLayer, SwitchLen};
@@ -90,12 +91,14 @@ unsafe impl Arguments for ChooseBlocksArgs<'_> {
         let variant = kernels.pick(&layer.plans.choose.variants, |_| true)?;
         checks::rank("scores", &self.scores, 3)?;
         let (total_q, blocks) = (checks::first_axis(&self.scores), checks::last_axis(&self.scores));
-        let scored_keys = checks::saturate(blocks.saturating_mul(config.block_size));
-        let mut sequences = self
+        let scored = Room {
+            longest: blocks.saturating_mul(config.block_size),
+            ..Room::ANY
+        };
+        let sequences = self
             .sequences
-            .params(total_q, i32::MAX as usize)?
+            .params(total_q, scored)?
             .with_dense_len(config.dense_len, &self.switch_len)?;
-        sequences.keys.max_seqlen = sequences.keys.max_seqlen.min(scored_keys);
         let params = sala_choose_blocks_params {
             sequences,
             lists: lists(config, &self.block_indices, total_q, variant.tile)?,

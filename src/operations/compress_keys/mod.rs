@@ -3,13 +3,13 @@
 pub mod reference;
 
 use super::sparse_layer::Config;
-use super::{Keys, SparseLayer};
+use super::{CompressedStore, Keys, SparseLayer};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::sys::params::{
     SALA_COMPRESS_HALO_SPANS, SALA_COMPRESS_OPEN_SPANS, SALA_COMPRESS_THREADS, SALA_COMPRESS_TILE_SPANS,
     sala_compress_keys_params,
 };
-use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+use crate::{DType, Result, Stream, Tensor, TensorMut};
 
 /// Key compression: means of a sequence's keys over sliding windows, the rows that block selection scores instead of the keys.
 ///
@@ -23,15 +23,20 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CompressKeysArgs<'a> {
-    /// Keys `[total_k, heads_kv, dim]`, or caches `[batch, capacity, heads_kv, dim]`, as `keys` says; the layer's type.
+    /// Keys `[total_k, heads_kv, dim]`, caches `[caches, capacity, heads_kv, dim]` or pages `[pages, page_size, heads_kv, dim]`, as `keys` says;
+    /// the layer's type.
     pub k: Tensor<'a>,
     /// How many keys each sequence has, those of this call included.
     pub keys: Keys<'a>,
     /// K1, of at least [`SparseLayer::k1_rows`] rows: `[rows, heads_kv, dim]`, where a sequence's rows begin at its first token divided by the
-    /// stride, or for caches `[batch, rows, heads_kv, dim]`. Rows without a full window are left as they are.
+    /// stride, or for caches `[caches, rows, heads_kv, dim]`. In pages of at least a block of keys `[pages, page_size / stride, heads_kv, dim]`: a
+    /// row lies in the page of its window's last token. Rows without a full window are left as they are, and so are those of which a page of
+    /// the window is bad.
     pub k1: TensorMut<'a>,
     /// K2, likewise of at least [`SparseLayer::k2_rows`] rows.
     pub k2: TensorMut<'a>,
+    /// Where K1 and K2 lie, if not as the keys do.
+    pub compressed: Option<CompressedStore<'a>>,
     /// The keys of each sequence that earlier calls have compressed, `[batch]` i32. Absent: none. Rows that they completed are left alone.
     pub seqlens_old: Option<Tensor<'a>>,
     /// No sequence has more keys than this. Absent: what `k` has room for.
@@ -50,6 +55,7 @@ impl<'a> CompressKeysArgs<'a> {
             keys,
             k1,
             k2,
+            compressed: None,
             seqlens_old: None,
             max_seqlen_k: None,
             max_new: None,
@@ -88,6 +94,7 @@ unsafe impl Arguments for CompressKeysArgs<'_> {
             keys,
             k1,
             k2,
+            compressed,
             seqlens_old,
             max_seqlen_k: _,
             max_new: _,
@@ -96,6 +103,7 @@ unsafe impl Arguments for CompressKeysArgs<'_> {
         Views::new()
             .read("k", *k)
             .keys(keys)
+            .compressed(compressed)
             .written("k1", k1)
             .written("k2", k2)
             .read("seqlens_old", *seqlens_old)
@@ -117,20 +125,29 @@ unsafe impl Arguments for CompressKeysArgs<'_> {
 impl CompressKeysArgs<'_> {
     fn params(&self, layer: &SparseLayer, batch: usize) -> Result<sala_compress_keys_params> {
         let Config { dtype, shape, .. } = layer.config;
-        let rows = |name, tensor: &Tensor<'_>, needed: usize| {
+        let heads = [shape.heads_kv, shape.dim];
+        let k = self.keys.rows("k", &self.k, dtype, batch, heads)?;
+        let keys = self.keys.params(batch, k.room(), self.max_seqlen_k)?;
+        let compressed = |name, tensor: &TensorMut<'_>, stride: usize| {
+            let tensor = tensor.as_tensor();
             let rows = self
                 .keys
-                .rows(name, tensor, dtype, batch, [shape.heads_kv, shape.dim])?;
-            if rows.count < needed {
-                let expected = format!("at least {needed} rows");
-                return Err(Error::argument(name, expected, rows.count));
+                .compressed_rows(name, &tensor, &self.compressed, dtype, batch, heads)?;
+            match self.compressed {
+                Some(_) => rows.has_room_for(name, (keys.max_seqlen as usize / stride).saturating_sub(1))?,
+                None if k.is_paged() => {
+                    rows.fits_pages(name, k.page_size(), layer.config.block_size, stride)?;
+                    rows.has_stores_of(name, &k, "k")?;
+                }
+                None => {
+                    rows.has_room_for(name, k.room().capacity / stride)?;
+                    rows.has_stores_of(name, &k, "k")?;
+                }
             }
             Ok(rows)
         };
-        let k = rows("k", &self.k, 0)?;
-        let k1 = rows("k1", &self.k1.as_tensor(), layer.k1_rows(k.count))?;
-        let k2 = rows("k2", &self.k2.as_tensor(), layer.k2_rows(k.count))?;
-        let keys = self.keys.params(batch, k.count, self.max_seqlen_k)?;
+        let k1 = compressed("k1", &self.k1, layer.config.k1_stride())?;
+        let k2 = compressed("k2", &self.k2, layer.config.k2_stride())?;
         Ok(sala_compress_keys_params {
             keys,
             k: k.rows,

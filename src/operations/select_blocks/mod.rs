@@ -2,9 +2,9 @@
 
 pub mod reference;
 
-use super::keys::KeyRows;
+use super::keys::{KeyRows, Room};
 use super::sparse_layer::Config;
-use super::{Lse, Sequences, SparseLayer, SwitchLen};
+use super::{CompressedStore, Lse, Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::shapes;
 use crate::sys::params::{
@@ -39,12 +39,14 @@ pub struct SelectBlocksArgs<'a> {
     pub k1: Tensor<'a>,
     /// K2, likewise. May be absent with [`Lse::Exact`].
     pub k2: Option<Tensor<'a>>,
+    /// Where K1 and K2 lie, if not as the keys do; as in [`CompressKeysArgs`](crate::CompressKeysArgs).
+    pub compressed: Option<CompressedStore<'a>>,
     /// How rows and keys are cut into sequences. The keys themselves are not read: their number is bounded by the rows of K1 and K2.
     pub sequences: Sequences<'a>,
     /// Which sequences are attended densely, so that their lists are empty.
     pub switch_len: Option<SwitchLen<'a>>,
     /// The lists, `[total_q, heads_kv, list_len]` i32: ascending, −1 after the last. Empty for tokens without keys and for sequences that are
-    /// attended densely. Rows of refused sequences, and rows of no sequence, are left as they are.
+    /// attended densely, and for sequences that are refused but for the bounds of their rows. Rows of no sequence are left as they are.
     pub block_indices: TensorMut<'a>,
     /// A factor of each token's logits, `[total_q]` f32; the one that attention is given.
     pub scale_factor: Option<Tensor<'a>>,
@@ -69,6 +71,7 @@ impl<'a> SelectBlocksArgs<'a> {
             q,
             k1,
             k2,
+            compressed: None,
             sequences,
             switch_len,
             block_indices,
@@ -193,6 +196,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             q,
             k1,
             k2,
+            compressed,
             sequences,
             switch_len,
             block_indices,
@@ -204,6 +208,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             .read("q", *q)
             .read("k1", *k1)
             .read("k2", *k2)
+            .compressed(compressed)
             .sequences(sequences)
             .switch_len(switch_len)
             .written("block_indices", block_indices)
@@ -223,6 +228,27 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
 }
 
 impl SelectBlocksArgs<'_> {
+    /// How many keys the rows of K1 and K2 are enough for, where they are of the same keys.
+    fn room(&self, config: &Config, k1: &KeyRows, k2: Option<&KeyRows>) -> Result<Room> {
+        let page_size = k1.page_size().saturating_mul(config.k1_stride());
+        let in_pages_of_keys = k1.is_paged() && self.compressed.is_none();
+        let room = k1.compressed_room(config.k1_stride(), &self.compressed);
+        if in_pages_of_keys {
+            k1.fits_pages("k1", page_size, config.block_size, config.k1_stride())?;
+        }
+        let Some(k2) = k2 else { return Ok(room) };
+        if in_pages_of_keys {
+            k2.fits_pages("k2", page_size, config.block_size, config.k2_stride())?;
+        }
+        k2.has_stores_of("k2", k1, "k1")?;
+        let other = k2.compressed_room(config.k2_stride(), &self.compressed);
+        Ok(Room {
+            capacity: room.capacity.min(other.capacity),
+            longest: room.longest.min(other.longest),
+            caches: room.caches,
+        })
+    }
+
     fn params(&self, config: &Config, tile: Tile) -> Result<sala_select_blocks_params> {
         let Config { dtype, shape, lse, .. } = *config;
         checks::rank("q", &self.q, 3)?;
@@ -231,7 +257,8 @@ impl SelectBlocksArgs<'_> {
         let batch = self.sequences.batch()?;
         let rows = |name, tensor: &Tensor<'_>| {
             let heads = [shape.heads_kv, shape.dim];
-            self.sequences.keys.rows(name, tensor, dtype, batch, heads)
+            let keys = self.sequences.keys;
+            keys.compressed_rows(name, tensor, &self.compressed, dtype, batch, heads)
         };
         let k1 = rows("k1", &self.k1)?;
         let k2 = match (self.k2, lse) {
@@ -242,11 +269,7 @@ impl SelectBlocksArgs<'_> {
                 return Err(Error::argument("k2", expected, "none"));
             }
         };
-        let capacity = k2
-            .iter()
-            .map(|k2| key_capacity(k2, config.k2_stride()))
-            .fold(key_capacity(&k1, config.k1_stride()), usize::min);
-        let sequences = self.sequences.params(total_q, capacity)?;
+        let sequences = self.sequences.params(total_q, self.room(config, &k1, k2.as_ref())?)?;
         let scores = self.scores.as_ref().map(TensorMut::as_tensor);
         let score_blocks = scores.as_ref().map_or(0, checks::last_axis);
         Ok(sala_select_blocks_params {
@@ -268,11 +291,6 @@ impl SelectBlocksArgs<'_> {
             exact_lse: i32::from(lse == Lse::Exact),
         })
     }
-}
-
-/// How many keys the rows of a compressed tensor are enough for.
-fn key_capacity(rows: &KeyRows, stride: usize) -> usize {
-    rows.count.saturating_mul(stride).saturating_add(stride - 1)
 }
 
 #[cfg(test)]

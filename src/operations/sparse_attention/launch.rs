@@ -162,7 +162,7 @@ impl<'a> Call<'a> {
         let k = key_rows("k", &self.k)?;
         checks::shape("v", &self.v, self.k.shape())?;
         let v = key_rows("v", &self.v)?;
-        let sequences = self.sequences.params(total_q, k.count)?;
+        let sequences = self.sequences.params(total_q, k.room())?;
         let (sequences, block_indices, list_len) = match &self.lists {
             None => (sequences, sala_rows::default(), 0),
             Some(Lists {

@@ -38,7 +38,7 @@ pub struct SparseAttentionArgs<'a> {
     /// The blocks each token attends to, `[total_q, heads_kv, list_len]` i32: a set, in any order, with repeats, and −1 anywhere. Indices of no
     /// block of the sequence are ignored and counted.
     pub block_indices: Tensor<'a>,
-    /// Outputs `[total_q, heads_q, dim]`. Rows of refused sequences, and rows of no sequence, are left as they are.
+    /// Outputs `[total_q, heads_q, dim]`. A refused sequence gives 0 (and LSE −∞) where its rows are rows of `q`; rows of no sequence are left as they are.
     pub out: TensorMut<'a>,
     /// How the work is spread over the GPU.
     pub entry: Entry,

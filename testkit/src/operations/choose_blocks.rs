@@ -50,7 +50,7 @@ impl Problem for ChooseProblem {
         let BlockScores { blocks, scores } = &self.scores;
         let mut memory = Memory::new(&machine.device);
         memory.add("given", &[total_q, heads_kv, *blocks], gap, Some(scores))?;
-        self.batch.add_to(&mut memory)?;
+        self.batch.add_to(&mut memory, self.config.block_size)?;
         let lists = [total_q, heads_kv, layer.list_len()];
         memory.add::<i32>("block_indices", &lists, gap, None)?;
         memory.add_status()?;
@@ -97,7 +97,11 @@ pub(super) fn samples(seed: u64) -> Vec<ChooseProblem> {
         ChooseProblem {
             config: small_config(heads_kv, heads_kv, 64),
             scores: BlockScores { blocks, scores },
-            batch: Batch::new(&queries, &keys),
+            batch: if heads_kv == 2 {
+                Batch::new(&queries, &keys)
+            } else {
+                Batch::new(&queries, &keys).paged(64)
+            },
             packing: Packing::Separate,
         }
     };

@@ -1,16 +1,16 @@
 //! Key compression as data: run calls on a device, or on the reference.
 
 use super::select_blocks::cases::inputs;
-use crate::batch::{add_key_lengths, keys};
+use crate::batch::add_key_lengths;
 use crate::devices::Machine;
-use crate::memory::{KeyRows, Memory, Packing, Storage};
+use crate::memory::{Memory, Packing};
 use crate::problem::{Problem, Run, launch};
+use crate::storage::{Content, KeyRows, Storage, keys};
 use crate::tolerance::{Judgement, compressed};
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{Window, compress_keys};
 use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{AttentionShape, CompressKeysArgs, DType, Result, SparseLayer, Status};
-use std::ops::Range;
 use std::time::Duration;
 
 /// The layer that key compression and block selection are of.
@@ -52,18 +52,8 @@ pub struct Compressed {
 /// The rows of K1 or K2 that each sequence has, `[rows, heads_kv, dim]`, wherever they are stored.
 pub fn rows_by_sequence(rows: &KeyRows, window: Window, cu_seqlens_k: &[i32]) -> Vec<Vec<u16>> {
     let bounds = cu_seqlens_k.windows(2).enumerate();
-    let rows_of = |(sequence, pair): (usize, &[i32])| rows.bits[elements(rows, window, sequence, pair)].to_vec();
+    let rows_of = |(sequence, pair): (usize, &[i32])| rows.rows(sequence, window.rows((pair[1] - pair[0]) as usize));
     bounds.map(rows_of).collect()
-}
-
-/// The elements of K1 or K2 that a sequence has, whose packed keys have the given bounds.
-fn elements(rows: &KeyRows, window: Window, sequence: usize, bounds: &[i32]) -> Range<usize> {
-    let first = match rows.caches {
-        Some(_) => 0,
-        None => bounds[0] as usize / window.stride,
-    };
-    let count = window.rows((bounds[1] - bounds[0]) as usize);
-    rows.range(sequence, first..first + count)
 }
 
 /// Calls of key compression on the same keys, one after the other.
@@ -127,14 +117,18 @@ impl CompressProblem {
     /// K1 and K2 before the first call. K1 has a row per stride of the keys' room.
     fn empty(&self) -> Compressed {
         let Config { heads_kv, dim, .. } = self.config;
-        let capacity = match self.storage {
-            Storage::Packed => self.k.len() / (heads_kv * dim),
-            Storage::Cached(capacity) => capacity,
-        };
-        let batch = self.cu_seqlens_k.len() - 1;
-        let empty = |window: Window| KeyRows::empty(self.storage, batch, capacity / window.stride, heads_kv, dim);
-        let [k1, k2] = windows(&self.config).map(empty);
+        let [k1, k2] = windows(&self.config).map(|window| {
+            let places = self.storage.places(&self.cu_seqlens_k, self.content(window));
+            KeyRows::empty(places, heads_kv, dim)
+        });
         Compressed { k1, k2 }
+    }
+
+    fn content(&self, window: Window) -> Content {
+        Content::Compressed {
+            stride: window.stride,
+            block_size: self.config.block_size,
+        }
     }
 }
 
@@ -149,6 +143,7 @@ impl Problem for CompressProblem {
     fn reference(&self) -> Compressed {
         let Config { heads_kv, dim, .. } = self.config;
         let Compressed { mut k1, mut k2 } = self.empty();
+        let keys = self.storage.places(&self.cu_seqlens_k, Content::Keys);
         for (rows, window) in [&mut k1, &mut k2].into_iter().zip(windows(&self.config)) {
             let bounds = &self.cu_seqlens_k;
             let means: Vec<Values> = match &self.k {
@@ -161,9 +156,14 @@ impl Problem for CompressProblem {
                     means.sequences.into_iter().map(Values::F16).collect()
                 }
             };
-            for ((sequence, means), pair) in means.iter().enumerate().zip(bounds.windows(2)) {
-                let elements = elements(rows, window, sequence, pair);
-                rows.bits[elements].copy_from_slice(&means.to_bits());
+            for (sequence, means) in means.iter().enumerate() {
+                for (row, mean) in means.to_bits().chunks(heads_kv * dim).enumerate() {
+                    let first = row * window.stride;
+                    let is_whole = (first..first + window.size).all(|key| keys.rows_of[sequence][key].is_some());
+                    if let Some(elements) = rows.row(sequence, row).filter(|_| is_whole) {
+                        rows.bits[elements].copy_from_slice(mean);
+                    }
+                }
             }
         }
         Compressed { k1, k2 }
@@ -172,9 +172,11 @@ impl Problem for CompressProblem {
     fn run(&self, machine: &Machine) -> Result<CompressRun> {
         let Config { heads_kv, dim, .. } = self.config;
         let (layer, precision, device) = (self.layer()?, self.k.precision(), &machine.device);
-        let k = KeyRows::store(self.storage, &self.k, &self.cu_seqlens_k, heads_kv, dim);
+        let places = self.storage.places(&self.cu_seqlens_k, Content::Keys);
+        let k = KeyRows::store(places, &self.k, &self.cu_seqlens_k, heads_kv, dim);
         let mut memory = Memory::new(device);
         let Compressed { k1, k2 } = self.empty();
+        let [fine, coarse] = [k1.places.clone(), k2.places.clone()];
         for (name, rows) in [("k", &k), ("k1", &k1), ("k2", &k2)] {
             memory.add_keys(precision, self.packing, &[(name, rows)])?;
         }
@@ -182,20 +184,23 @@ impl Problem for CompressProblem {
         let (mut elapsed, mut is_intact) = (Duration::ZERO, true);
         for CompressCall { lengths, old, max_new } in &self.calls {
             let mut call = Memory::new(device);
-            add_key_lengths(&mut call, self.storage, lengths)?;
+            add_key_lengths(&mut call, &self.storage, lengths)?;
+            self.storage
+                .add_to(&mut call, &self.cu_seqlens_k, self.config.block_size)?;
             if let Some(old) = old {
                 call.add("seqlens_old", &[old.len()], 0, Some(old))?;
             }
             memory.take_back();
             let [k1, k2] = ["k1", "k2"].map(|name| memory.tensor_mut(name));
             let mut args = CompressKeysArgs::new(memory.tensor("k"), keys(&call), k1, k2);
+            args.compressed = self.storage.compressed(&call, self.config.block_size);
             args.seqlens_old = call.get("seqlens_old");
             args.max_new = *max_new;
             args.status = memory.get_mut("status");
             elapsed += launch(machine, &layer, args)?;
             is_intact &= call.is_intact()? && memory.is_intact()?;
         }
-        let [k1, k2] = [memory.keys("k1")?, memory.keys("k2")?];
+        let [k1, k2] = [memory.keys("k1", &fine)?, memory.keys("k2", &coarse)?];
         Ok(CompressRun {
             keys: Compressed { k1, k2 },
             status: memory.status()?,

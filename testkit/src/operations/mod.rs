@@ -1,5 +1,6 @@
 //! Calls of every operation as data, and the calls that each is tried on everywhere.
 
+pub mod append_keys;
 pub mod choose_blocks;
 pub mod compress_keys;
 pub mod linear_attention;
@@ -16,6 +17,7 @@ pub trait Visitor {
 
 /// Shows a visitor every operation.
 pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
+    visitor.visit("append_keys", append_keys::samples(seed));
     visitor.visit("choose_blocks", choose_blocks::samples(seed));
     visitor.visit("compress_keys", compress_keys::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));

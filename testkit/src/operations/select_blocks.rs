@@ -5,9 +5,10 @@ pub mod cases;
 use self::cases::SelectionInputs;
 use crate::batch::Batch;
 use crate::devices::Machine;
-use crate::memory::{KeyRows, Memory, POISON, Packing};
+use crate::memory::{Memory, POISON, Packing};
 use crate::operations::compress_keys::{layer, rows_by_sequence};
 use crate::problem::{Problem, Run, launch, same_bits};
+use crate::storage::KeyRows;
 use crate::tolerance::{Judgement, SelectionCase, is_near_score, selection};
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window};
@@ -117,7 +118,7 @@ impl Problem for SelectProblem {
         if let Some(k2) = &self.k2 {
             memory.add_keys(precision, packing, &[("k2", k2)])?;
         }
-        self.batch.add_to(&mut memory)?;
+        self.batch.add_to(&mut memory, self.config.block_size)?;
         if let Some(factors) = &self.scale_factor {
             memory.add("scale_factor", &[total_q], 0, Some(factors))?;
         }
@@ -135,6 +136,7 @@ impl Problem for SelectProblem {
             self.batch.switch_len(&memory),
             memory.tensor_mut("block_indices"),
         );
+        args.compressed = self.batch.storage.compressed(&memory, self.config.block_size);
         args.scale_factor = memory.get("scale_factor");
         args.scores = memory.get_mut("scores");
         args.status = memory.get_mut("status");

@@ -4,8 +4,9 @@ pub mod cases;
 
 use crate::batch::Batch;
 use crate::devices::Machine;
-use crate::memory::{KeyRows, Memory, Packing};
+use crate::memory::{Memory, Packing};
 use crate::problem::{Problem, Run, launch, same_bits};
+use crate::storage::{Content, KeyRows};
 use crate::tolerance::{Judgement, attention_out, lse};
 use crate::values::Values;
 use sala_kernels::reference::sparse_attention::{self as reference, Attention, Blocks, Config};
@@ -96,7 +97,7 @@ impl AttentionProblem {
         let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
         let [queries, keys] = self.batch.max_seqlens;
         let queries = queries.unwrap_or(self.total_q());
-        let keys = keys.unwrap_or(self.batch.capacity(self.total_k()));
+        let keys = keys.unwrap_or(self.batch.capacity());
         // With lengths of its own to decide by, a sequence of any length may be dense.
         let lists = self.lists.as_ref().filter(|_| self.batch.switch_len.is_none());
         let list_len = lists.map(|lists| lists.list_len);
@@ -153,13 +154,11 @@ impl AttentionProblem {
         let tensors: Vec<_> = [("q", dim, Some(&self.q))].into_iter().chain(gate).collect();
         memory.add_rows(precision, packing, [total_q, heads_q], &tensors)?;
         memory.add_rows(precision, packing, [total_q, heads_q], &[("out", dim_v, None)])?;
-        let Batch {
-            storage, cu_seqlens_k, ..
-        } = &self.batch;
-        let store = |values, dim| KeyRows::store(*storage, values, cu_seqlens_k, heads_kv, dim);
+        let bounds = &self.batch.cu_seqlens_k;
+        let store = |values, dim| KeyRows::store(self.batch.places(Content::Keys), values, bounds, heads_kv, dim);
         let (k, v) = (store(&self.k, dim), store(&self.v, dim_v));
         memory.add_keys(precision, packing, &[("k", &k), ("v", &v)])?;
-        self.batch.add_to(&mut memory)?;
+        self.batch.add_to(&mut memory, self.config.block_size)?;
         if let Some(Lists { indices, list_len }) = &self.lists {
             let shape = [total_q, heads_kv, *list_len];
             memory.add("block_indices", &shape, packing.gap(), Some(indices))?;

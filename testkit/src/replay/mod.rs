@@ -6,7 +6,7 @@
 //! | `op` | constants | tensors | expected |
 //! |---|---|---|---|
 //! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
-//! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`, optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
+//! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
 //!
 //! Sequences shorter than `dense_len` choose no blocks; what a file says of their lists and scores is not looked at.
 //!
@@ -53,9 +53,9 @@ pub struct Replay {
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Linear attention over whole sequences.
-    Linear(LinearCall),
+    Linear(Box<LinearCall>),
     /// Key compression, block selection and attention over the chosen blocks.
-    Sparse(SparseCall),
+    Sparse(Box<SparseCall>),
 }
 
 /// What a run gave; which fields are there depends on the operation.
@@ -222,8 +222,8 @@ fn result_tensors(results: &Results) -> Vec<(&'static str, Dtype, Vec<u8>)> {
 fn parse(bytes: &[u8]) -> Result<Call, String> {
     let file = ReplayFile::parse(bytes)?;
     match file.text("op")? {
-        "linear_attention" => LinearCall::parse(&file).map(Call::Linear),
-        "sparse_attention" => SparseCall::parse(&file).map(Call::Sparse),
+        "linear_attention" => LinearCall::parse(&file).map(|call| Call::Linear(Box::new(call))),
+        "sparse_attention" => SparseCall::parse(&file).map(|call| Call::Sparse(Box::new(call))),
         other => Err(format!(
             "`op` is `{other}`, expected `linear_attention` or `sparse_attention`"
         )),

@@ -28,6 +28,8 @@ pub struct SparseCall {
     pub v: Values,
     /// `[total_q, heads_kv, list_len]`: lists that take the place of the selection.
     pub block_indices: Option<Lists>,
+    /// What the call of attention is made for.
+    pub entry: Entry,
     /// What should come out.
     pub expected: Expected,
 }
@@ -113,7 +115,12 @@ impl SparseCall {
                 (Some(self.selected(selected.indices)), elapsed)
             }
         };
-        let run = self.attention(lists.clone()).run(machine)?;
+        let attention = self.attention(lists.clone());
+        let attention = match self.entry {
+            Entry::Prefill => attention,
+            Entry::Decode => attention.decode(),
+        };
+        let run = attention.run(machine)?;
         let results = Results {
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),

@@ -27,6 +27,8 @@ pub enum Convert {
         from: IntegerWidth,
         /// What it becomes.
         to: IntegerWidth,
+        /// Its register has 64 bits, whatever it is.
+        wide: bool,
     },
 }
 
@@ -112,7 +114,16 @@ pub(super) fn convert(function: Convert, mut site: Site<'_, '_>) {
             (_, true) => site.map1(|a: u32| f32::from(a as i8)),
             (_, false) => site.map1(|a: u32| f32::from(a as u8)),
         },
-        Convert::Integer { from, to } => match (from.bits, from.signed) {
+        Convert::Integer { from, to, wide: true } => match (from.bits, from.signed) {
+            (64, _) => integer(site, to, |a: u64| a),
+            (32, true) => integer(site, to, |a: u64| i64::from(a as i32) as u64),
+            (32, false) => integer(site, to, |a: u64| u64::from(a as u32)),
+            (16, true) => integer(site, to, |a: u64| i64::from(a as i16) as u64),
+            (16, false) => integer(site, to, |a: u64| u64::from(a as u16)),
+            (_, true) => integer(site, to, |a: u64| i64::from(a as i8) as u64),
+            (_, false) => integer(site, to, |a: u64| u64::from(a as u8)),
+        },
+        Convert::Integer { from, to, wide: false } => match (from.bits, from.signed) {
             (64, _) => integer(site, to, |a: u64| a),
             (32, true) => integer(site, to, |a: i32| i64::from(a) as u64),
             (32, false) => integer(site, to, |a: u32| u64::from(a)),

@@ -309,7 +309,11 @@ fn conversion(opcode: &mut Opcode<'_>) -> Result<Signature> {
         (None, None, None, Some(from)) if to == "f32" && nearest => {
             new(Convert::FromInteger(from), Width::W32, &[register(from)])
         }
-        (None, None, Some(to), Some(from)) => new(Convert::Integer { from, to }, register(to), &[register(from)]),
+        (None, None, Some(to), Some(from)) => new(
+            Convert::Integer { from, to, wide: false },
+            register(to),
+            &[register(from)],
+        ),
         _ => unknown(),
     }
 }

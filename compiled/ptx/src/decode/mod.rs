@@ -16,7 +16,7 @@ use std::sync::Arc;
 use names::{Names, Result};
 use opcode::Opcode;
 
-use crate::alu::{Function, IntegerType, Logic};
+use crate::alu::{Convert, Function, IntegerType, Logic};
 use crate::code::{Instruction, Kernel, Layout, Place};
 use crate::fault::place;
 use crate::operation::{Compare, Operation};
@@ -244,14 +244,18 @@ impl<'t> Decoder<'_, 't> {
             }
             _ => (None, from.iter().collect()),
         };
-        let signature = arithmetic::signature(opcode, table)?.ok_or_else(|| "unknown instruction".to_owned())?;
+        let mut signature = arithmetic::signature(opcode, table)?.ok_or_else(|| "unknown instruction".to_owned())?;
         if signature.from.len() != from.len() {
             return Err(format!("expected {} sources, got {}", signature.from.len(), from.len()));
         }
         let mut registers = [UNUSED; 4];
         for ((register, operand), width) in registers.iter_mut().zip(&from).zip(&signature.from) {
-            *register = match signature.function {
-                Function::Convert(_) => self.names.converted(operand, *width)?,
+            *register = match &mut signature.function {
+                Function::Convert(Convert::Integer { wide, .. }) => {
+                    let converted = self.names.converted(operand, *width)?;
+                    *wide = converted.1;
+                    converted.0
+                }
                 _ => self.names.source(operand, *width)?,
             };
         }

@@ -112,14 +112,15 @@ impl<'b, 't> Names<'b, 't> {
         }
     }
 
-    /// The same for `cvt`, which may take less than a register holds.
-    pub fn converted(&mut self, operand: &Operand<'t>, width: Width) -> Result<Register> {
-        match operand {
-            Operand::Name(name) if width == Width::W16 => match self.register(*name)? {
-                (register, Width::W16 | Width::W32) => Ok(register),
-                _ => self.of_width(*name, width),
-            },
-            other => self.source(other, width),
+    /// The same for `cvt` of integers, which may take less than a register holds; and whether the register has 64 bits.
+    pub fn converted(&mut self, operand: &Operand<'t>, width: Width) -> Result<(Register, bool)> {
+        let Operand::Name(name) = operand else {
+            return Ok((self.source(operand, width)?, width == Width::W64));
+        };
+        match (width, self.register(*name)?) {
+            (Width::W16, (register, Width::W16 | Width::W32)) => Ok((register, false)),
+            (Width::W16 | Width::W32, (register, Width::W64)) => Ok((register, true)),
+            _ => Ok((self.of_width(*name, width)?, width == Width::W64)),
         }
     }
 

@@ -60,6 +60,10 @@ struct Options {
     /// Attend densely below this length, instead of below the config's dense_len
     #[arg(long)]
     dense_len: Option<usize>,
+
+    /// Keep keys in pages of so many tokens, a power of two up to 1024, instead of in a cache
+    #[arg(long, default_value_t = 0)]
+    page_size: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,9 +99,16 @@ fn run(options: &Options) -> std::result::Result<ExitCode, Failure> {
 
     let counted = match options.times_only {
         true => None,
-        false => Some(Layers::run(&config, counting_device(gpu.as_ref(), options), length)?),
+        false => Some(Layers::run(
+            &config,
+            counting_device(gpu.as_ref(), options),
+            length,
+            options.page_size,
+        )?),
     };
-    let timed = gpu.map(|device| time_on_gpu(&config, device, length)).transpose()?;
+    let timed = gpu
+        .map(|device| time_on_gpu(&config, device, length, options.page_size))
+        .transpose()?;
     report::costs(out, &config, length, counted.as_ref(), timed.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -110,9 +121,9 @@ fn counting_device(gpu: Option<&Device>, options: &Options) -> Device {
 }
 
 /// Runs everything twice and keeps the second run: the first also loads kernels and fills caches.
-fn time_on_gpu(config: &Config, device: Device, length: usize) -> Result<Layers> {
-    Layers::run(config, device.clone(), length)?;
-    Layers::run(config, device, length)
+fn time_on_gpu(config: &Config, device: Device, length: usize, page_size: usize) -> Result<Layers> {
+    Layers::run(config, device.clone(), length, page_size)?;
+    Layers::run(config, device, length, page_size)
 }
 
 /// What a run of both layers gave.
@@ -126,13 +137,13 @@ struct Layers {
 }
 
 impl Layers {
-    fn run(config: &Config, device: Device, length: usize) -> Result<Layers> {
+    fn run(config: &Config, device: Device, length: usize, page_size: usize) -> Result<Layers> {
         let name = device.name().to_owned();
         let tokens = length + DECODE_STEPS;
         // Steps: two prompts, then tokens.
         let progress = Progress::new(2 + DECODE_STEPS, &format!("{name} {{bar:40}} step {{pos}}/{{len}}"));
         let mut meter = Meter::new(device)?;
-        let mut sparse = SparseMixer::new(config, &meter, tokens, 1)?;
+        let mut sparse = SparseMixer::new(config, &meter, tokens, page_size, 1)?;
         let mut linear = LinearMixer::new(config, &meter, tokens, 2)?;
 
         sparse.prefill(&mut meter, length)?;

@@ -1,7 +1,7 @@
 //! What the calls of a selection are made of.
 
 use crate::batch::Batch;
-use crate::memory::{Packing, Storage};
+use crate::memory::Packing;
 use crate::numbers::Numbers;
 use crate::operations::compress_keys::{CompressCall, CompressProblem, Compressed};
 use crate::operations::select_blocks::SelectProblem;
@@ -97,7 +97,7 @@ impl SelectionInputs {
             q: self.q.pick(self.total_q(), &query_tokens),
             k: self.k.pick(self.total_k(), &key_tokens),
             batch: Batch {
-                storage: self.batch.storage,
+                storage: self.batch.storage.clone(),
                 dense_len: self.batch.dense_len,
                 switch_len: self.batch.switch_len.clone(),
                 ..Batch::new(queries, keys).bounded()
@@ -109,15 +109,12 @@ impl SelectionInputs {
 
     /// The compression of all keys in one call.
     pub fn compress(&self) -> CompressProblem {
-        let lengths = match self.batch.storage {
-            Storage::Packed => self.batch.cu_seqlens_k.clone(),
-            Storage::Cached(_) => self.batch.key_lengths(),
-        };
+        let lengths = self.batch.lengths_of_keys();
         CompressProblem {
             config: self.config,
             k: self.k.clone(),
             cu_seqlens_k: self.batch.cu_seqlens_k.clone(),
-            storage: self.batch.storage,
+            storage: self.batch.storage.clone(),
             packing: self.packing,
             calls: vec![CompressCall {
                 lengths,
@@ -142,8 +139,8 @@ impl SelectionInputs {
     }
 }
 
-/// Packed and cached keys of ragged sequences, in both types.
-pub(in crate::operations) fn inputs(seed: u64) -> [SelectionInputs; 2] {
+/// Packed, cached and paged keys of ragged sequences, in both types.
+pub(in crate::operations) fn inputs(seed: u64) -> [SelectionInputs; 4] {
     let packed = SelectionInputs::normal(
         Precision::Bf16,
         small_config(16, 1, 128),
@@ -153,5 +150,9 @@ pub(in crate::operations) fn inputs(seed: u64) -> [SelectionInputs; 2] {
     );
     let mut cached = SelectionInputs::normal(Precision::F16, small_config(6, 2, 64), &[17, 1], &[600, 33], seed);
     cached.batch = cached.batch.cached(37);
-    [packed, cached]
+    let mut paged = packed.clone();
+    paged.batch = paged.batch.paged(64);
+    let mut apart = cached.clone();
+    apart.batch = apart.batch.paged(16);
+    [packed, cached, paged, apart]
 }

@@ -25,6 +25,19 @@ pub enum ListCase {
     Unruly,
 }
 
+/// How the keys of a case are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storing {
+    /// One sequence after the other.
+    Packed,
+    /// In caches, with room to spare.
+    Cached,
+    /// In caches that an index names.
+    Indexed,
+    /// In pages of so many keys.
+    Paged(usize),
+}
+
 /// How large the inputs of a case are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inputs {
@@ -61,8 +74,8 @@ pub struct AttentionCase {
     pub with_factor: bool,
     /// See `with_factor`.
     pub with_gate: bool,
-    /// Whether keys lie in caches, with room to spare.
-    pub cached: bool,
+    /// How keys are stored.
+    pub storage: Storing,
     /// The memory layout.
     pub packing: Packing,
     /// The size of the inputs.
@@ -86,7 +99,7 @@ impl AttentionCase {
             dense_len: 0,
             with_factor: false,
             with_gate: false,
-            cached: false,
+            storage: Storing::Packed,
             packing: Packing::Separate,
             inputs: Inputs::Normal,
             seed,
@@ -140,7 +153,12 @@ impl AttentionCase {
             q,
             k,
             v,
-            batch: if self.cached { batch.cached(7) } else { batch },
+            batch: match self.storage {
+                Storing::Packed => batch,
+                Storing::Cached => batch.cached(7),
+                Storing::Indexed => batch.indexed(7),
+                Storing::Paged(page_size) => batch.paged(page_size),
+            },
             lists: self.lists(&mut numbers),
             scale_factor,
             gate,
@@ -234,10 +252,16 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
     let dense_len = prop::sample::select(vec![0usize, 0, 64, 128]);
     let packing = prop::sample::select(vec![Packing::Separate, Packing::Fused, Packing::HeadMajor]);
     let inputs = prop_oneof![6 => Just(Inputs::Normal), 1 => Just(Inputs::Zero), 1 => Just(Inputs::Huge)];
-    let options = (any::<bool>(), any::<bool>(), any::<bool>(), packing, inputs);
+    let storage = prop_oneof![
+        2 => Just(Storing::Packed),
+        1 => Just(Storing::Cached),
+        1 => Just(Storing::Indexed),
+        2 => prop::sample::select(vec![1, 2, 16, 64, 256]).prop_map(Storing::Paged),
+    ];
+    let options = (any::<bool>(), any::<bool>(), storage, packing, inputs);
     let rest = (lists, 0usize..=7, dense_len, options, any::<u64>());
     (shape, rest).prop_map(|((precision, group, heads_kv, dim, block_size, lengths), rest)| {
-        let (lists, list_len, dense_len, (with_factor, with_gate, cached, packing, inputs), seed) = rest;
+        let (lists, list_len, dense_len, (with_factor, with_gate, storage, packing, inputs), seed) = rest;
         AttentionCase {
             precision,
             group,
@@ -250,7 +274,7 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
             dense_len,
             with_factor,
             with_gate,
-            cached,
+            storage,
             packing,
             inputs,
             seed,
@@ -258,7 +282,7 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
     })
 }
 
-/// Lists and none, packed and cached keys, in both types.
+/// Lists and none, keys stored in every way, in both types.
 pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
     let unruly = AttentionCase {
         precision: Precision::F16,
@@ -266,7 +290,7 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         heads_kv: 2,
         dim: 64,
         lists: ListCase::Unruly,
-        cached: true,
+        storage: Storing::Indexed,
         with_factor: true,
         with_gate: true,
         ..AttentionCase::plain(vec![(9, 150), (0, 70), (1, 200)], seed)
@@ -276,5 +300,17 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         ..AttentionCase::plain(vec![(37, 37), (0, 0), (1, 130)], seed)
     };
     let selected = AttentionCase::plain(vec![(20, 300)], seed);
-    [unruly, dense, selected].map(|case| case.problem()).into()
+    let paged = AttentionCase {
+        storage: Storing::Paged(16),
+        packing: Packing::Fused,
+        ..unruly.clone()
+    };
+    let large_pages = AttentionCase {
+        storage: Storing::Paged(128),
+        packing: Packing::HeadMajor,
+        ..selected.clone()
+    };
+    [unruly, dense, selected, paged, large_pages]
+        .map(|case| case.problem())
+        .into()
 }

@@ -3,18 +3,24 @@
 use super::{Expected, SparseCall};
 use crate::batch::Batch;
 use crate::memory::Packing;
+use crate::numbers::cumulative;
 use crate::operations::select_blocks::cases::SelectionInputs;
 use crate::operations::sparse_attention::Lists;
 use crate::replay::file::ReplayFile;
-use sala_kernels::Lse;
+use crate::storage::{Content, Pages, Storage, Table};
+use crate::values::Values;
 use sala_kernels::reference::select_blocks;
+use sala_kernels::{Entry, Lse};
+use std::sync::Arc;
 
-const TENSORS: [&str; 11] = [
+const TENSORS: [&str; 13] = [
     "q",
     "k",
     "v",
     "cu_seqlens_q",
     "cu_seqlens_k",
+    "page_table",
+    "seqlens_k",
     "block_indices",
     "expected.out",
     "expected.lse",
@@ -30,21 +36,16 @@ impl SparseCall {
     pub(in crate::replay) fn parse(file: &ReplayFile<'_>) -> Result<Self, String> {
         file.expect_only(&TENSORS)?;
         let [total_q, heads_q, dim] = file.shape_3("q")?;
-        let [total_k, heads_kv, _] = file.shape_3("k")?;
-        let dim_v = file.shape_3("v")?[2];
-        if heads_q % heads_kv != 0 {
-            return Err(format!(
-                "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
-            ));
-        }
-        let shapes = (
-            [total_q, heads_q, dim],
-            [total_k, heads_kv, dim],
-            [total_k, heads_kv, dim_v],
-        );
-        let (q, k, v) = file.query_key_value(&shapes.0, &shapes.1, &shapes.2)?;
+        let Stored {
+            heads_kv,
+            dim_v,
+            q,
+            k,
+            v,
+            cu_seqlens_k,
+            storage,
+        } = parse_stored(file, [total_q, heads_q, dim])?;
         let cu_seqlens_q = file.bounds("cu_seqlens_q", total_q)?;
-        let cu_seqlens_k = file.bounds("cu_seqlens_k", total_k)?;
         check_lengths(&cu_seqlens_q, &cu_seqlens_k)?;
         let config = parse_selection(file, heads_q, heads_kv, dim)?;
         let block_indices = parse_lists(file, total_q, heads_kv)?;
@@ -52,6 +53,7 @@ impl SparseCall {
         let batch = Batch {
             cu_seqlens_q,
             cu_seqlens_k,
+            storage,
             dense_len: file.count("dense_len")?,
             ..Batch::new(&[], &[])
         };
@@ -68,6 +70,7 @@ impl SparseCall {
             dim_v,
             v,
             block_indices,
+            entry: parse_entry(file)?,
             expected,
         };
         Ok(call.without_dense_choices())
@@ -90,6 +93,122 @@ impl SparseCall {
                 .for_each(|(scores, _)| scores.fill(-1.0));
         }
         self
+    }
+}
+
+/// Queries, and keys and values as packed sequences, however the file stores them.
+struct Stored {
+    heads_kv: usize,
+    dim_v: usize,
+    q: Values,
+    k: Values,
+    v: Values,
+    cu_seqlens_k: Vec<i32>,
+    storage: Storage,
+}
+
+fn parse_stored(file: &ReplayFile<'_>, q_shape: [usize; 3]) -> Result<Stored, String> {
+    if file.has("page_table") {
+        return parse_pages(file, q_shape);
+    }
+    let [total_k, heads_kv, _] = file.shape_3("k")?;
+    check_heads(q_shape[1], heads_kv)?;
+    let dim_v = file.shape_3("v")?[2];
+    let (k_shape, v_shape) = ([total_k, heads_kv, q_shape[2]], [total_k, heads_kv, dim_v]);
+    let (q, k, v) = file.query_key_value(&q_shape, &k_shape, &v_shape)?;
+    Ok(Stored {
+        heads_kv,
+        dim_v,
+        q,
+        k,
+        v,
+        cu_seqlens_k: file.bounds("cu_seqlens_k", total_k)?,
+        storage: Storage::Packed,
+    })
+}
+
+/// Keys and values in pages `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`.
+fn parse_pages(file: &ReplayFile<'_>, q_shape: [usize; 3]) -> Result<Stored, String> {
+    let pages = |name| {
+        let shape: Result<[usize; 4], _> = file.shape(name)?.try_into();
+        shape.map_err(|shape| {
+            format!("tensor `{name}` has shape {shape:?}, expected [pages, page size, heads, channels]")
+        })
+    };
+    let [stores, page_size, heads_kv, _] = pages("k")?;
+    check_heads(q_shape[1], heads_kv)?;
+    let dim_v = pages("v")?[3];
+    if !page_size.is_power_of_two() || page_size > 1024 {
+        return Err(format!(
+            "tensor `k` has pages of {page_size} tokens, expected a power of two up to 1024"
+        ));
+    }
+    let (k_shape, v_shape) = (
+        [stores, page_size, heads_kv, q_shape[2]],
+        [stores, page_size, heads_kv, dim_v],
+    );
+    let (q, k, v) = file.query_key_value(&q_shape, &k_shape, &v_shape)?;
+    let lengths = file.indices("seqlens_k", None)?;
+    let &[batch, width] = file.shape("page_table")?.as_slice() else {
+        return Err("tensor `page_table` has another shape than [batch, pages of a sequence]".into());
+    };
+    if lengths.len() != batch {
+        return Err(format!(
+            "tensor `seqlens_k` has {} entries, expected {batch} as `page_table` has",
+            lengths.len()
+        ));
+    }
+    let room = width * page_size;
+    if let Some(length) = lengths
+        .iter()
+        .find(|&&length| usize::try_from(length).map_or(true, |length| length > room))
+    {
+        return Err(format!(
+            "tensor `seqlens_k` has a length of {length}, expected 0 to {room}, which `page_table` has room for"
+        ));
+    }
+    let table = Table {
+        entries: file.indices("page_table", None)?,
+        width,
+        stores,
+    };
+    let storage = Storage::Paged(Pages {
+        given: Some(Arc::new(table)),
+        ..Pages::new(page_size)
+    });
+    let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
+    let cu_seqlens_k = cumulative(&lengths);
+    let rows = storage.places(&cu_seqlens_k, Content::Keys).rows_of.concat();
+    let rows: Option<Vec<usize>> = rows.into_iter().collect();
+    let rows = rows.ok_or_else(|| {
+        format!("tensor `page_table` names a page of none, expected one of {stores} where there are keys")
+    })?;
+    let packed = |values: &Values| values.pick(stores * page_size, &rows);
+    Ok(Stored {
+        heads_kv,
+        dim_v,
+        q,
+        k: packed(&k),
+        v: packed(&v),
+        cu_seqlens_k,
+        storage,
+    })
+}
+
+fn check_heads(heads_q: usize, heads_kv: usize) -> Result<(), String> {
+    if heads_kv == 0 || !heads_q.is_multiple_of(heads_kv) {
+        return Err(format!(
+            "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
+        ));
+    }
+    Ok(())
+}
+
+fn parse_entry(file: &ReplayFile<'_>) -> Result<Entry, String> {
+    match file.optional_text("entry") {
+        None | Some("prefill") => Ok(Entry::Prefill),
+        Some("decode") => Ok(Entry::Decode),
+        Some(other) => Err(format!("`entry` is `{other}`, expected `prefill` or `decode`")),
     }
 }
 
