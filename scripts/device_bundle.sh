@@ -13,7 +13,7 @@ limit_mib=60
 bundle=target/device-bundle
 payload=target/device-bundle-payload
 # They need the tools, the sources or the debug information of the machine that builds.
-build_machine_only='/(building|compiled|stub_driver|executor|house|bindings|xtask)-[0-9a-f]+$'
+build_machine_only='/(building|compiled|driver|executor|house|bindings|xtask)-[0-9a-f]+$'
 
 # Copies executables into a folder of the bundle, without symbols and without the hash in their names.
 pack() {
@@ -33,7 +33,7 @@ executables() {
 rm -rf "$bundle" "$payload"
 mkdir -p "$bundle" "$payload"
 
-executables cargo test --release --workspace --exclude xtask --lib --tests --no-run | grep -vE "$build_machine_only" | pack tests
+executables cargo test --release --workspace --exclude xtask --exclude sala-ptx --lib --tests --no-run | grep -vE "$build_machine_only" | pack tests
 cargo build --release --package demos --bins
 for demo in demos/src/bin/*/; do
     echo "target/release/$(basename "$demo")"

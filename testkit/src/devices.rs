@@ -89,7 +89,11 @@ pub fn counting_host(multiprocessors: u32) -> Machine {
 /// The first GPU. Without one, or without kernels for it, says so and gives nothing, unless `SALA_CUDA_DRIVER` names a driver to test with.
 pub fn cuda() -> Option<Machine> {
     match Device::cuda(0).and_then(|device| Machine::open("cuda", device)) {
-        Ok(machine) => Some(machine),
+        Ok(machine) => {
+            // `cargo xtask test` counts the tests that say so.
+            println!("on CUDA: {}", machine.device.name());
+            Some(machine)
+        }
         Err(error @ (Error::NoDriver { .. } | Error::NoKernels | Error::NoImage { .. } | Error::Driver { .. }))
             if std::env::var_os("SALA_CUDA_DRIVER").is_none() =>
         {

@@ -1,11 +1,13 @@
 //! What takes longer than `.ci/run` may: every test of a kernel, with many cases per property, on the CPU and on the PTX of each architecture, the
 //! latter also where a GPU may do otherwise than the interpreter does by itself.
 
-use crate::sanitize::tests_of_kernels;
-use crate::{Failure, cargo, repository};
-use clap::Args;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+
+use clap::Args;
+
+use crate::Failure;
+use crate::sanitize::tests_of_kernels;
+use crate::suite::{ARCHS, Suite, build_driver, tests};
 
 /// Runs all tests of kernels at length: on the CPU, and on interpreted PTX of every architecture and in every mode. Needs nvcc; takes an hour.
 #[derive(Args)]
@@ -14,9 +16,6 @@ pub struct Arguments {
     #[arg(long, default_value_t = 400)]
     cases: u32,
 }
-
-/// Capabilities of GPUs that have images of their own.
-const CAPABILITIES: [&str; 3] = ["80", "90", "120"];
 
 /// What a GPU may do otherwise, all at once.
 const OTHERWISE: [(&str, &str); 4] = [
@@ -28,53 +27,27 @@ const OTHERWISE: [(&str, &str); 4] = [
 
 /// Runs everything; ends at the first failure.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    println!("== on the CPU");
-    succeed(tests(arguments.cases))?;
-    let mut build = Command::new(cargo());
-    build
-        .args(["build", "--locked", "--release", "--package", "sala-ptx"])
-        .current_dir(repository());
-    succeed(build)?;
-    for capability in CAPABILITIES {
+    let mut suite = Suite::default();
+    suite.run_on_cpu(of_kernels(arguments.cases))?;
+    build_driver()?;
+    for arch in &ARCHS {
         for (name, mode) in [("by itself", [].as_slice()), ("otherwise", OTHERWISE.as_slice())] {
-            println!("== on PTX for capability {capability}, {name}");
-            let mut tests = tests(arguments.cases / 8);
-            tests
-                .args(["--", "--skip", "race"])
-                .env("SALA_CUDA_DRIVER", driver())
-                .env("SALA_PTX_CAPABILITY", capability)
-                .envs(mode.iter().copied());
-            succeed(tests)?;
+            println!("== {name}");
+            let mut tests = of_kernels(arguments.cases / 8);
+            tests.envs(mode.iter().copied());
+            suite.run_on_ptx(arch, tests)?;
         }
     }
+    println!("{suite}");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The tests that drive kernels.
-fn tests(cases: u32) -> Command {
-    let mut command = Command::new(cargo());
-    command
-        .args(["test", "--locked", "--release", "--package", "sala-kernels"])
-        .args(tests_of_kernels())
-        .current_dir(repository())
-        .env("SALA_KEEP_PTX", "1")
+/// The tests that drive kernels. Without nvcc they are not built.
+fn of_kernels(cases: u32) -> Command {
+    let package = ["--package", "sala-kernels"].map(Into::into);
+    let mut tests = tests(package.into_iter().chain(tests_of_kernels()));
+    tests
         .env("SALA_REQUIRE_CUDA", "1")
         .env("PROPTEST_CASES", cases.max(1).to_string());
-    command
-}
-
-/// The driver that runs PTX.
-fn driver() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    target.join("release/libsala_ptx.so")
-}
-
-fn succeed(mut command: Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| Failure::machine(format!("cannot run cargo: {error}")))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Failure::repository(format!("{command:?}: {status}"))),
-    }
+    tests
 }

@@ -5,6 +5,8 @@ mod full;
 mod mutate;
 mod price;
 mod sanitize;
+mod suite;
+mod test;
 // The table of kernels, which stands alone so that it can be read here.
 #[path = "../../src/shapes/mod.rs"]
 #[allow(dead_code, unexpected_cfgs, rustdoc::broken_intra_doc_links)]
@@ -29,6 +31,7 @@ enum Task {
     Mutate(mutate::Arguments),
     Price(price::Arguments),
     Sanitize(sanitize::Arguments),
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Mutate(arguments) => mutate::run(&arguments),
         Task::Price(arguments) => price::run(&arguments),
         Task::Sanitize(arguments) => sanitize::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.message);

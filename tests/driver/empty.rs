@@ -1,8 +1,8 @@
 //! Tensors without elements. An empty allocation has address 0 on a GPU and some other one on the host, and kernels read address 0 as
 //! "absent": what is present and empty must nevertheless mean the same on both.
 
+use super::driver::Driver;
 use super::launches::ALL_IMAGES;
-use super::stub::Stub;
 use super::{DIM, HEADS, execute};
 use DType::{Bf16, F32, I32, U32};
 use sala_kernels::{
@@ -62,7 +62,7 @@ impl Place {
     }
 
     pub fn launch<A: Arguments>(&self, operation: &A::Operation, args: A) {
-        // SAFETY: the stub runs a launch before it returns, and so does the host.
+        // SAFETY: the driver runs a launch before it returns, and so does the host.
         unsafe { self.kernels.launch(&self.stream, operation, args) }.unwrap();
     }
 }
@@ -116,8 +116,8 @@ fn attend(place: &Place, entry: Entry, is_sparse: bool, is_dense: bool) -> (Vec<
 
 #[test]
 fn lists_of_no_entries_are_lists() {
-    let stub = Stub::get();
-    stub.on_launch(execute);
+    let driver = Driver::get();
+    driver.on_launch(execute);
     for place in Place::all() {
         for entry in [Entry::Prefill, Entry::Decode] {
             let (out, lse) = attend(&place, entry, true, false);
@@ -157,8 +157,8 @@ fn select(place: &Place, keys: usize, scores: bool) -> Vec<i32> {
 
 #[test]
 fn selection_takes_scores_of_no_blocks_and_keys_without_rows() {
-    let stub = Stub::get();
-    stub.on_launch(execute);
+    let driver = Driver::get();
+    driver.on_launch(execute);
     let [host, gpu] = Place::all();
     // The last keys have more blocks than a list has entries.
     for keys in [QUERIES, 50, 64 * 120] {
@@ -178,8 +178,8 @@ fn selection_takes_scores_of_no_blocks_and_keys_without_rows() {
 
 #[test]
 fn a_choice_by_scores_of_no_blocks_is_refused_and_counted() {
-    let stub = Stub::get();
-    stub.on_launch(execute);
+    let driver = Driver::get();
+    driver.on_launch(execute);
     let layer = SparseLayer::builder(Bf16, SHAPE, 0).build().unwrap();
     for place in Place::all() {
         let (queries, keys) = (bounds(&place, QUERIES), bounds(&place, KEYS));
@@ -201,8 +201,8 @@ fn a_choice_by_scores_of_no_blocks_is_refused_and_counted() {
 /// has none to start from.
 #[test]
 fn linear_attention_takes_no_tokens_and_no_slots() {
-    let stub = Stub::get();
-    stub.on_launch(execute);
+    let driver = Driver::get();
+    driver.on_launch(execute);
     let shape = LinearShape {
         heads: 1,
         dim_k: DIM,
@@ -242,7 +242,7 @@ fn linear_attention_takes_no_tokens_and_no_slots() {
 /// A call without sequences, whose tensors of one entry per sequence are all empty, launches nothing.
 #[test]
 fn a_call_without_sequences_launches_nothing() {
-    let stub = Stub::get();
+    let driver = Driver::get();
     let layer = SparseLayer::builder(Bf16, SHAPE, 1).build().unwrap();
     let place = Place::new(Device::cuda(0).unwrap());
     let queries = place.buffer(&[0i32]);
@@ -266,5 +266,5 @@ fn a_call_without_sequences_launches_nothing() {
     let mut args = CompressKeysArgs::new(caches(), Keys::cached(nothing()), k1, k2);
     args.seqlens_old = Some(nothing());
     place.launch(&layer, args);
-    assert!(!stub.calls().contains_key("cuLaunchKernel"));
+    assert!(!driver.calls().contains_key("cuLaunchKernel"));
 }

@@ -2,6 +2,7 @@
 //! of its own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sala_kernels::adapters::cudarc::{self, Launch};
@@ -11,15 +12,20 @@ use sala_kernels::{
     AttentionShape, DType, Device, Entry, Kernels, Keys, LinearDecodeArgs, Result, Sequences, SparseAttentionArgs,
     SparseLayer, SwitchLen, Tensor, TensorMut,
 };
+use sala_ptx::client::{self, Live};
 
+use super::driver::{self, Driver, OUT_OF_MEMORY};
 use super::launches::ALL_IMAGES;
-use super::stub::{self, OUT_OF_MEMORY, Stub};
 use super::{BATCH, DIM, HEADS, IMAGES, Step, execute, in_own_process, message};
+
+/// The driver by the name that cudarc looks for, in a folder of its own.
+fn installed(folder: &str) -> PathBuf {
+    client::install(&driver::library(), &driver::folder(folder)).unwrap()
+}
 
 #[test]
 fn slices_are_launched_over_safely() {
-    let library = stub::compile("stub_driver_cudarc", &[]);
-    in_own_process("over_cudarc::with_cudarc", &library);
+    in_own_process("over_cudarc::with_cudarc", &installed("driver_cudarc"));
 }
 
 /// The tensors of a [`Step`] as slices.
@@ -81,16 +87,16 @@ impl Slices {
 }
 
 /// How often launches, waits and records were called since `before`.
-fn calls(stub: &Stub) -> [u64; 3] {
-    let calls = stub.calls();
+fn calls(driver: &Driver) -> [u64; 3] {
+    let calls = driver.calls();
     ["cuLaunchKernel", "cuStreamWaitEvent", "cuEventRecord"].map(|call| calls.get(call).copied().unwrap_or(0))
 }
 
 #[test]
-#[ignore = "run by another test, where cudarc finds the stub"]
+#[ignore = "run by another test, where cudarc finds the driver"]
 fn with_cudarc() {
-    let stub = Stub::get();
-    stub.on_launch(execute);
+    let driver = Driver::get();
+    driver.on_launch(execute);
     let mut on_host = Step::new(&Device::host()).unwrap();
     let context = CudaContext::new(0).unwrap();
     // A second stream is what turns cudarc's events on.
@@ -100,9 +106,9 @@ fn with_cudarc() {
     let mut slices = Slices::new(&stream, &on_host);
 
     // Results, and one event recorded for each of the seven slices.
-    let before = calls(&stub);
+    let before = calls(&driver);
     slices.launch(&kernels, &other_stream, &on_host, None).unwrap();
-    let after = calls(&stub);
+    let after = calls(&driver);
     assert_eq!((after[0] - before[0], after[2] - before[2]), (1, 7));
     assert!(after[1] - before[1] >= 7, "every slice is waited for");
     on_host.launch().unwrap();
@@ -113,19 +119,19 @@ fn with_cudarc() {
     assert_eq!(bytemuck::cast_slice::<_, u32>(&device_state), state);
 
     // A wait that fails, which cudarc does not say, stops the launch.
-    let [launches, waits, _] = calls(&stub);
-    stub.fail("cuStreamWaitEvent", waits + 3, OUT_OF_MEMORY);
+    let [launches, waits, _] = calls(&driver);
+    driver.fail("cuStreamWaitEvent", waits + 3, OUT_OF_MEMORY);
     let error = message(slices.launch(&kernels, &stream, &on_host, None));
     assert_eq!(error, "cuStreamWaitEvent failed: CUDA_ERROR_OUT_OF_MEMORY (2)");
-    assert_eq!(calls(&stub)[0], launches);
+    assert_eq!(calls(&driver)[0], launches);
 
     // An event that cannot be recorded is made up for by waiting.
-    let synchronised = |stub: &Stub| stub.calls().get("cuStreamSynchronize").copied().unwrap_or(0);
-    let (before, [.., records]) = (synchronised(&stub), calls(&stub));
-    stub.fail("cuEventRecord", records + 1, OUT_OF_MEMORY);
+    let synchronised = |driver: &Driver| driver.calls().get("cuStreamSynchronize").copied().unwrap_or(0);
+    let (before, [.., records]) = (synchronised(&driver), calls(&driver));
+    driver.fail("cuEventRecord", records + 1, OUT_OF_MEMORY);
     let error = message(slices.launch(&kernels, &stream, &on_host, None));
     assert_eq!(error, "cuEventRecord failed: CUDA_ERROR_OUT_OF_MEMORY (2)");
-    assert_eq!(synchronised(&stub) - before, 1);
+    assert_eq!(synchronised(&driver) - before, 1);
 
     // Memory that the launch does not hold may be freed before it has run.
     let buffer = sala_kernels::Buffer::new(&device, BATCH * HEADS * DIM * 2).unwrap();
@@ -157,13 +163,15 @@ fn with_cudarc() {
     drop((slices, stream, other_stream, foreign, elsewhere, context, buffer));
     borrowed.synchronize().unwrap();
     drop((borrowed, kernels, device));
-    assert_eq!(stub.live(), 0);
+    assert_eq!((driver.live(), driver.reports()), (Live::default(), vec![]));
 }
 
 #[test]
 fn a_split_decode_is_launched_over_safely() {
-    let library = stub::compile("stub_driver_cudarc_split", &[]);
-    in_own_process("over_cudarc::split_decode_with_cudarc", &library);
+    in_own_process(
+        "over_cudarc::split_decode_with_cudarc",
+        &installed("driver_cudarc_split"),
+    );
 }
 
 /// What the driver is given for a launch.
@@ -186,7 +194,7 @@ unsafe extern "C" fn take_down(
     shared: u32,
     params: *const c_void,
 ) -> c_int {
-    // SAFETY: the stub passes on what the driver was called with: three numbers, and the parameters of that kernel.
+    // SAFETY: the driver passes on what it was called with: three numbers, and the parameters of that kernel.
     unsafe {
         let size = sala_host_params_size(sala_host_find(name)) as usize;
         LAUNCHED.lock().unwrap().push(Launched {
@@ -294,7 +302,7 @@ impl Decode {
         }
         let strides =
             |shape: &[usize]| -> Vec<usize> { (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect() };
-        // SAFETY: the slices outlive the launch, which the stub runs before it returns.
+        // SAFETY: the slices outlive the launch, which the driver runs before it returns.
         let view = |address: u64, dtype, shape: &[usize]| unsafe {
             Tensor::from_raw(device, address, dtype, shape, &strides(shape)).unwrap()
         };
@@ -317,16 +325,16 @@ impl Decode {
             with_workspace.then(|| written(address(&self.workspace, stream), DType::U32, &[words])),
         );
         let borrowed = cudarc::stream(device, stream).unwrap();
-        // SAFETY: the stub runs a launch before it returns.
+        // SAFETY: the driver runs a launch before it returns.
         unsafe { kernels.launch(&borrowed, &Self::layer(), args) }.unwrap();
     }
 }
 
 #[test]
-#[ignore = "run by another test, where cudarc finds the stub"]
+#[ignore = "run by another test, where cudarc finds the driver"]
 fn split_decode_with_cudarc() {
-    let stub = Stub::get();
-    stub.on_launch(take_down);
+    let driver = Driver::get();
+    driver.on_launch(take_down);
     let context = CudaContext::new(0).unwrap();
     let stream = context.new_stream().unwrap();
     let kernels = Kernels::load_images(&cudarc::device(&context).unwrap(), &ALL_IMAGES).unwrap();
@@ -355,5 +363,5 @@ fn split_decode_with_cudarc() {
     assert_eq!(take(&step).0.len(), 1);
 
     drop((step, kernels, stream, context));
-    assert_eq!(stub.live(), 0);
+    assert_eq!((driver.live(), driver.reports()), (Live::default(), vec![]));
 }

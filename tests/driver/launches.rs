@@ -1,6 +1,6 @@
 //! The launch path is bare: no operation allocates or calls the driver but for the launches of its kernels.
 
-use super::stub::Stub;
+use super::driver::Driver;
 use super::{ALLOCATIONS, ARCHS, DIM, FATBIN, HEADS, layer, message};
 use DType::{Bf16, F32, I32, U32};
 use sala_kernels::shapes::KERNELS;
@@ -23,7 +23,7 @@ pub static ALL_IMAGES: LazyLock<Vec<Image>> = LazyLock::new(|| {
 });
 
 struct Launches<'a> {
-    stub: &'a Stub,
+    driver: &'a Driver,
     kernels: Kernels,
     stream: Stream,
 }
@@ -31,21 +31,21 @@ struct Launches<'a> {
 impl Launches<'_> {
     #[track_caller]
     fn assert_bare<A: Arguments>(&self, layer: &A::Operation, args: A, launches: u64) {
-        let before = self.stub.calls();
+        let before = self.driver.calls();
         let allocations = ALLOCATIONS.get();
-        // SAFETY: the stub drops launches without a hook.
+        // SAFETY: the driver drops launches without a hook.
         unsafe { self.kernels.launch(&self.stream, layer, args) }.unwrap();
         assert_eq!(ALLOCATIONS.get(), allocations, "allocations");
         let mut expected = before.clone();
         *expected.entry("cuLaunchKernel".to_owned()).or_default() += launches;
-        assert_eq!(self.stub.calls(), expected);
+        assert_eq!(self.driver.calls(), expected);
     }
 }
 
 impl<'a> Launches<'a> {
-    fn new(stub: &'a Stub, device: &Device) -> Self {
+    fn new(driver: &'a Driver, device: &Device) -> Self {
         Self {
-            stub,
+            driver,
             kernels: Kernels::load_images(device, &ALL_IMAGES).unwrap(),
             stream: Stream::new(device).unwrap(),
         }
@@ -54,9 +54,9 @@ impl<'a> Launches<'a> {
 
 #[test]
 fn a_linear_launch_is_one_driver_call_and_no_allocation() {
-    let stub = Stub::get();
+    let driver = Driver::get();
     let device = Device::cuda(0).unwrap();
-    let (spare, launches) = (Spare::new(&device), Launches::new(&stub, &device));
+    let (spare, launches) = (Spare::new(&device), Launches::new(&driver, &device));
     let (rows, slots) = ([3, HEADS, DIM], spare.list(&[2, 0, 1]));
     let [q, k, v] = [(); 3].map(|()| spare.tensor(Bf16, &rows));
     let states = || spare.tensor_mut(F32, &[3, HEADS, DIM, DIM]);
@@ -76,22 +76,25 @@ fn a_linear_launch_is_one_driver_call_and_no_allocation() {
 
 #[test]
 fn only_a_host_runs_without_a_stream() {
-    let stub = Stub::get();
+    let driver = Driver::get();
     let kernels = Kernels::load_images(&Device::cuda(0).unwrap(), &ALL_IMAGES).unwrap();
     let spare = Spare::new(&Device::host());
     let rows = [3, HEADS, DIM];
     let [q, k, v] = [(); 3].map(|()| spare.tensor(Bf16, &rows));
     let args = LinearPrefillArgs::new(q, k, v, spare.list(&[0, 3]), None, spare.tensor_mut(Bf16, &rows));
     let error = message(kernels.run(&layer(Decay::None).unwrap(), args));
-    assert_eq!(error, "kernels: expected kernels loaded on a host device, got Stub 0");
-    assert!(!stub.calls().contains_key("cuLaunchKernel"));
+    assert_eq!(
+        error,
+        "kernels: expected kernels loaded on a host device, got Interpreted sm_80 0"
+    );
+    assert!(!driver.calls().contains_key("cuLaunchKernel"));
 }
 
 #[test]
 fn a_sparse_launch_is_its_kernels_and_no_allocation() {
-    let stub = Stub::get();
+    let driver = Driver::get();
     let device = Device::cuda(0).unwrap();
-    let (spare, launches) = (Spare::new(&device), Launches::new(&stub, &device));
+    let (spare, launches) = (Spare::new(&device), Launches::new(&driver, &device));
     let (heads_q, heads_kv, dim, tokens) = (32, 2, 64, 8192);
     let shape = AttentionShape { heads_q, heads_kv, dim };
     let layer = SparseLayer::builder(Bf16, shape, 1).build().unwrap();

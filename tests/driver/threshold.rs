@@ -1,8 +1,8 @@
 //! Which sequences are dense is decided by kernels alone, whatever the lengths on the device hold: here lengths below zero meet parameters
 //! without a threshold, which no call of the crate has.
 
+use super::driver::Driver;
 use super::empty::{Place, list};
-use super::stub::Stub;
 use super::{DIM, HEADS, execute};
 use sala_kernels::sys::executor::{sala_host_find, sala_host_params_size};
 use sala_kernels::sys::params::sala_sequences;
@@ -23,7 +23,7 @@ unsafe extern "C" fn execute_without_threshold(
     shared: u32,
     params: *const c_void,
 ) -> c_int {
-    // SAFETY: the stub passes on what the driver was called with; the copy has the size and the alignment of the parameters.
+    // SAFETY: the driver passes on what it was called with; the copy has the size and the alignment of the parameters.
     unsafe {
         let size = sala_host_params_size(sala_host_find(name)) as usize;
         let mut words = vec![0u64; size / 8];
@@ -91,15 +91,15 @@ fn attend(place: &Place, entry: Entry, switch_len: i32) -> Vec<f32> {
 
 #[test]
 fn no_length_is_below_a_threshold_of_nothing() {
-    let stub = Stub::get();
+    let driver = Driver::get();
     let place = Place::new(Device::cuda(0).unwrap());
     for switch_len in [-5, i32::MIN, 0] {
-        stub.on_launch(execute);
+        driver.on_launch(execute);
         assert_eq!(choose(&place, switch_len), -1, "dense below 1");
         let dense = [Entry::Prefill, Entry::Decode].map(|entry| attend(&place, entry, switch_len));
         let sparse = attend(&place, Entry::Prefill, 1);
 
-        stub.on_launch(execute_without_threshold);
+        driver.on_launch(execute_without_threshold);
         assert_eq!(choose(&place, switch_len), 0, "{switch_len} is not dense");
         for (entry, dense) in [Entry::Prefill, Entry::Decode].into_iter().zip(dense) {
             let got = attend(&place, entry, switch_len);
