@@ -14,7 +14,13 @@ fn main() -> Result<()> {
     let (heads, heads_q, heads_kv, dim, dim_k, dim_v) = (4, 4, 1, 64, 64, 64);
     let shape = AttentionShape { heads_q, heads_kv, dim };
     let sparse = SparseLayer::builder(DType::Bf16, shape, 512).local_blocks(4).build()?;
-    let linear = LinearAttention::builder(DType::Bf16, LinearShape { heads, dim_k, dim_v }, Decay::PerHead).build()?;
+    let shape = LinearShape {
+        heads_q: heads,
+        heads_kv: heads,
+        dim_k,
+        dim_v,
+    };
+    let linear = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).build()?;
 
     // Projections of 1024 tokens. The caches of keys and values hold them all from the start; lengths say how many count.
     let x: Vec<_> = (0..1024 * 256).map(|i| bf16::from_f32((i as f32).sin())).collect();

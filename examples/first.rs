@@ -14,13 +14,18 @@ fn main() -> Result<()> {
 }
 
 fn linear_layer(kernels: &Kernels) -> Result<()> {
-    let (heads, dim_k, dim_v) = (4, 64, 64);
-    let shape = LinearShape { heads, dim_k, dim_v };
+    let (heads_q, heads_kv, dim_k, dim_v) = (4, 4, 64, 64);
+    let shape = LinearShape {
+        heads_q,
+        heads_kv,
+        dim_k,
+        dim_v,
+    };
     let layer = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).build()?;
 
     // Two sequences, of 100 and 200 tokens. The numbers stand for what projections give.
     let qkv: Vec<_> = (0..300 * 4 * 64).map(|i| bf16::from_f32((i as f32).sin())).collect();
-    let log_decay = lightning_log_decay(0, heads, heads)?;
+    let log_decay = lightning_log_decay(0, heads_q, heads_q)?;
     let mut out = vec![bf16::ZERO; 300 * 4 * 64];
     let args = LinearPrefillArgs::new(
         Tensor::from_slice(&qkv, &[300, 4, 64])?,

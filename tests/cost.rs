@@ -1,12 +1,13 @@
 //! What the kernels cost, counted by the executor: tensor-core work, bytes and bank conflicts are facts of the source, the same on any machine.
 
-use sala_kernels::reference::select_blocks;
+use sala_kernels::reference::{linear_attention, select_blocks};
 use sala_kernels::{Counters, Lse};
 use sala_testkit::devices::counting_host;
 use sala_testkit::floors::{self, Floor};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_attention::{LinearProblem, Phase};
+use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
@@ -39,6 +40,7 @@ fn linear_case(lengths: Vec<usize>, dim_k: usize, dim_v: usize) -> LinearCase {
         phase: Phase::Prefill,
         precision: Precision::Bf16,
         heads: HEADS,
+        group: 1,
         dim_k,
         dim_v,
         lengths,
@@ -257,5 +259,41 @@ fn pages_cost_no_more_than_caches() {
             assert_eq!(paged.exponentials, cached.exponentials, "{what}");
             assert_eq!(paged.shared_wavefronts, cached.shared_wavefronts, "{what}");
         }
+    }
+}
+
+/// Verification reads each state once, whatever the number of drafts, and writes none; commitment reads and writes it once.
+#[test]
+fn drafts_move_each_state_once() {
+    for state_is_vk in [false, true] {
+        let config = linear_attention::Config {
+            heads_q: HEADS,
+            heads_kv: HEADS,
+            dim_k: 128,
+            dim_v: 128,
+            scale: 0.1,
+            state_is_vk,
+        };
+        let verify = DraftsProblem::normal(Precision::Bf16, config, [3, 4], DecayCase::Lightning, 1);
+        let states = (3 * config.slot_len() * 4) as u64;
+        let rows = (verify.q.len() + verify.k.len() + verify.v.len()) as u64 * 2;
+        let outputs = (3 * 4 * HEADS * 128 * 2) as u64;
+        let counted = count(&verify, 1);
+        assert_eq!(counted.global_bytes_written, outputs);
+        assert!(counted.global_bytes_read >= states + rows, "{counted:?}");
+        assert!(
+            counted.global_bytes_distinct <= states + rows + outputs + 512,
+            "{counted:?}"
+        );
+        let commit = verify.with(Step::Commit {
+            accepted: vec![4; 3],
+            path: None,
+        });
+        let counted = count(&commit, 1);
+        assert_eq!(counted.global_bytes_written, states);
+        let rows = (verify.k.len() + verify.v.len()) as u64 * 2;
+        assert!(counted.global_bytes_distinct <= states + rows + 512, "{counted:?}");
+        // The state once, and beside it a few rows by every block of columns.
+        assert!(counted.global_bytes_read <= states + 6 * rows, "{counted:?}");
     }
 }

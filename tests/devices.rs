@@ -27,7 +27,8 @@ fn prefill(kernels: &Kernels, stream: Option<&Stream>) -> Result<Vec<bf16>> {
         .collect();
     let mut out = vec![bf16::ZERO; values.len()];
     let linear_shape = LinearShape {
-        heads: HEADS,
+        heads_q: HEADS,
+        heads_kv: HEADS,
         dim_k: DIM,
         dim_v: DIM,
     };

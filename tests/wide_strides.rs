@@ -70,6 +70,7 @@ fn transposed_step(seed: u64) -> LinearProblem {
         phase: Phase::Decode,
         precision: Precision::Bf16,
         heads: 2,
+        group: 1,
         dim_k: 64,
         dim_v: 64,
         lengths: vec![1; 3],

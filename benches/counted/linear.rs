@@ -6,7 +6,9 @@ use sala_kernels::reference::linear_attention::Config;
 use sala_testkit::floors;
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::{cumulative, normals};
+use sala_testkit::operations::linear_attention::cases::DecayCase;
 use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
+use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
 use sala_testkit::tolerance::Precision;
 
 /// Whole sequences from zero, states stored.
@@ -65,13 +67,66 @@ pub fn cases() -> impl Iterator<Item = Case> {
     let decodes = DECODES
         .into_iter()
         .map(|(batch, heads, dim)| Case::new("linear_attention_decode", move || decode(batch, heads, dim)));
-    prefills.chain(decodes)
+    let drafts = DRAFTS.into_iter().flat_map(|(batch, drafts)| {
+        [
+            Case::new("linear_attention_verify", move || verify(batch, drafts)),
+            Case::new("linear_attention_commit", move || commit(batch, drafts)),
+        ]
+    });
+    let copies = Case::new("copy_states", copies);
+    prefills.chain(decodes).chain(drafts).chain([copies])
+}
+
+/// Drafts: how many sequences, and how many of each.
+const DRAFTS: [(usize, usize); 2] = [(1, 4), (4, 16)];
+
+/// SALA's linear layer with these drafts.
+fn drafts(batch: usize, drafts: usize) -> DraftsProblem {
+    let config = Config {
+        heads_q: 32,
+        heads_kv: 32,
+        dim_k: 128,
+        dim_v: 128,
+        scale: 128f32.sqrt().recip(),
+        state_is_vk: false,
+    };
+    DraftsProblem::normal(Precision::Bf16, config, [batch, drafts], DecayCase::Lightning, 1)
+}
+
+fn draft_call(problem: DraftsProblem) -> Call<DraftsProblem> {
+    let (batch, drafts) = (problem.batch(), problem.drafts);
+    Call {
+        shape: format!("bf16 batch {batch}, {drafts} drafts, 32 x 128x128"),
+        floor: floors::drafts(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
+}
+
+fn verify(batch: usize, count: usize) -> Call<DraftsProblem> {
+    draft_call(drafts(batch, count))
+}
+
+fn commit(batch: usize, count: usize) -> Call<DraftsProblem> {
+    let accepted = vec![count as i32; batch];
+    draft_call(drafts(batch, count).with(Step::Commit { accepted, path: None }))
+}
+
+fn copies() -> Call<DraftsProblem> {
+    let mut problem = drafts(2, 1).with(Step::Copy);
+    (problem.state_in, problem.state_out) = (vec![0, 0], Some(vec![1, 2]));
+    Call {
+        shape: "2 states, 32 x 128x128".into(),
+        ..draft_call(problem)
+    }
 }
 
 /// A call with every state stored in a slot of its own.
 fn problem(precision: Precision, lengths: &[usize], heads: usize, [dim_k, dim_v]: [usize; 2]) -> LinearProblem {
     let config = Config {
-        heads,
+        heads_q: heads,
+        heads_kv: heads,
         dim_k,
         dim_v,
         scale: (dim_k as f32).sqrt().recip(),

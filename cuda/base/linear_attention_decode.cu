@@ -27,14 +27,15 @@
 #include "parts/keys/rows.cuh"
 #include "parts/linear/log_decay.cuh"
 #include "parts/linear/state_slots.cuh"
+#include "parts/linear/state_tile.cuh"
 #include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr int THREADS = SALA_LINEAR_DECODE_THREADS;
-constexpr int WARPS = THREADS / WARP_SIZE;
-constexpr int CHANNELS = SALA_LINEAR_DECODE_CHANNELS;
+constexpr int THREADS = StateTile::THREADS;
+constexpr int WARPS = StateTile::WARPS;
+constexpr int CHANNELS = StateTile::CHANNELS;
 
 template <int DIM_K>
 struct DecodePlan {
@@ -42,6 +43,7 @@ struct DecodePlan {
     float key[DIM_K];
     float value[CHANNELS];
     float partial[WARPS][CHANNELS];  // KV layout: what each warp adds to the sum over dim_k
+    int slot_out;
 };
 
 // One token of one head: the block's share of the work.
@@ -56,8 +58,8 @@ struct Step {
 template <class T, int DIM_K>
 DEVICE void load_token(DecodePlan<DIM_K>& plan, const sala_linear_attention_params& p, const Step& step) {
     const T* q = row_of<const T>(p.q, step.token, step.head);
-    const T* k = row_of<const T>(p.k, step.token, step.head);
-    const T* v = row_of<const T>(p.v, step.token, step.head) + step.channel0;
+    const T* k = row_of<const T>(p.k, step.token, step.head / p.group);
+    const T* v = row_of<const T>(p.v, step.token, step.head / p.group) + step.channel0;
     const int thread = thread_index();
     if (thread < DIM_K) {
         plan.query[thread] = p.scale * to_float(load_global(q + thread));
@@ -66,65 +68,33 @@ DEVICE void load_token(DecodePlan<DIM_K>& plan, const sala_linear_attention_para
     if (thread < CHANNELS) plan.value[thread] = to_float(load_global(v + thread));
 }
 
-// `first` is the thread's element of the first pass; passes are `pass_stride` floats apart.
-template <int PASSES>
-DEVICE void load_state(Float4 (&state)[PASSES], const sala_linear_attention_params& p, const Step& step, int64_t first,
-                       int64_t pass_stride) {
-    UNROLL
-    for (int i = 0; i < PASSES; ++i) {
-        state[i] = Float4{};
-        if (step.slots.in != NO_SLOT) {
-            const float* from = state_of(p.states, step.slots.in, step.head) + first + i * pass_stride;
-            state[i] = load_global(reinterpret_cast<const Float4*>(from));
-        }
-    }
-}
-
-template <int PASSES>
-DEVICE void store_state(const Float4 (&state)[PASSES], const sala_linear_attention_params& p, const Step& step, int64_t first,
-                        int64_t pass_stride) {
-    if (step.slots.out == NO_SLOT) return;
-    UNROLL
-    for (int i = 0; i < PASSES; ++i) {
-        float* to = state_of(p.states, step.slots.out, step.head) + first + i * pass_stride;
-        store_global(reinterpret_cast<Float4*>(to), state[i]);
-    }
-}
-
 template <class T>
 DEVICE void store_channel(const sala_linear_attention_params& p, const Step& step, int channel, float value) {
     store_global(row_of<T>(p.out, step.token, step.head) + step.channel0 + channel, from_float<T>(value));
 }
 
+// The sum over key channels is one of warps: each leaves its share.
 template <class T, int DIM_K>
-DEVICE void step_kv(DecodePlan<DIM_K>& plan, const sala_linear_attention_params& p, const Step& step) {
-    constexpr int ROWS_PER_PASS = THREADS / 8;
-    constexpr int PASSES = DIM_K / ROWS_PER_PASS;
-    const int column = thread_index() % 8 * 4;
-    const int row0 = thread_index() / 8;
-    const int64_t first = row0 * p.states.row_stride + step.channel0 + column;
-    const int64_t pass_stride = ROWS_PER_PASS * p.states.row_stride;
-
-    Float4 state[PASSES];
-    load_state(state, p, step, first, pass_stride);
-    sync_block();  // q, k and v are in shared memory
+DEVICE void advance(DecodePlan<DIM_K>& plan, StateShare<DIM_K, false>& state, const sala_linear_attention_params& p, const Step& step) {
+    using Share = StateShare<DIM_K, false>;
+    const int column = Share::column();
     float out[4] = {};
     UNROLL
-    for (int i = 0; i < PASSES; ++i) {
-        const int row = row0 + i * ROWS_PER_PASS;
+    for (int pass = 0; pass < Share::PASSES; ++pass) {
+        const int row = Share::row(pass);
         UNROLL
         for (int c = 0; c < 4; ++c) {
-            state[i][c] = fma(plan.key[row], plan.value[column + c], decayed(step.decay, state[i][c]));
-            out[c] = fma(plan.query[row], state[i][c], out[c]);
+            float& number = state.values[pass][c];
+            number = fma(plan.key[row], plan.value[column + c], decayed(step.decay, number));
+            out[c] = fma(plan.query[row], number, out[c]);
         }
     }
-    store_state(state, p, step, first, pass_stride);
+    state.store(p.states, plan.slot_out, step.head, step.channel0);
 
-    UNROLL
-    for (int c = 0; c < 4; ++c) {
-        out[c] += shuffle_xor(out[c], 8);
-        out[c] += shuffle_xor(out[c], 16);
-        if (lane_index() < 8) plan.partial[warp_index()][column + c] = out[c];
+    reduce_add_each<4, 8>(out);
+    if (lane_index() < 8) {
+        UNROLL
+        for (int c = 0; c < 4; ++c) plan.partial[warp_index()][column + c] = out[c];
     }
     sync_block();  // every warp's share is in shared memory
     if (thread_index() < CHANNELS) {
@@ -135,49 +105,53 @@ DEVICE void step_kv(DecodePlan<DIM_K>& plan, const sala_linear_attention_params&
     }
 }
 
+// The sum over key channels is one of neighbouring lanes.
 template <class T, int DIM_K>
-DEVICE void step_vk(DecodePlan<DIM_K>& plan, const sala_linear_attention_params& p, const Step& step) {
-    constexpr int LANES_PER_ROW = DIM_K / 4;
-    constexpr int ROWS_PER_PASS = THREADS / LANES_PER_ROW;
-    constexpr int PASSES = CHANNELS / ROWS_PER_PASS;
-    const int channel = thread_index() % LANES_PER_ROW * 4;
-    const int row0 = thread_index() / LANES_PER_ROW;
-    const int64_t first = (step.channel0 + row0) * p.states.row_stride + channel;
-    const int64_t pass_stride = ROWS_PER_PASS * p.states.row_stride;
-
-    Float4 state[PASSES];
-    load_state(state, p, step, first, pass_stride);
-    sync_block();  // q, k and v are in shared memory
+DEVICE void advance(DecodePlan<DIM_K>& plan, StateShare<DIM_K, true>& state, const sala_linear_attention_params& p, const Step& step) {
+    using Share = StateShare<DIM_K, true>;
+    const int column = Share::column();
     UNROLL
-    for (int i = 0; i < PASSES; ++i) {
-        const int row = row0 + i * ROWS_PER_PASS;
+    for (int pass = 0; pass < Share::PASSES; ++pass) {
+        const int row = Share::row(pass);
         float out = 0.0f;
         UNROLL
         for (int c = 0; c < 4; ++c) {
-            state[i][c] = fma(plan.key[channel + c], plan.value[row], decayed(step.decay, state[i][c]));
-            out = fma(plan.query[channel + c], state[i][c], out);
+            float& number = state.values[pass][c];
+            number = fma(plan.key[column + c], plan.value[row], decayed(step.decay, number));
+            out = fma(plan.query[column + c], number, out);
         }
-        UNROLL
-        for (int distance = 1; distance < LANES_PER_ROW; distance *= 2) out += shuffle_xor(out, distance);
-        if (channel == 0) store_channel<T>(p, step, row, out);
+        out = reduce_add<Share::ROW_THREADS>(out);
+        if (column == 0) store_channel<T>(p, step, row, out);
     }
-    store_state(state, p, step, first, pass_stride);
+    state.store(p.states, plan.slot_out, step.head, step.channel0);
+}
+
+template <class T, int DIM_K, bool VK>
+DEVICE void decode(const sala_linear_attention_params& p, Step& step) {
+    auto& plan = dynamic_shared<DecodePlan<DIM_K>>();
+    StateShare<DIM_K, VK> state;
+    state.load(p.states, step.slots.in, step.head, step.channel0);
+    load_token<T>(plan, p, step);
+    leave_out_slot(plan.slot_out, step.slots, p.states, block_index_z());
+    count_refused_once(p.status, REFUSED_SLOTS, step.slots.refused);
+    sync_block();  // q, k and v and the slot are in shared memory
+    advance<T>(plan, state, p, step);
 }
 
 template <class T, int DIM_K>
 DEVICE void linear_attention_decode(const sala_linear_attention_params& p) {
     const int index = block_index_z();
-    Step step{resolve_slots(p.states, index), index, block_index_y(), block_index_x() * CHANNELS, {}};
-    count_refused_once(p.status, REFUSED_SLOTS, step.slots.refused);
-    if (!step.slots.valid) return;
+    Step step{find_slots(p.states, index), index, block_index_y(), block_index_x() * CHANNELS, {}};
+    if (!step.slots.valid) {
+        count_refused_once(p.status, REFUSED_SLOTS, resolve_slots(p.states, index).refused);
+        if (thread_index() < CHANNELS) store_channel<T>(p, step, thread_index(), 0.0f);
+        return;
+    }
     step.decay = state_decay(log_decay_at(p, step.token, step.head));
-
-    auto& plan = dynamic_shared<DecodePlan<DIM_K>>();
-    load_token<T>(plan, p, step);
     if (p.states.is_vk) {
-        step_vk<T>(plan, p, step);
+        decode<T, DIM_K, true>(p, step);
     } else {
-        step_kv<T>(plan, p, step);
+        decode<T, DIM_K, false>(p, step);
     }
 }
 

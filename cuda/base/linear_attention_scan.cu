@@ -81,6 +81,14 @@ DEVICE int chunk_count(const ScanSequence& s) { return ceil_div(s.length, CHUNK)
 DEVICE int chunk_length(const ScanSequence& s, int chunk) { return minimum(s.length - chunk * CHUNK, CHUNK); }
 DEVICE int64_t chunk_token(const ScanSequence& s, int chunk) { return s.first_token + static_cast<int64_t>(chunk) * CHUNK; }
 
+// What a sequence gives whose slots are refused.
+DEVICE void store_zeros(const sala_linear_attention_params& p, const ScanSequence& s, int64_t end, int dim_v_tile) {
+    for (int64_t token = s.first_token; token < end; ++token) {
+        if (thread_index() >= dim_v_tile) return;
+        store_global(row_of<uint16_t>(p.out, token, s.head) + s.channel0 + thread_index(), uint16_t{0});
+    }
+}
+
 // The sequence of this block, or one of length REFUSED.
 DEVICE ScanSequence find_scan_sequence(const sala_linear_attention_params& p, int dim_v_tile) {
     const int index = block_index_z();
@@ -90,6 +98,7 @@ DEVICE ScanSequence find_scan_sequence(const sala_linear_attention_params& p, in
     const StateSlots slots = resolve_slots(p.states, index);
     ScanSequence s{begin, REFUSED, block_index_y(), block_index_x() * dim_v_tile, slots};
     if (in_bounds && slots.valid) s.length = static_cast<int>(end - begin);
+    if (in_bounds && !slots.valid) store_zeros(p, s, end, dim_v_tile);
     count_refused_once(p.status, REFUSED_LENGTHS, in_bounds ? 0 : 1);
     count_refused_once(p.status, REFUSED_SLOTS, slots.refused);
     return s;
@@ -98,10 +107,10 @@ DEVICE ScanSequence find_scan_sequence(const sala_linear_attention_params& p, in
 // Starts the copy of a chunk's rows of one head, the COLUMNS channels from `channel0` on; rows past the end
 // of the sequence become zero.
 template <int THREADS, int COLUMNS>
-DEVICE void load_chunk(SharedTile<COLUMNS> tile, const sala_rows& tensor, const ScanSequence& s, int channel0, int chunk) {
+DEVICE void load_chunk(SharedTile<COLUMNS> tile, const sala_rows& tensor, const ScanSequence& s, int head, int channel0, int chunk) {
     constexpr int VECTORS = SharedTile<COLUMNS>::VECTORS;
     const int length = chunk_length(s, chunk);
-    const uint16_t* first = row_of<const uint16_t>(tensor, chunk_token(s, chunk), s.head) + channel0;
+    const uint16_t* first = row_of<const uint16_t>(tensor, chunk_token(s, chunk), head) + channel0;
     UNROLL
     for (int i = 0; i < CHUNK * VECTORS / THREADS; ++i) {
         const int row = (thread_index() + i * THREADS) / VECTORS;
@@ -259,11 +268,12 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     auto& plan = dynamic_shared<ScanPlan<DIM_K, DIM_V_TILE>>();
     const SharedTile<DIM_V_TILE> value_tile{shared_address(plan.value)};
 
+    const int head_kv = s.head / p.group;
     const auto load_queries_and_keys = [&](int chunk) {
-        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.query[chunk % 2])}, p.q, s, 0, chunk);
-        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.key[chunk % 2])}, p.k, s, 0, chunk);
+        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.query[chunk % 2])}, p.q, s, s.head, 0, chunk);
+        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.key[chunk % 2])}, p.k, s, head_kv, 0, chunk);
     };
-    const auto load_values = [&](int chunk) { load_chunk<THREADS>(value_tile, p.v, s, s.channel0, chunk); };
+    const auto load_values = [&](int chunk) { load_chunk<THREADS>(value_tile, p.v, s, head_kv, s.channel0, chunk); };
 
     const int chunks = chunk_count(s);
     if (chunks > 0) {

@@ -1,4 +1,5 @@
-// Linear attention: chunked prefill and single-token decode.
+// Linear attention: chunked prefill, single-token decode, and the life of a state around them: verification of
+// drafts, commitment of those that were accepted, copies.
 #ifndef SALA_PARAMS_LINEAR_ATTENTION_H
 #define SALA_PARAMS_LINEAR_ATTENTION_H
 
@@ -10,7 +11,10 @@ enum {
     SALA_LINEAR_CHUNK = 64,               // tokens that the scan takes at a time
     SALA_LINEAR_SCAN_WARP_CHANNELS = 16,  // value channels of one of its warps
     SALA_LINEAR_DECODE_THREADS = 128,
-    SALA_LINEAR_DECODE_CHANNELS = 32,  // value channels of a decode block
+    SALA_LINEAR_DECODE_CHANNELS = 32,  // value channels of a block of decode, verify and commit
+    SALA_LINEAR_MAX_DRAFTS = 16,       // draft tokens of a sequence
+    SALA_COPY_STATES_THREADS = 256,
+    SALA_COPY_STATES_VECTORS = 4,  // 16 bytes each that a thread copies
 };
 
 // How the log-decay tensor is indexed.
@@ -40,6 +44,27 @@ typedef struct sala_linear_attention_params {
     int64_t tokens;
     int32_t decay;  // enum sala_decay
     float scale;
+    int32_t group;  // query heads of a key and value head
+    int32_t reserved;
 } sala_linear_attention_params;
+
+// Drafts of each sequence: tensors [batch, drafts, heads, dim], of which `attention` says where the first sequence
+// lies, and these strides how far the next one is.
+typedef struct sala_linear_drafts_params {
+    sala_linear_attention_params attention;
+    int64_t q_stride, k_stride, v_stride, out_stride, log_decay_stride;  // elements from one sequence to the next
+    uint64_t parent;                                                     // verify: i32 [batch, drafts]; 0: chains
+    uint64_t accepted;                                                   // commit: i32 [batch]
+    uint64_t path;                                                       // commit: i32 [batch, drafts]; 0: the first ones
+    int32_t drafts;
+    int32_t reserved;
+} sala_linear_drafts_params;
+
+// States from slot to slot: `states.state_in` names sources, `states.state_out` destinations.
+typedef struct sala_copy_states_params {
+    sala_states states;
+    uint64_t status;  // u32 [4]
+    int32_t rows, columns;
+} sala_copy_states_params;
 
 #endif

@@ -12,7 +12,7 @@
 //! let context = CudaContext::new(0)?;
 //! let stream = context.default_stream();
 //! let kernels = Kernels::load(&cudarc::device(&context)?)?;
-//! let shape = LinearShape { heads: 32, dim_k: 128, dim_v: 128 };
+//! let shape = LinearShape { heads_q: 32, heads_kv: 32, dim_k: 128, dim_v: 128 };
 //! let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).build()?;
 //!
 //! let tokens = 1000;

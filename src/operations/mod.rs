@@ -19,8 +19,8 @@ pub use choose_blocks::ChooseBlocksArgs;
 pub use compress_keys::CompressKeysArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
-    Decay, LinearAttention, LinearAttentionBuilder, LinearDecodeArgs, LinearPrefillArgs, LinearShape, StateLayout,
-    lightning_log_decay,
+    CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearDecodeArgs,
+    LinearPrefillArgs, LinearShape, LinearVerifyArgs, StateLayout, lightning_log_decay,
 };
 pub use select_blocks::SelectBlocksArgs;
 pub use sequences::{Sequences, SwitchLen};

@@ -27,6 +27,34 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim_k", &[64, 128])]),
         tests: &["linear_attention"],
     },
+    // Outputs of draft tokens.
+    KernelFile {
+        name: "linear_attention_verify",
+        machine: Machine::Base,
+        params: "sala_linear_drafts_params",
+        instances: by_element(&[axis("dim_k", &[64, 128])]),
+        tests: &["linear_drafts"],
+    },
+    // States after those of them that were accepted.
+    KernelFile {
+        name: "linear_attention_commit",
+        machine: Machine::Base,
+        params: "sala_linear_drafts_params",
+        instances: by_element(&[axis("dim_k", &[64, 128])]),
+        tests: &["linear_drafts"],
+    },
+    // States from slot to slot.
+    KernelFile {
+        name: "copy_states",
+        machine: Machine::Base,
+        params: "sala_copy_states_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["linear_drafts"],
+    },
     // New keys and values to where they belong.
     KernelFile {
         name: "append_keys",

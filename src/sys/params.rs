@@ -214,6 +214,9 @@ pub const SALA_LINEAR_CHUNK: u32 = 64;
 pub const SALA_LINEAR_SCAN_WARP_CHANNELS: u32 = 16;
 pub const SALA_LINEAR_DECODE_THREADS: u32 = 128;
 pub const SALA_LINEAR_DECODE_CHANNELS: u32 = 32;
+pub const SALA_LINEAR_MAX_DRAFTS: u32 = 16;
+pub const SALA_COPY_STATES_THREADS: u32 = 256;
+pub const SALA_COPY_STATES_VECTORS: u32 = 4;
 pub const SALA_DECAY_NONE: sala_decay = 0;
 pub const SALA_DECAY_PER_HEAD: sala_decay = 1;
 pub const SALA_DECAY_PER_TOKEN: sala_decay = 2;
@@ -259,10 +262,12 @@ pub struct sala_linear_attention_params {
     pub tokens: i64,
     pub decay: i32,
     pub scale: f32,
+    pub group: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_linear_attention_params"][::core::mem::size_of::<sala_linear_attention_params>() - 216usize];
+    ["Size of sala_linear_attention_params"][::core::mem::size_of::<sala_linear_attention_params>() - 224usize];
     ["Alignment of sala_linear_attention_params"][::core::mem::align_of::<sala_linear_attention_params>() - 8usize];
     ["Offset of field: sala_linear_attention_params::q"]
         [::core::mem::offset_of!(sala_linear_attention_params, q) - 0usize];
@@ -286,6 +291,73 @@ const _: () = {
         [::core::mem::offset_of!(sala_linear_attention_params, decay) - 208usize];
     ["Offset of field: sala_linear_attention_params::scale"]
         [::core::mem::offset_of!(sala_linear_attention_params, scale) - 212usize];
+    ["Offset of field: sala_linear_attention_params::group"]
+        [::core::mem::offset_of!(sala_linear_attention_params, group) - 216usize];
+    ["Offset of field: sala_linear_attention_params::reserved"]
+        [::core::mem::offset_of!(sala_linear_attention_params, reserved) - 220usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_linear_drafts_params {
+    pub attention: sala_linear_attention_params,
+    pub q_stride: i64,
+    pub k_stride: i64,
+    pub v_stride: i64,
+    pub out_stride: i64,
+    pub log_decay_stride: i64,
+    pub parent: u64,
+    pub accepted: u64,
+    pub path: u64,
+    pub drafts: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_linear_drafts_params"][::core::mem::size_of::<sala_linear_drafts_params>() - 296usize];
+    ["Alignment of sala_linear_drafts_params"][::core::mem::align_of::<sala_linear_drafts_params>() - 8usize];
+    ["Offset of field: sala_linear_drafts_params::attention"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, attention) - 0usize];
+    ["Offset of field: sala_linear_drafts_params::q_stride"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, q_stride) - 224usize];
+    ["Offset of field: sala_linear_drafts_params::k_stride"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, k_stride) - 232usize];
+    ["Offset of field: sala_linear_drafts_params::v_stride"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, v_stride) - 240usize];
+    ["Offset of field: sala_linear_drafts_params::out_stride"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, out_stride) - 248usize];
+    ["Offset of field: sala_linear_drafts_params::log_decay_stride"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, log_decay_stride) - 256usize];
+    ["Offset of field: sala_linear_drafts_params::parent"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, parent) - 264usize];
+    ["Offset of field: sala_linear_drafts_params::accepted"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, accepted) - 272usize];
+    ["Offset of field: sala_linear_drafts_params::path"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, path) - 280usize];
+    ["Offset of field: sala_linear_drafts_params::drafts"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, drafts) - 288usize];
+    ["Offset of field: sala_linear_drafts_params::reserved"]
+        [::core::mem::offset_of!(sala_linear_drafts_params, reserved) - 292usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_copy_states_params {
+    pub states: sala_states,
+    pub status: u64,
+    pub rows: i32,
+    pub columns: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_copy_states_params"][::core::mem::size_of::<sala_copy_states_params>() - 80usize];
+    ["Alignment of sala_copy_states_params"][::core::mem::align_of::<sala_copy_states_params>() - 8usize];
+    ["Offset of field: sala_copy_states_params::states"]
+        [::core::mem::offset_of!(sala_copy_states_params, states) - 0usize];
+    ["Offset of field: sala_copy_states_params::status"]
+        [::core::mem::offset_of!(sala_copy_states_params, status) - 64usize];
+    ["Offset of field: sala_copy_states_params::rows"]
+        [::core::mem::offset_of!(sala_copy_states_params, rows) - 72usize];
+    ["Offset of field: sala_copy_states_params::columns"]
+        [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
 };
 pub const SALA_SELECT_WARPS: u32 = 8;
 pub const SALA_SELECT_COLUMNS: u32 = 32;
@@ -465,6 +537,12 @@ impl crate::launch::Params for sala_compress_keys_params {
 impl crate::launch::Params for sala_linear_attention_params {
     const NAME: &'static str = "sala_linear_attention_params";
 }
+impl crate::launch::Params for sala_linear_drafts_params {
+    const NAME: &'static str = "sala_linear_drafts_params";
+}
+impl crate::launch::Params for sala_copy_states_params {
+    const NAME: &'static str = "sala_copy_states_params";
+}
 impl crate::launch::Params for sala_select_blocks_params {
     const NAME: &'static str = "sala_select_blocks_params";
 }
@@ -485,6 +563,8 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_choose_blocks_params>(),
     size::<sala_compress_keys_params>(),
     size::<sala_linear_attention_params>(),
+    size::<sala_linear_drafts_params>(),
+    size::<sala_copy_states_params>(),
     size::<sala_select_blocks_params>(),
     size::<sala_sparse_attention_params>(),
     size::<sala_sparse_attention_split_params>(),

@@ -7,6 +7,7 @@
 use crate::operations::append_keys::AppendProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
+use crate::operations::linear_drafts::{DraftsProblem, Step};
 use crate::operations::select_blocks::SelectProblem;
 use crate::operations::sparse_attention::AttentionProblem;
 use sala_kernels::Lse;
@@ -46,7 +47,11 @@ const CHUNK: usize = 64;
 /// c · dim_k · dim_v; and, unless it starts from zero, Q S, the same again. A decode step needs the update and Q S.
 pub fn linear(problem: &LinearProblem) -> Floor {
     let linear_attention::Config {
-        heads, dim_k, dim_v, ..
+        heads_q,
+        heads_kv,
+        dim_k,
+        dim_v,
+        ..
     } = problem.config;
     let named = |slots: Option<&[i32]>, sequence: usize| slots.is_some_and(|slots| slots[sequence] >= 0);
     let lengths = problem.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
@@ -67,17 +72,43 @@ pub fn linear(problem: &LinearProblem) -> Floor {
     }
     let state = dim_k * dim_v * FLOAT;
     Floor::new(
-        heads * 2 * multiplications,
-        heads * (tokens * (2 * dim_k + dim_v) * ELEMENT + read * state),
-        heads * (tokens * dim_v * ELEMENT + stored * state),
+        heads_q * 2 * multiplications,
+        tokens * (heads_q * dim_k + heads_kv * (dim_k + dim_v)) * ELEMENT + heads_q * read * state,
+        heads_q * (tokens * dim_v * ELEMENT + stored * state),
     )
+}
+
+/// Each state is read once, and written once but by a verification; drafts are read once, those that a commitment accepts. No products are
+/// counted: none are on tensor cores.
+pub fn drafts(problem: &DraftsProblem) -> Floor {
+    let linear_attention::Config {
+        heads_q,
+        heads_kv,
+        dim_k,
+        dim_v,
+        ..
+    } = problem.config;
+    let states = problem.batch() * problem.config.slot_len() * FLOAT;
+    let tokens = problem.batch() * problem.drafts;
+    let (queries, keys) = (tokens * heads_q * ELEMENT, tokens * heads_kv * ELEMENT);
+    match &problem.step {
+        Step::Verify { .. } => Floor::new(0, states + queries * dim_k + keys * (dim_k + dim_v), queries * dim_v),
+        Step::Commit { accepted, .. } => {
+            let accepted: usize = accepted.iter().map(|&count| count.max(0) as usize).sum();
+            Floor::new(0, states + accepted * heads_kv * (dim_k + dim_v) * ELEMENT, states)
+        }
+        Step::Copy => Floor::new(0, states, states),
+    }
 }
 
 /// FLOPs that the scan issues where a block has `tile` value channels: per chunk and block the pieces of 16 × 32 of Q Kᵀ and the blocks of 16 × 16
 /// of P V that touch the causal triangle, and Q S and the update of S in full.
 pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
     let linear_attention::Config {
-        heads, dim_k, dim_v, ..
+        heads_q: heads,
+        dim_k,
+        dim_v,
+        ..
     } = problem.config;
     let scores = 6 * 16 * 32 * dim_k;
     let from_scores = 10 * 16 * 16 * tile;

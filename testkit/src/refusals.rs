@@ -53,6 +53,14 @@ impl Spare {
         view.expect("a possible view")
     }
 
+    /// A list of lengths or indices of several axes.
+    pub fn list_of(&self, values: &[i32], shape: &[usize]) -> Tensor<'static> {
+        let address = self.list(values).address();
+        // SAFETY: as in `strided`.
+        let view = unsafe { Tensor::from_raw(&self.device, address, DType::I32, shape, &contiguous(shape)) };
+        view.expect("a possible view")
+    }
+
     /// A view for writing of memory that another argument has.
     pub fn over(&self, tensor: Tensor<'_>, dtype: DType, shape: &[usize]) -> TensorMut<'static> {
         // SAFETY: the memory outlives every launch, and one that is given it twice is refused.

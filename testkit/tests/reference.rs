@@ -301,7 +301,8 @@ fn state_layouts_are_transposes() {
         numbers.normals(20, 1.0),
     );
     let config = linear_attention::Config {
-        heads: 1,
+        heads_q: 1,
+        heads_kv: 1,
         dim_k: 3,
         dim_v: 2,
         scale: 1.0,
@@ -329,7 +330,8 @@ fn state_layouts_are_transposes() {
 #[test]
 fn decays_below_the_lowest_are_the_lowest_and_resets_forget_even_nan() {
     let config = linear_attention::Config {
-        heads: 1,
+        heads_q: 1,
+        heads_kv: 1,
         dim_k: 1,
         dim_v: 1,
         scale: 1.0,

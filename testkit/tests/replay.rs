@@ -165,3 +165,70 @@ fn normals_of_shape(name: &'static str, shape: Vec<usize>) -> Draft {
     let bytes = vec![0; 2 * shape.iter().product::<usize>()];
     (name, Dtype::BF16, shape, bytes)
 }
+
+/// Drafts of two sequences, in files that hold what they should give, and that hold nothing.
+#[test]
+fn drafts_are_verified_and_committed() {
+    const HEADS: usize = 2;
+    let rows = [6, 1, DIM];
+    let inputs = || {
+        vec![
+            normals("k", rows, 2),
+            normals("v", rows, 3),
+            floats("log_decay", &[HEADS], &[-0.1, -2.0]),
+            floats(
+                "initial_state",
+                &[2, HEADS, DIM, DIM],
+                &vec![0.5; 2 * HEADS * DIM * DIM],
+            ),
+        ]
+    };
+    let mut verify = inputs();
+    verify.push(normals("q", [6, HEADS, DIM], 1));
+    verify.push(integers("parent", &[2, 3], &[-1, 0, 0, -1, 0, 1]));
+    let mut commit = inputs();
+    commit.push(integers("accepted", &[2], &[0, 2]));
+    commit.push(integers("path", &[2, 3], &[0, 0, 0, 0, 2, -1]));
+    for (op, drafts) in [("linear_verify", verify), ("linear_commit", commit)] {
+        let replay = read_op(op, &drafts).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(replay.operation(), op);
+        let (results, _) = replay.run(&host()).expect("it runs");
+        for results in [results, replay.run_on_reference()] {
+            replay.judge(&results).assert(op);
+        }
+        let name = if op == "linear_verify" {
+            "expected.out"
+        } else {
+            "expected.final_state"
+        };
+        let shape = if op == "linear_verify" {
+            vec![6, HEADS, DIM]
+        } else {
+            vec![2, HEADS, DIM, DIM]
+        };
+        let zeros = vec![0.0; shape.iter().product()];
+        let mut wrong = drafts;
+        wrong.push(floats(name, &shape, &zeros));
+        let replay = read_op(op, &wrong).unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        assert!(!replay.judge(&results).is_pass(), "{op}: zeros are expected");
+    }
+}
+
+fn floats(name: &'static str, shape: &[usize], values: &[f32]) -> Draft {
+    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    (name, Dtype::F32, shape.to_vec(), bytes)
+}
+
+fn read_op(op: &str, drafts: &[Draft]) -> Result<Replay, Unusable> {
+    let constants = HashMap::from([
+        ("op".to_owned(), op.to_owned()),
+        ("scale".to_owned(), "0.125".to_owned()),
+    ]);
+    let views = drafts.iter().map(|(name, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes);
+        (*name, view.expect("the bytes are those of the shape"))
+    });
+    let bytes = serialize(views, Some(constants)).expect("it can be written");
+    Replay::from_bytes(op.as_ref(), &bytes)
+}

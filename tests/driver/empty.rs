@@ -204,7 +204,8 @@ fn linear_attention_takes_no_tokens_and_no_slots() {
     let driver = Driver::get();
     driver.on_launch(execute);
     let shape = LinearShape {
-        heads: 1,
+        heads_q: 1,
+        heads_kv: 1,
         dim_k: DIM,
         dim_v: DIM,
     };

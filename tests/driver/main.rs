@@ -82,7 +82,8 @@ const BATCH: usize = 3;
 
 fn layer(decay: Decay) -> Result<LinearAttention> {
     let shape = LinearShape {
-        heads: HEADS,
+        heads_q: HEADS,
+        heads_kv: HEADS,
         dim_k: DIM,
         dim_v: DIM,
     };

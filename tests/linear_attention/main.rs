@@ -29,6 +29,7 @@ fn plain_case() -> LinearCase {
         phase: Phase::Prefill,
         precision: Precision::Bf16,
         heads: 2,
+        group: 1,
         dim_k: 128,
         dim_v: 128,
         lengths: vec![100],
@@ -73,7 +74,7 @@ fn slot(list: &Option<Vec<i32>>, sequence: usize) -> i32 {
 
 /// Some tokens of a call as one sequence of their own, on the given pool, from one slot to another.
 fn part(problem: &LinearProblem, tokens: Range<usize>, pool: Vec<f32>, slots: [i32; 2]) -> LinearProblem {
-    let heads = problem.config.heads;
+    let heads = problem.config.heads_q;
     let decay = match &problem.decay {
         DecayValues::PerToken(g) => DecayValues::PerToken(g[tokens.start * heads..tokens.end * heads].to_vec()),
         other => other.clone(),

@@ -20,7 +20,8 @@ type Decode = LinearDecodeArgs<'static>;
 
 fn layer(decay: Decay) -> Result<LinearAttention> {
     let shape = LinearShape {
-        heads: HEADS,
+        heads_q: HEADS,
+        heads_kv: HEADS,
         dim_k: DIM,
         dim_v: DIM,
     };

@@ -22,12 +22,13 @@ const PROPERTY_CASES: &str = "6";
 const ON_EACH: [&str; 2] = ["operations", "primitives"];
 
 /// What runs on the PTX of one of them.
-const ON_ONE: [&str; 6] = [
+const ON_ONE: [&str; 7] = [
     "append_keys",
     "pages",
     "compress_keys",
     "select_blocks",
     "linear_attention",
+    "linear_drafts",
     "sparse_attention",
 ];
 

@@ -35,20 +35,44 @@ DEVICE bool slot_is_taken(const sala_states& states, int index, int slot) {
     return any(taken);
 }
 
-DEVICE StateSlots resolve_slots(const sala_states& states, int index) {
-    StateSlots slots{NO_SLOT, NO_SLOT, true, 0};
-    if (states.state_in != 0) slots.in = load_global(entry_of<const int>(states.state_in, index));
-    if (states.state_out != 0) slots.out = load_global(entry_of<const int>(states.state_out, index));
+// An entry of a list of slots, which one lane loads for its warp.
+DEVICE int load_slot(uint64_t list, int index) {
+    if (list == 0) return NO_SLOT;
+    return shuffle(lane_index() == 0 ? load_global(entry_of<const int>(list, index)) : NO_SLOT, 0);
+}
+
+// The slots of a sequence, but for what other sequences want of its `out`.
+DEVICE StateSlots find_slots(const sala_states& states, int index) {
+    StateSlots slots{load_slot(states.state_in, index), load_slot(states.state_out, index), true, 0};
     if (slots.in < NO_SLOT || slots.in >= states.slots) {
         slots.valid = false;
         slots.refused += 1;
     }
-    const bool out_of_range = slots.out < NO_SLOT || slots.out >= states.slots;
-    if (out_of_range || (slots.out != NO_SLOT && slot_is_taken(states, index, slots.out))) {
+    if (slots.out < NO_SLOT || slots.out >= states.slots) {
         slots.out = NO_SLOT;
         slots.refused += 1;
     }
     return slots;
+}
+
+DEVICE StateSlots resolve_slots(const sala_states& states, int index) {
+    StateSlots slots = find_slots(states, index);
+    if (slots.out != NO_SLOT && slot_is_taken(states, index, slots.out)) {
+        slots.out = NO_SLOT;
+        slots.refused += 1;
+    }
+    return slots;
+}
+
+// The same in two parts, for blocks that need `out` late: the first warp looks through the lists of other sequences
+// and leaves `out` in shared memory for all, from the next barrier of the block on.
+DEVICE void leave_out_slot(int& shared_out, StateSlots& slots, const sala_states& states, int index) {
+    if (warp_index() != 0) return;
+    if (slots.out != NO_SLOT && slot_is_taken(states, index, slots.out)) {
+        slots.out = NO_SLOT;
+        slots.refused += 1;
+    }
+    if (lane_index() == 0) shared_out = slots.out;
 }
 
 // The state of one head in one slot; its rows are `row_stride` apart.

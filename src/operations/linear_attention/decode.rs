@@ -13,13 +13,13 @@ use crate::{Result, Stream, Tensor, TensorMut};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearDecodeArgs<'a> {
-    /// Queries `[batch, heads, dim_k]`, the layer's type.
+    /// Queries `[batch, heads_q, dim_k]`, the layer's type.
     pub q: Tensor<'a>,
-    /// Keys `[batch, heads, dim_k]`.
+    /// Keys `[batch, heads_kv, dim_k]`.
     pub k: Tensor<'a>,
-    /// Values `[batch, heads, dim_v]`.
+    /// Values `[batch, heads_kv, dim_v]`.
     pub v: Tensor<'a>,
-    /// The log decay, f32: `[heads]` or `[batch, heads]` as [`Decay`](crate::Decay) says; absent for `Decay::None`.
+    /// The log decay, f32: `[heads_q]` or `[batch, heads_q]` as [`Decay`](crate::Decay) says; absent for `Decay::None`.
     pub log_decay: Option<Tensor<'a>>,
     /// The pool of states, as in [`LinearPrefillArgs::state`](crate::LinearPrefillArgs::state).
     pub state: TensorMut<'a>,
@@ -27,7 +27,7 @@ pub struct LinearDecodeArgs<'a> {
     pub state_in: Tensor<'a>,
     /// The slot each sequence leaves its state in, if that is another than `state_in`; −1: nowhere.
     pub state_out: Option<Tensor<'a>>,
-    /// Outputs `[batch, heads, dim_v]`.
+    /// Outputs `[batch, heads_q, dim_v]`. A refused sequence gives 0.
     pub out: TensorMut<'a>,
     /// See [`Status`](crate::Status).
     pub status: Option<TensorMut<'a>>,
@@ -69,9 +69,9 @@ impl Plan {
         const KERNEL: &str = "linear_attention_decode";
         let dim_k = checks::compiled_for("dim_k", KERNEL, "dim_k", config.shape.dim_k)?;
         let threads = SALA_LINEAR_DECODE_THREADS as usize;
-        // `sizeof(DecodePlan<dim_k>)`: q, k and v in f32, and a partial sum per warp and channel.
+        // `sizeof(DecodePlan<dim_k>)`: q, k and v in f32, a partial sum per warp and channel, and a slot.
         let channels = SALA_LINEAR_DECODE_CHANNELS as usize;
-        let shared = 4 * (2 * config.shape.dim_k + channels + threads / 32 * channels);
+        let shared = 4 * (2 * config.shape.dim_k + channels + threads / 32 * channels + 1);
         let variant = Variant::base(KERNEL, Some(config.dtype), &[dim_k], threads, shared, ())?;
         Ok(Self {
             variants: vec![variant],
@@ -116,7 +116,7 @@ unsafe impl Arguments for LinearDecodeArgs<'_> {
             v: self.v,
             log_decay: self.log_decay,
             states: States {
-                pool: Some(&self.state),
+                pool: Some(self.state.as_tensor()),
                 state_in: Some(self.state_in),
                 state_out: Some(self.state_out.unwrap_or(self.state_in)),
             },
@@ -126,7 +126,7 @@ unsafe impl Arguments for LinearDecodeArgs<'_> {
         let params = common.params(config, batch, batch)?;
         let variant = kernels.pick(&layer.decode.variants, |()| true)?;
         let channels = SALA_LINEAR_DECODE_CHANNELS as usize;
-        let grid = [config.shape.dim_v / channels, config.shape.heads, batch];
+        let grid = [config.shape.dim_v / channels, config.shape.heads_q, batch];
         // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
         unsafe { kernels.queue(stream, variant, grid, &params) }
     }

@@ -1,11 +1,18 @@
 //! Linear attention with decay.
 
+mod commit;
+mod copy;
 mod decode;
+mod drafts;
 mod prefill;
 pub mod reference;
+mod verify;
 
+pub use commit::LinearCommitArgs;
+pub use copy::{CopyStates, CopyStatesArgs};
 pub use decode::LinearDecodeArgs;
 pub use prefill::LinearPrefillArgs;
+pub use verify::LinearVerifyArgs;
 
 use crate::launch::checks;
 use crate::sys::params::{
@@ -37,8 +44,10 @@ pub enum StateLayout {
 /// Heads of a linear-attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearShape {
-    /// Heads of q, k, v and the state.
-    pub heads: usize,
+    /// Heads of q, of the outputs, the decay and the state.
+    pub heads_q: usize,
+    /// Heads of k and v: query head h reads head `h / (heads_q / heads_kv)` of them.
+    pub heads_kv: usize,
     /// Channels of a query and a key: 64 or 128.
     pub dim_k: usize,
     /// Channels of a value and an output: 64 or 128.
@@ -57,13 +66,15 @@ pub struct LinearShape {
 /// |---|---|
 /// | [`LinearPrefillArgs`] | whole sequences, in chunks of 64 tokens |
 /// | [`LinearDecodeArgs`] | one token per sequence |
+/// | [`LinearVerifyArgs`] | outputs of up to 16 draft tokens per sequence, a chain or a tree; states stay as they are |
+/// | [`LinearCommitArgs`] | the states after those drafts that were accepted |
 ///
 /// Both read and write states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
 /// token. Results are the same bits for a sequence alone and in any batch, and for any chunking at multiples of 64 tokens.
 ///
 /// ```
 /// use sala_kernels::{DType, Decay, LinearAttention, LinearShape};
-/// let shape = LinearShape { heads: 32, dim_k: 128, dim_v: 128 };
+/// let shape = LinearShape { heads_q: 32, heads_kv: 32, dim_k: 128, dim_v: 128 };
 /// let lightning = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).build()?;
 ///
 /// let odd = LinearShape { dim_k: 96, ..shape };
@@ -75,6 +86,8 @@ pub struct LinearAttention {
     config: Config,
     prefill: prefill::Plan,
     decode: decode::Plan,
+    verify: verify::Plan,
+    commit: commit::Plan,
 }
 
 /// What a layer was described with.
@@ -85,6 +98,31 @@ struct Config {
     scale: f32,
     decay: Decay,
     state_layout: StateLayout,
+}
+
+impl Config {
+    /// Rows and columns of a state.
+    fn state_shape(&self) -> [usize; 2] {
+        let LinearShape { dim_k, dim_v, .. } = self.shape;
+        match self.state_layout {
+            StateLayout::Kv => [dim_k, dim_v],
+            StateLayout::Vk => [dim_v, dim_k],
+        }
+    }
+
+    /// What kernels are told whatever the tensors.
+    fn constants(&self) -> sala_linear_attention_params {
+        sala_linear_attention_params {
+            decay: match self.decay {
+                Decay::None => SALA_DECAY_NONE,
+                Decay::PerHead => SALA_DECAY_PER_HEAD,
+                Decay::PerToken => SALA_DECAY_PER_TOKEN,
+            } as i32,
+            scale: self.scale,
+            group: (self.shape.heads_q / self.shape.heads_kv) as i32,
+            ..Default::default()
+        }
+    }
 }
 
 /// Describes a [`LinearAttention`].
@@ -131,7 +169,8 @@ impl LinearAttentionBuilder {
             dtype, shape, scale, ..
         } = self.config;
         checks::operand_type(dtype)?;
-        checks::heads("heads", shape.heads)?;
+        checks::heads("heads_q", shape.heads_q)?;
+        checks::group(shape.heads_q, shape.heads_kv)?;
         let prefill = prefill::Plan::new(&self.config)?;
         let decode = decode::Plan::new(&self.config)?;
         checks::scale("scale", scale)?;
@@ -139,6 +178,8 @@ impl LinearAttentionBuilder {
             config: self.config,
             prefill,
             decode,
+            verify: verify::Plan::new(&self.config)?,
+            commit: commit::Plan::new(&self.config)?,
         })
     }
 }
@@ -181,14 +222,14 @@ struct Common<'a, 'b> {
     k: Tensor<'a>,
     v: Tensor<'a>,
     log_decay: Option<Tensor<'a>>,
-    states: States<'a, 'b>,
+    states: States<'a>,
     out: &'b TensorMut<'a>,
     status: Option<&'b TensorMut<'a>>,
 }
 
 /// The pool of states and the slots of each sequence.
-struct States<'a, 'b> {
-    pool: Option<&'b TensorMut<'a>>,
+struct States<'a> {
+    pool: Option<Tensor<'a>>,
     state_in: Option<Tensor<'a>>,
     state_out: Option<Tensor<'a>>,
 }
@@ -199,28 +240,23 @@ impl Common<'_, '_> {
         let Config { dtype, shape, .. } = *config;
         checks::fits_i32("q", rows)?;
         checks::batch("batch", batch)?;
-        let tensor = |name, tensor: &Tensor<'_>, dim| checks::rows(name, tensor, dtype, &[rows, shape.heads, dim]);
+        let tensor = |name, tensor: &Tensor<'_>, heads, dim| checks::rows(name, tensor, dtype, &[rows, heads, dim]);
         Ok(sala_linear_attention_params {
-            q: tensor("q", &self.q, shape.dim_k)?,
-            k: tensor("k", &self.k, shape.dim_k)?,
-            v: tensor("v", &self.v, shape.dim_v)?,
-            out: tensor("out", &self.out.as_tensor(), shape.dim_v)?,
+            q: tensor("q", &self.q, shape.heads_q, shape.dim_k)?,
+            k: tensor("k", &self.k, shape.heads_kv, shape.dim_k)?,
+            v: tensor("v", &self.v, shape.heads_kv, shape.dim_v)?,
+            out: tensor("out", &self.out.as_tensor(), shape.heads_q, shape.dim_v)?,
             log_decay: self.log_decay(config, rows)?,
             states: self.states.params(config, batch)?,
             cu_seqlens: 0,
             status: checks::status(self.status)?,
             tokens: rows as i64,
-            decay: match config.decay {
-                Decay::None => SALA_DECAY_NONE,
-                Decay::PerHead => SALA_DECAY_PER_HEAD,
-                Decay::PerToken => SALA_DECAY_PER_TOKEN,
-            } as i32,
-            scale: config.scale,
+            ..config.constants()
         })
     }
 
     fn log_decay(&self, config: &Config, rows: usize) -> Result<sala_rows> {
-        let heads = config.shape.heads;
+        let heads = config.shape.heads_q;
         let per_head = [heads];
         let per_token = [rows, heads];
         let shape: &[usize] = match (config.decay, &self.log_decay) {
@@ -249,7 +285,7 @@ impl Common<'_, '_> {
     }
 }
 
-impl States<'_, '_> {
+impl States<'_> {
     fn params(&self, config: &Config, batch: usize) -> Result<sala_states> {
         let slots_of = |name, slots: Option<Tensor<'_>>| {
             checks::optional(slots, |slots| {
@@ -264,12 +300,8 @@ impl States<'_, '_> {
             slots_of("state_in", self.state_in)?,
             slots_of("state_out", self.state_out)?,
         );
-        let LinearShape { heads, dim_k, dim_v } = config.shape;
-        let (rows, columns) = match config.state_layout {
-            StateLayout::Kv => (dim_k, dim_v),
-            StateLayout::Vk => (dim_v, dim_k),
-        };
-        let states = checks::optional(self.pool.map(TensorMut::as_tensor), |pool| {
+        let (heads, [rows, columns]) = (config.shape.heads_q, config.state_shape());
+        let states = checks::optional(self.pool, |pool| {
             let slots = checks::first_axis(pool);
             checks::fits_i32("state", slots)?;
             checks::shape("state", pool, &[slots, heads, rows, columns])?;
@@ -320,14 +352,19 @@ mod tests {
     #[test]
     fn impossible_descriptions_are_refused() {
         let refused = |dtype, heads, dim_k, dim_v, scale| {
-            let shape = LinearShape { heads, dim_k, dim_v };
+            let shape = LinearShape {
+                heads_q: heads,
+                heads_kv: heads,
+                dim_k,
+                dim_v,
+            };
             match LinearAttention::builder(dtype, shape, Decay::None).scale(scale).build() {
                 Err(error) => error.argument_name().expect("an argument is named"),
                 Ok(layer) => panic!("{layer:?}"),
             }
         };
         assert_eq!(refused(DType::F32, 1, 64, 64, 1.0), "dtype");
-        assert_eq!(refused(DType::F16, 0, 64, 64, 1.0), "heads");
+        assert_eq!(refused(DType::F16, 0, 64, 64, 1.0), "heads_q");
         assert_eq!(refused(DType::F16, 1, 32, 64, 1.0), "dim_k");
         assert_eq!(refused(DType::F16, 1, 64, 256, 1.0), "dim_v");
         assert_eq!(refused(DType::F16, 1, 64, 64, f32::NAN), "scale");

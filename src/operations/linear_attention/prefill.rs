@@ -20,18 +20,18 @@ const KERNEL: &str = "linear_attention_scan";
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearPrefillArgs<'a> {
-    /// Queries `[tokens, heads, dim_k]`, the layer's type.
+    /// Queries `[tokens, heads_q, dim_k]`, the layer's type.
     pub q: Tensor<'a>,
-    /// Keys `[tokens, heads, dim_k]`.
+    /// Keys `[tokens, heads_kv, dim_k]`.
     pub k: Tensor<'a>,
-    /// Values `[tokens, heads, dim_v]`.
+    /// Values `[tokens, heads_kv, dim_v]`.
     pub v: Tensor<'a>,
     /// Where sequences begin, `[batch + 1]` i32: from 0, non-decreasing, to at most `tokens`. Read on the device: a sequence whose bounds do
     /// not hold is refused and counted in the status word.
     pub cu_seqlens: Tensor<'a>,
-    /// The log decay, f32: `[heads]` or `[tokens, heads]` as [`Decay`](crate::Decay) says; absent for `Decay::None`.
+    /// The log decay, f32: `[heads_q]` or `[tokens, heads_q]` as [`Decay`](crate::Decay) says; absent for `Decay::None`.
     pub log_decay: Option<Tensor<'a>>,
-    /// Outputs `[tokens, heads, dim_v]`. Rows of refused sequences and rows past the last sequence are left as they are.
+    /// Outputs `[tokens, heads_q, dim_v]`. A sequence whose slots are refused gives 0; rows of no sequence are left as they are.
     pub out: TensorMut<'a>,
     /// The pool of states, f32 `[slots, heads, dim_k, dim_v]` or as [`StateLayout`](crate::StateLayout) says. Required with `state_in` or
     /// `state_out`.
@@ -105,7 +105,7 @@ impl Plan {
         let multiprocessors = kernels.device().multiprocessors() as usize;
         let narrowest = self.variants.last().map_or(0, |variant| variant.tile);
         kernels.pick(&self.variants, |&tile| {
-            tile == narrowest || batch * config.shape.heads * (config.shape.dim_v / tile) >= multiprocessors
+            tile == narrowest || batch * config.shape.heads_q * (config.shape.dim_v / tile) >= multiprocessors
         })
     }
 }
@@ -163,7 +163,7 @@ unsafe impl Arguments for LinearPrefillArgs<'_> {
             v: self.v,
             log_decay: self.log_decay,
             states: States {
-                pool: self.state.as_ref(),
+                pool: self.state.as_ref().map(TensorMut::as_tensor),
                 state_in: self.state_in,
                 state_out: self.state_out,
             },
@@ -175,7 +175,7 @@ unsafe impl Arguments for LinearPrefillArgs<'_> {
             ..common.params(config, checks::first_axis(&self.q), batch)?
         };
         let variant = layer.prefill.pick(kernels, config, batch)?;
-        let grid = [config.shape.dim_v / variant.tile, config.shape.heads, batch];
+        let grid = [config.shape.dim_v / variant.tile, config.shape.heads_q, batch];
         // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
         unsafe { kernels.queue(stream, variant, grid, &params) }
     }
@@ -187,7 +187,12 @@ mod tests {
     use crate::{Decay, Device, HostOptions, LinearShape};
 
     fn layer(dtype: DType, heads: usize, dim_k: usize, dim_v: usize) -> LinearAttention {
-        let shape = LinearShape { heads, dim_k, dim_v };
+        let shape = LinearShape {
+            heads_q: heads,
+            heads_kv: heads,
+            dim_k,
+            dim_v,
+        };
         LinearAttention::builder(dtype, shape, Decay::PerHead).build().unwrap()
     }
 

@@ -14,8 +14,10 @@ pub const LOWEST_LOG_DECAY: f32 = -128.0;
 /// Shapes and constants of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// Heads of q, k, v and the state.
-    pub heads: usize,
+    /// Heads of q, the outputs, the decay and the state.
+    pub heads_q: usize,
+    /// Heads of k and v, each of which serves `heads_q / heads_kv` heads of q.
+    pub heads_kv: usize,
     /// Channels of a query and a key.
     pub dim_k: usize,
     /// Channels of a value and an output.
@@ -29,7 +31,27 @@ pub struct Config {
 impl Config {
     /// Elements of one slot of the pool.
     pub fn slot_len(&self) -> usize {
-        self.heads * self.dim_k * self.dim_v
+        self.heads_q * self.dim_k * self.dim_v
+    }
+
+    fn query<'t, T>(&self, q: &'t [T], token: usize, head: usize) -> &'t [T] {
+        &q[(token * self.heads_q + head) * self.dim_k..][..self.dim_k]
+    }
+
+    /// The key that a query head reads.
+    fn key<'t, T>(&self, k: &'t [T], token: usize, head: usize) -> &'t [T] {
+        let head = head / (self.heads_q / self.heads_kv);
+        &k[(token * self.heads_kv + head) * self.dim_k..][..self.dim_k]
+    }
+
+    /// The value that a query head reads.
+    fn value<'t, T>(&self, v: &'t [T], token: usize, head: usize) -> &'t [T] {
+        let head = head / (self.heads_q / self.heads_kv);
+        &v[(token * self.heads_kv + head) * self.dim_v..][..self.dim_v]
+    }
+
+    fn output<'t>(&self, out: &'t mut [f64], token: usize, head: usize) -> &'t mut [f64] {
+        &mut out[(token * self.heads_q + head) * self.dim_v..][..self.dim_v]
     }
 
     /// Where a slot holds key channel `row` and value channel `column` of a head.
@@ -48,9 +70,9 @@ impl Config {
 pub enum LogDecay<'a> {
     /// The state never decays.
     None,
-    /// `[heads]`: one constant per head.
+    /// `[heads_q]`: one constant per head.
     PerHead(&'a [f32]),
-    /// `[tokens, heads]`.
+    /// `[tokens, heads_q]`.
     PerToken(&'a [f32]),
 }
 
@@ -60,7 +82,7 @@ impl LogDecay<'_> {
         let log_decay = match self {
             LogDecay::None => return 1.0,
             LogDecay::PerHead(decay) => decay[head],
-            LogDecay::PerToken(decay) => decay[token * config.heads + head],
+            LogDecay::PerToken(decay) => decay[token * config.heads_q + head],
         };
         if log_decay == f32::NEG_INFINITY {
             0.0
@@ -75,7 +97,7 @@ impl LogDecay<'_> {
 /// The states of a call: a pool of slots, and the slot that each sequence starts from and leaves its state in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct States<'a> {
-    /// `[slots, heads, dim_k, dim_v]` (transposed with [`Config::state_is_vk`]), as it is before the call.
+    /// `[slots, heads_q, dim_k, dim_v]` (transposed with [`Config::state_is_vk`]), as it is before the call.
     pub pool: &'a [f32],
     /// `[batch]`; −1 starts from zero, as every sequence does without it.
     pub state_in: Option<&'a [i32]>,
@@ -86,7 +108,7 @@ pub struct States<'a> {
 /// What a call leaves behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
-    /// `[tokens, heads, dim_v]`; zero where no sequence has a token.
+    /// `[tokens, heads_q, dim_v]`; zero where no sequence has a token.
     pub out: Vec<f64>,
     /// The pool after the call.
     pub pool: Vec<f64>,
@@ -97,14 +119,14 @@ pub struct Output {
     pub refused_slots: u32,
 }
 
-/// Runs whole sequences: q and k are `[tokens, heads, dim_k]`, v is `[tokens, heads, dim_v]`, `cu_seqlens` is `[batch + 1]`.
+/// Runs whole sequences: q is `[tokens, heads_q, dim_k]`, k `[tokens, heads_kv, dim_k]`, v `[tokens, heads_kv, dim_v]`, `cu_seqlens` is `[batch + 1]`.
 ///
 /// # Panics
 /// Where a slice is shorter than its shape.
 ///
 /// ```
 /// use sala_kernels::reference::linear_attention::{Config, LogDecay, States, prefill};
-/// let config = Config { heads: 1, dim_k: 1, dim_v: 1, scale: 1.0, state_is_vk: false };
+/// let config = Config { heads_q: 1, heads_kv: 1, dim_k: 1, dim_v: 1, scale: 1.0, state_is_vk: false };
 /// let states = States { pool: &[10.0], state_in: Some(&[0]), state_out: Some(&[0]) };
 /// let ones = [1.0f32; 3];
 /// let answer = prefill(&config, &ones, &ones, &ones, &[0, 3], LogDecay::None, &states);
@@ -120,9 +142,9 @@ pub fn prefill<T: Value>(
     log_decay: LogDecay<'_>,
     states: &States<'_>,
 ) -> Output {
-    let tokens = q.len() / (config.heads * config.dim_k);
+    let tokens = q.len() / (config.heads_q * config.dim_k);
     let mut answer = Output {
-        out: vec![0.0; tokens * config.heads * config.dim_v],
+        out: vec![0.0; tokens * config.heads_q * config.dim_v],
         pool: states.pool.iter().map(|&x| f64::from(x)).collect(),
         refused_lengths: 0,
         refused_slots: 0,
@@ -135,19 +157,18 @@ pub fn prefill<T: Value>(
         let Some(range) = range.filter(|_| !slots.is_refused) else {
             continue;
         };
-        for head in 0..config.heads {
+        for head in 0..config.heads_q {
             let mut state = load_state(config, states.pool, slots.input, head);
             for token in range.clone() {
-                let row = token * config.heads + head;
-                let key_row = row * config.dim_k..(row + 1) * config.dim_k;
-                let value_row = row * config.dim_v..(row + 1) * config.dim_v;
+                let factor = log_decay.factor(config, token, head);
                 advance(
                     &mut state,
-                    log_decay.factor(config, token, head),
-                    &k[key_row.clone()],
-                    &v[value_row.clone()],
+                    factor,
+                    config.key(k, token, head),
+                    config.value(v, token, head),
                 );
-                read_out(&mut answer.out[value_row], config.scale, &state, &q[key_row]);
+                let out = config.output(&mut answer.out, token, head);
+                read_out(out, config.scale, &state, config.query(q, token, head));
             }
             store_state(config, &mut answer.pool, slots.output, head, &state);
         }
@@ -155,7 +176,7 @@ pub fn prefill<T: Value>(
     answer
 }
 
-/// Runs one token of each sequence: [`prefill`] with lengths of one; q and k are `[batch, heads, dim_k]`, v is `[batch, heads, dim_v]`.
+/// Runs one token of each sequence: [`prefill`] with lengths of one; q is `[batch, heads_q, dim_k]`, and so on.
 ///
 /// # Panics
 /// Where a slice is shorter than its shape.
@@ -167,9 +188,138 @@ pub fn decode<T: Value>(
     log_decay: LogDecay<'_>,
     states: &States<'_>,
 ) -> Output {
-    let batch = (q.len() / (config.heads * config.dim_k)) as i32;
+    let batch = (q.len() / (config.heads_q * config.dim_k)) as i32;
     let cu_seqlens: Vec<i32> = (0..=batch).collect();
     prefill(config, q, k, v, &cu_seqlens, log_decay, states)
+}
+
+/// Outputs of draft tokens, `drafts` of each sequence, and states that stay as they are: tensors are `[batch · drafts, heads, dim]`, and
+/// `parent`, `[batch · drafts]`, names the draft that each follows, −1 the state; without it each follows the one before. A parent that does
+/// not come before its child refuses its sequence (lengths).
+///
+/// # Panics
+/// Where a slice is shorter than its shape.
+#[allow(clippy::too_many_arguments)]
+pub fn verify<T: Value>(
+    config: &Config,
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    drafts: usize,
+    log_decay: LogDecay<'_>,
+    parent: Option<&[i32]>,
+    states: &States<'_>,
+) -> Output {
+    let mut answer = Output {
+        out: vec![0.0; q.len() / config.dim_k * config.dim_v],
+        pool: states.pool.iter().map(|&x| f64::from(x)).collect(),
+        refused_lengths: 0,
+        refused_slots: 0,
+    };
+    let slot_count = states.pool.len() / config.slot_len();
+    let batch = (q.len() / (config.heads_q * config.dim_k))
+        .checked_div(drafts)
+        .unwrap_or(0);
+    for sequence in 0..batch {
+        let slots = resolve_slots(states, slot_count, sequence);
+        let first = sequence * drafts;
+        let parents: Vec<i32> = match parent {
+            Some(parent) => parent[first..first + drafts].to_vec(),
+            None => (-1..drafts as i32 - 1).collect(),
+        };
+        let is_tree = (0..).zip(&parents).all(|(draft, parent)| (-1..draft).contains(parent));
+        answer.refused_lengths += u32::from(!is_tree);
+        answer.refused_slots += slots.refused_slots;
+        if !is_tree || slots.is_refused {
+            continue;
+        }
+        for head in 0..config.heads_q {
+            // The state after each draft.
+            let mut after: Vec<Vec<f64>> = Vec::new();
+            for (draft, &parent) in parents.iter().enumerate() {
+                let mut state = match usize::try_from(parent) {
+                    Ok(parent) => after[parent].clone(),
+                    Err(_) => load_state(config, states.pool, slots.input, head),
+                };
+                let token = first + draft;
+                let factor = log_decay.factor(config, token, head);
+                advance(
+                    &mut state,
+                    factor,
+                    config.key(k, token, head),
+                    config.value(v, token, head),
+                );
+                let out = config.output(&mut answer.out, token, head);
+                read_out(out, config.scale, &state, config.query(q, token, head));
+                after.push(state);
+            }
+        }
+    }
+    answer
+}
+
+/// States after those of the `drafts` tokens of each sequence that were accepted: `accepted` `[batch]` of them, those that `path`,
+/// `[batch · drafts]`, names in ascending order, or the first ones. Another number or order refuses the sequence (lengths).
+///
+/// # Panics
+/// Where a slice is shorter than its shape.
+#[allow(clippy::too_many_arguments)]
+pub fn commit<T: Value>(
+    config: &Config,
+    k: &[T],
+    v: &[T],
+    drafts: usize,
+    log_decay: LogDecay<'_>,
+    accepted: &[i32],
+    path: Option<&[i32]>,
+    states: &States<'_>,
+) -> Output {
+    let mut answer = Output {
+        out: Vec::new(),
+        pool: states.pool.iter().map(|&x| f64::from(x)).collect(),
+        refused_lengths: 0,
+        refused_slots: 0,
+    };
+    let slot_count = states.pool.len() / config.slot_len();
+    for (sequence, &accepted) in accepted.iter().enumerate() {
+        let slots = resolve_slots(states, slot_count, sequence);
+        let count = usize::try_from(accepted).ok().filter(|&count| count <= drafts);
+        let tokens: Option<Vec<i32>> = count.map(|count| match path {
+            Some(path) => path[sequence * drafts..sequence * drafts + count].to_vec(),
+            None => (0..count as i32).collect(),
+        });
+        let ascends = |tokens: &Vec<i32>| {
+            let in_order = tokens.windows(2).all(|pair| pair[0] < pair[1]);
+            in_order && tokens.iter().all(|token| (0..drafts as i32).contains(token))
+        };
+        let tokens = tokens.filter(ascends);
+        answer.refused_lengths += u32::from(tokens.is_none());
+        answer.refused_slots += slots.refused_slots;
+        let Some(tokens) = tokens.filter(|_| !slots.is_refused) else {
+            continue;
+        };
+        for head in 0..config.heads_q {
+            let mut state = load_state(config, states.pool, slots.input, head);
+            for &token in &tokens {
+                let token = sequence * drafts + token as usize;
+                let factor = log_decay.factor(config, token, head);
+                advance(
+                    &mut state,
+                    factor,
+                    config.key(k, token, head),
+                    config.value(v, token, head),
+                );
+            }
+            store_state(config, &mut answer.pool, slots.output, head, &state);
+        }
+    }
+    answer
+}
+
+/// The pool after states have been copied from slots to slots, as `state_in` and `state_out` of `states` name them.
+pub fn copy_states(config: &Config, states: &States<'_>) -> Output {
+    let batch = states.state_in.map_or(0, <[i32]>::len);
+    commit::<f32>(config, &[], &[], 0, LogDecay::None, &vec![0; batch], None, states)
 }
 
 /// `S ← factor·S + k vᵀ`. A factor of zero forgets what the state held, whatever that was.

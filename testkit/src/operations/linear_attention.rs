@@ -5,12 +5,12 @@ pub mod cases;
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
 use crate::problem::{Problem, Run, launch, same_bits};
-use crate::tolerance::{self, Judgement, linear_out, linear_state};
+use crate::tolerance::{self, Judgement, Precision, linear_out, linear_state};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, LogDecay, Output, States};
 use sala_kernels::reference::sequences;
 use sala_kernels::{
-    Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Result, StateLayout, Status,
+    DType, Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Result, StateLayout, Status,
 };
 use std::ops::Range;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum DecayValues {
 }
 
 impl DecayValues {
-    fn as_reference(&self) -> LogDecay<'_> {
+    pub(super) fn as_reference(&self) -> LogDecay<'_> {
         match self {
             DecayValues::None => LogDecay::None,
             DecayValues::PerHead(values) => LogDecay::PerHead(values),
@@ -41,6 +41,27 @@ impl DecayValues {
             DecayValues::PerToken(_) => Decay::PerToken,
         }
     }
+}
+
+/// The layer that calls of linear attention are of.
+pub(super) fn layer(config: &Config, dtype: DType, decay: &DecayValues) -> Result<LinearAttention> {
+    let Config {
+        heads_q,
+        heads_kv,
+        dim_k,
+        dim_v,
+        scale,
+        state_is_vk,
+    } = *config;
+    let layout = if state_is_vk { StateLayout::Vk } else { StateLayout::Kv };
+    let shape = LinearShape {
+        heads_q,
+        heads_kv,
+        dim_k,
+        dim_v,
+    };
+    let builder = LinearAttention::builder(dtype, shape, decay.kind());
+    builder.scale(scale).state_layout(layout).build()
 }
 
 /// Which arguments a call is made with.
@@ -96,7 +117,7 @@ pub struct LinearRun {
 impl LinearProblem {
     /// Tokens of the call.
     pub fn tokens(&self) -> usize {
-        self.q.len() / (self.config.heads * self.config.dim_k)
+        self.q.len() / (self.config.heads_q * self.config.dim_k)
     }
 
     /// Sequences of the call.
@@ -116,17 +137,7 @@ impl LinearProblem {
 
     /// The layer that the call is one of.
     pub fn layer(&self) -> Result<LinearAttention> {
-        let Config {
-            heads,
-            dim_k,
-            dim_v,
-            scale,
-            state_is_vk,
-        } = self.config;
-        let layout = if state_is_vk { StateLayout::Vk } else { StateLayout::Kv };
-        let shape = LinearShape { heads, dim_k, dim_v };
-        let builder = LinearAttention::builder(self.q.dtype(), shape, self.decay.kind());
-        builder.scale(scale).state_layout(layout).build()
+        layer(&self.config, self.q.dtype(), &self.decay)
     }
 
     /// The slot that each sequence leaves its state in.
@@ -138,18 +149,27 @@ impl LinearProblem {
     /// The call's tensors on a device.
     pub fn upload(&self, machine: &Machine) -> Result<Memory> {
         let Config {
-            heads, dim_k, dim_v, ..
+            heads_q: heads,
+            heads_kv,
+            dim_k,
+            dim_v,
+            ..
         } = self.config;
         let (tokens, precision) = (self.tokens(), self.q.precision());
         // Rows of a state start at multiples of 16 bytes.
         let (decay_gap, pool_gap) = (self.packing.gap(), self.packing.gap().next_multiple_of(4));
         let mut memory = Memory::new(&machine.device);
-        let inputs = [
+        let (query, keys) = (
             ("q", dim_k, Some(&self.q)),
-            ("k", dim_k, Some(&self.k)),
-            ("v", dim_v, Some(&self.v)),
-        ];
-        memory.add_rows(precision, self.packing, [tokens, heads], &inputs)?;
+            [("k", dim_k, Some(&self.k)), ("v", dim_v, Some(&self.v))],
+        );
+        // A projection that makes all of them has rows of all only where they have as many heads.
+        if heads == heads_kv {
+            memory.add_rows(precision, self.packing, [tokens, heads], &[query, keys[0], keys[1]])?;
+        } else {
+            memory.add_rows(precision, self.packing, [tokens, heads], &[query])?;
+            memory.add_rows(precision, self.packing, [tokens, heads_kv], &keys)?;
+        }
         memory.add_rows(precision, self.packing, [tokens, heads], &[("out", dim_v, None)])?;
         match &self.decay {
             DecayValues::None => {}
@@ -199,22 +219,34 @@ impl LinearProblem {
 
     /// The token ranges of the sequences that run: those whose bounds hold, and that start from zero or a slot of the pool.
     fn running(&self) -> Vec<Range<usize>> {
+        self.ranges(true)
+    }
+
+    /// Those of the others whose bounds hold.
+    fn refused_ranges(&self) -> Vec<Range<usize>> {
+        self.ranges(false)
+    }
+
+    fn ranges(&self, that_start: bool) -> Vec<Range<usize>> {
         let starts = |sequence: usize| {
             let slot = self.state_in.as_ref().map_or(-1, |slots| slots[sequence]);
             (-1..self.slots() as i64).contains(&i64::from(slot))
         };
         let ranges = sequences(&self.cu_seqlens, self.tokens()).into_iter().enumerate();
         ranges
-            .filter(|(sequence, _)| starts(*sequence))
+            .filter(|(sequence, _)| starts(*sequence) == that_start)
             .filter_map(|(_, range)| range)
             .collect()
     }
 
     /// Judges the outputs of sequences that share their tokens with no other, and that tokens of no sequence are as they were.
     fn judge_out(&self, out: &Values, expected: &[f64]) -> Judgement {
-        let Config { heads, dim_v, .. } = self.config;
+        let Config {
+            heads_q: heads, dim_v, ..
+        } = self.config;
         let (got, bits) = (out.to_f64(), out.to_bits());
         let running = self.running();
+        let refused = self.refused_ranges();
         let users = |token: usize| running.iter().filter(|range| range.contains(&token)).count();
         let users: Vec<usize> = (0..self.tokens()).map(users).collect();
         let mut judgement = Judgement::default();
@@ -232,39 +264,54 @@ impl LinearProblem {
             judgement = judgement.and(this.within(|| format!("tokens {range:?}")));
         }
         let row = heads * dim_v;
-        let is_written = |&token: &usize| bits[token * row..(token + 1) * row].iter().any(|&bits| bits != POISON);
-        match (0..users.len()).filter(|&token| users[token] == 0).find(is_written) {
-            Some(token) => judgement.and(Judgement::failed(format!("token {token} of no sequence was written"))),
+        let is_wrong = |&token: &usize| {
+            // What a refused sequence gives is zero; what no sequence has is left as it was.
+            let is_refused = refused.iter().any(|range| range.contains(&token));
+            let expected = if is_refused { 0 } else { POISON };
+            bits[token * row..(token + 1) * row]
+                .iter()
+                .any(|&bits| bits != expected)
+        };
+        match (0..users.len()).filter(|&token| users[token] == 0).find(is_wrong) {
+            Some(token) => judgement.and(Judgement::failed(format!(
+                "token {token} of no running sequence is wrong"
+            ))),
             None => judgement,
         }
     }
+}
 
-    /// Judges the pool: slots that the reference stores to are within tolerance, and the others have not changed.
-    fn judge_pool(&self, pool: &[f32], expected: &[f64]) -> Judgement {
-        let Config {
-            heads, dim_k, dim_v, ..
-        } = self.config;
-        let precision = self.q.precision();
-        let mut judgement = Judgement::default();
-        for slot in 0..self.slots() {
-            let (before, got) = (&self.pool[self.slot(slot)], &pool[self.slot(slot)]);
-            let expected = &expected[self.slot(slot)];
-            let is_named = self.stored_to().is_some_and(|slots| slots.contains(&(slot as i32)));
-            let is_same = |(expected, &before): (&f64, &f32)| {
-                *expected == f64::from(before) || (expected.is_nan() && before.is_nan())
-            };
-            let this = if is_named && !expected.iter().zip(before).all(is_same) {
-                let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
-                linear_state(precision, heads, dim_k * dim_v, &got, expected)
-            } else if same_bits(got, before) || (is_named && got == before) {
-                continue;
-            } else {
-                Judgement::failed("it has changed, but no sequence stores to it".to_owned())
-            };
-            judgement = judgement.and(this.within(|| format!("slot {slot} of the pool")));
-        }
-        judgement
+/// Judges a pool: slots that the reference stores to are within tolerance, and the others have not changed.
+pub(super) fn judge_pool(
+    config: &Config,
+    precision: Precision,
+    before: &[f32],
+    got: &[f32],
+    expected: &[f64],
+    stored_to: Option<&[i32]>,
+) -> Judgement {
+    let length = config.slot_len();
+    let slots = before
+        .chunks(length)
+        .zip(got.chunks(length))
+        .zip(expected.chunks(length));
+    let mut judgement = Judgement::default();
+    for (slot, ((before, got), expected)) in slots.enumerate() {
+        let is_named = stored_to.is_some_and(|slots| slots.contains(&(slot as i32)));
+        let is_same = |(expected, &before): (&f64, &f32)| {
+            *expected == f64::from(before) || (expected.is_nan() && before.is_nan())
+        };
+        let this = if is_named && !expected.iter().zip(before).all(is_same) {
+            let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
+            linear_state(precision, config.heads_q, config.dim_k * config.dim_v, &got, expected)
+        } else if same_bits(got, before) || (is_named && got == before) {
+            continue;
+        } else {
+            Judgement::failed("it has changed, but no sequence stores to it".to_owned())
+        };
+        judgement = judgement.and(this.within(|| format!("slot {slot} of the pool")));
     }
+    judgement
 }
 
 impl Problem for LinearProblem {
@@ -306,7 +353,15 @@ impl Problem for LinearProblem {
 
     fn judge(&self, run: &LinearRun, reference: &Output) -> Judgement {
         let out = self.judge_out(&run.out, &reference.out);
-        out.and(self.judge_pool(&run.pool, &reference.pool))
+        let pool = judge_pool(
+            &self.config,
+            self.q.precision(),
+            &self.pool,
+            &run.pool,
+            &reference.pool,
+            self.stored_to(),
+        );
+        out.and(pool)
     }
 
     fn refused(&self, reference: &Output) -> Status {

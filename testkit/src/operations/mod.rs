@@ -4,6 +4,7 @@ pub mod append_keys;
 pub mod choose_blocks;
 pub mod compress_keys;
 pub mod linear_attention;
+pub mod linear_drafts;
 pub mod select_blocks;
 pub mod sparse_attention;
 
@@ -21,6 +22,7 @@ pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("choose_blocks", choose_blocks::samples(seed));
     visitor.visit("compress_keys", compress_keys::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));
+    visitor.visit("linear_drafts", linear_drafts::samples(seed));
     visitor.visit("select_blocks", select_blocks::samples(seed));
     visitor.visit("sparse_attention", sparse_attention::cases::samples(seed));
 }

@@ -224,3 +224,13 @@ fn abbreviated(list: &[i32]) -> String {
     let rest = if list.len() > SHOWN { ", …" } else { "" };
     format!("[{}{rest}]", shown.join(", "))
 }
+
+/// Refuses heads of q that those of k do not divide.
+pub fn check_heads(heads_q: usize, heads_kv: usize) -> Result<(), String> {
+    if heads_kv == 0 || !heads_q.is_multiple_of(heads_kv) {
+        return Err(format!(
+            "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
+        ));
+    }
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Replayed linear attention.
 
-use super::file::ReplayFile;
+use super::file::{ReplayFile, check_heads};
 use super::{ResultShapes, Results};
 use crate::devices::Machine;
 use crate::memory::Packing;
@@ -40,17 +40,23 @@ impl LinearCall {
         file.expect_only(&TENSORS)?;
         let scale = file.scale()?;
         let [tokens, heads, dim_k] = file.shape_3("q")?;
+        let heads_kv = file.shape_3("k")?[1];
+        check_heads(heads, heads_kv)?;
         let dim_v = file.shape_3("v")?[2];
         let config = Config {
-            heads,
+            heads_q: heads,
+            heads_kv,
             dim_k,
             dim_v,
             scale,
             state_is_vk: false,
         };
-        let value_shape = [tokens, heads, dim_v];
-        let key_shape = [tokens, heads, dim_k];
-        let (q, k, v) = file.query_key_value(&key_shape, &key_shape, &value_shape)?;
+        let out_shape = [tokens, heads, dim_v];
+        let (q, k, v) = file.query_key_value(
+            &[tokens, heads, dim_k],
+            &[tokens, heads_kv, dim_k],
+            &[tokens, heads_kv, dim_v],
+        )?;
         let cu_seqlens = file.bounds("cu_seqlens", tokens)?;
         let batch = cu_seqlens.len() - 1;
         let state_shape = [batch, heads, dim_k, dim_v];
@@ -76,14 +82,17 @@ impl LinearCall {
         };
         Ok(LinearCall {
             problem,
-            expected_out: file.optional_numbers("expected.out", &value_shape)?,
+            expected_out: file.optional_numbers("expected.out", &out_shape)?,
             expected_final_state: file.optional_numbers("expected.final_state", &state_shape)?,
         })
     }
 
     pub(super) fn shape(&self) -> String {
         let Config {
-            heads, dim_k, dim_v, ..
+            heads_q: heads,
+            dim_k,
+            dim_v,
+            ..
         } = self.problem.config;
         let (tokens, batch) = (self.problem.tokens(), self.problem.batch());
         format!(
@@ -94,7 +103,10 @@ impl LinearCall {
 
     pub(super) fn result_shapes(&self) -> ResultShapes {
         let Config {
-            heads, dim_k, dim_v, ..
+            heads_q: heads,
+            dim_k,
+            dim_v,
+            ..
         } = self.problem.config;
         let (tokens, batch) = (self.problem.tokens(), self.problem.batch());
         ResultShapes::from([
@@ -106,6 +118,7 @@ impl LinearCall {
     pub(super) fn run_on_reference(&self) -> Results {
         let answer = self.problem.reference();
         Results {
+            has_out: true,
             out: answer.out,
             final_state: Some(answer.pool),
             ..Results::default()
@@ -120,6 +133,7 @@ impl LinearCall {
     /// What a run of the call gave.
     pub fn results(&self, run: &LinearRun) -> Results {
         Results {
+            has_out: true,
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),
             final_state: Some(run.pool.iter().map(|&x| f64::from(x)).collect()),
@@ -134,7 +148,10 @@ impl LinearCall {
         };
         let precision = self.problem.q.precision();
         let Config {
-            heads, dim_k, dim_v, ..
+            heads_q: heads,
+            dim_k,
+            dim_v,
+            ..
         } = self.problem.config;
         let shape = LinearShape {
             precision,
@@ -152,7 +169,7 @@ impl LinearCall {
     }
 }
 
-fn parse_log_decay(file: &ReplayFile<'_>, tokens: usize, heads: usize) -> Result<DecayValues, String> {
+pub(super) fn parse_log_decay(file: &ReplayFile<'_>, tokens: usize, heads: usize) -> Result<DecayValues, String> {
     let shape = file.shape("log_decay")?;
     if shape != [heads] && shape != [tokens, heads] {
         return Err(format!(

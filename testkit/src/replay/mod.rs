@@ -6,6 +6,8 @@
 //! | `op` | constants | tensors | expected |
 //! |---|---|---|---|
 //! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
+//! | `linear_verify` | `scale` | `q`, `k`, `v` `[batch · drafts, heads, channels]`, `log_decay`, `initial_state` `[batch, heads, dim_k, dim_v]`, optional `parent` `[batch, drafts]` | `out` |
+//! | `linear_commit` | | `k`, `v`, `log_decay`, `initial_state`, `accepted` `[batch]`, optional `path` `[batch, drafts]` | `final_state` |
 //! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
 //!
 //! Sequences shorter than `dense_len` choose no blocks; what a file says of their lists and scores is not looked at.
@@ -13,10 +15,12 @@
 //! [`Replay::load`] checks everything, so that a call that loads can run; [`Replay::run_on_reference`] runs it, and [`Replay::judge`]
 //! compares what comes out with the expected values, or with the reference where the file has none.
 
+mod drafts;
 mod file;
 mod linear;
 mod sparse;
 
+pub use drafts::DraftsCall;
 pub use linear::LinearCall;
 pub use sparse::SparseCall;
 
@@ -54,6 +58,8 @@ pub struct Replay {
 pub enum Call {
     /// Linear attention over whole sequences.
     Linear(Box<LinearCall>),
+    /// Draft tokens of linear attention: verified, or committed to its states.
+    Drafts(Box<DraftsCall>),
     /// Key compression, block selection and attention over the chosen blocks.
     Sparse(Box<SparseCall>),
 }
@@ -61,6 +67,8 @@ pub enum Call {
 /// What a run gave; which fields are there depends on the operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
+    /// Whether the operation gives outputs.
+    pub has_out: bool,
     /// `[tokens, heads, dim_v]`.
     pub out: Vec<f64>,
     /// The type that `out` was stored in; `None` for the reference, which rounds nothing.
@@ -99,6 +107,7 @@ impl Replay {
     pub fn operation(&self) -> &'static str {
         match &self.call {
             Call::Linear(_) => "linear_attention",
+            Call::Drafts(call) => call.operation(),
             Call::Sparse(_) => "sparse_attention",
         }
     }
@@ -107,6 +116,7 @@ impl Replay {
     pub fn shape(&self) -> String {
         match &self.call {
             Call::Linear(call) => call.shape(),
+            Call::Drafts(call) => call.shape(),
             Call::Sparse(call) => call.shape(),
         }
     }
@@ -115,6 +125,7 @@ impl Replay {
     pub fn run_on_reference(&self) -> Results {
         match &self.call {
             Call::Linear(call) => call.run_on_reference(),
+            Call::Drafts(call) => call.run_on_reference(),
             Call::Sparse(call) => call.run_on_reference(),
         }
     }
@@ -126,6 +137,7 @@ impl Replay {
     pub fn run(&self, machine: &Machine) -> sala_kernels::Result<(Results, Duration)> {
         match &self.call {
             Call::Linear(call) => call.run(machine),
+            Call::Drafts(call) => call.run(machine),
             Call::Sparse(call) => call.run(machine),
         }
     }
@@ -134,6 +146,7 @@ impl Replay {
     pub fn judge(&self, results: &Results) -> Judgement {
         match &self.call {
             Call::Linear(call) => call.judge(results),
+            Call::Drafts(call) => call.judge(results),
             Call::Sparse(call) => call.judge(results),
         }
     }
@@ -143,6 +156,7 @@ impl Replay {
     pub fn write(&self, results: &Results, path: &Path) -> Result<(), Unusable> {
         let shapes = match &self.call {
             Call::Linear(call) => call.result_shapes(),
+            Call::Drafts(call) => call.result_shapes(),
             Call::Sparse(call) => call.result_shapes(),
         };
         let tensors = result_tensors(results);
@@ -186,7 +200,8 @@ type ResultShapes = HashMap<&'static str, Vec<usize>>;
 /// The results as named bytes.
 fn result_tensors(results: &Results) -> Vec<(&'static str, Dtype, Vec<u8>)> {
     let f32_bytes = |values: &[f64]| values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
-    let mut tensors = vec![match results.out_precision {
+    let mut tensors = Vec::new();
+    let out = match results.out_precision {
         None => ("out", Dtype::F32, f32_bytes(&results.out)),
         Some(precision) => {
             let values = Values::round(precision, results.out.iter().copied());
@@ -201,7 +216,10 @@ fn result_tensors(results: &Results) -> Vec<(&'static str, Dtype, Vec<u8>)> {
                 values.to_bits().iter().flat_map(|bits| bits.to_le_bytes()).collect(),
             )
         }
-    }];
+    };
+    if results.has_out {
+        tensors.push(out);
+    }
     if let Some(lse) = &results.lse {
         tensors.push(("lse", Dtype::F32, f32_bytes(lse)));
     }
@@ -223,9 +241,11 @@ fn parse(bytes: &[u8]) -> Result<Call, String> {
     let file = ReplayFile::parse(bytes)?;
     match file.text("op")? {
         "linear_attention" => LinearCall::parse(&file).map(|call| Call::Linear(Box::new(call))),
+        "linear_verify" => DraftsCall::parse_verify(&file).map(|call| Call::Drafts(Box::new(call))),
+        "linear_commit" => DraftsCall::parse_commit(&file).map(|call| Call::Drafts(Box::new(call))),
         "sparse_attention" => SparseCall::parse(&file).map(|call| Call::Sparse(Box::new(call))),
         other => Err(format!(
-            "`op` is `{other}`, expected `linear_attention` or `sparse_attention`"
+            "`op` is `{other}`, expected `linear_attention`, `linear_verify`, `linear_commit` or `sparse_attention`"
         )),
     }
 }

@@ -89,6 +89,7 @@ impl SparseCall {
         };
         let attention = self.attention(Some(lists.clone())).reference();
         Results {
+            has_out: true,
             out: attention.out,
             lse: Some(attention.lse),
             block_indices: Some(lists.indices),
@@ -122,6 +123,7 @@ impl SparseCall {
         };
         let run = attention.run(machine)?;
         let results = Results {
+            has_out: true,
             out: run.out.to_f64(),
             out_precision: Some(run.out.precision()),
             lse: Some(run.lse.iter().map(|&x| f64::from(x)).collect()),

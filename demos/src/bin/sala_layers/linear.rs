@@ -35,7 +35,8 @@ impl<'a> LinearMixer<'a> {
     pub fn new(config: &'a Config, meter: &Meter, tokens: usize, seed: u64) -> Result<LinearMixer<'a>> {
         let (heads, dim) = (config.lightning_nh, config.lightning_head_dim);
         let shape = LinearShape {
-            heads,
+            heads_q: heads,
+            heads_kv: heads,
             dim_k: dim,
             dim_v: dim,
         };

@@ -58,7 +58,10 @@ pub enum StateCase {
 pub struct LinearCase {
     pub phase: Phase,
     pub precision: Precision,
+    /// Heads of k and v.
     pub heads: usize,
+    /// Query heads of each.
+    pub group: usize,
     pub dim_k: usize,
     pub dim_v: usize,
     /// Tokens of each sequence; ones for a decode step.
@@ -86,6 +89,7 @@ impl LinearCase {
         let LinearCase {
             precision,
             heads,
+            group,
             dim_k,
             dim_v,
             ..
@@ -94,7 +98,8 @@ impl LinearCase {
         let tokens: usize = self.lengths.iter().sum();
         let [q_size, k_size, v_size, state_size] = self.magnitude.sizes();
         let config = Config {
-            heads,
+            heads_q: heads * group,
+            heads_kv: heads,
             dim_k,
             dim_v,
             scale: (dim_k as f32).powf(-0.5),
@@ -102,8 +107,9 @@ impl LinearCase {
         };
         let mut tensor =
             |channels: usize, size: f64| Values::round(precision, numbers.normals(tokens * heads * channels, size));
-        let (q, k, v) = (tensor(dim_k, q_size), tensor(dim_k, k_size), tensor(dim_v, v_size));
-        let decay = self.decay_values(&mut numbers, tokens);
+        let q = tensor(group * dim_k, q_size);
+        let (k, v) = (tensor(dim_k, k_size), tensor(dim_v, v_size));
+        let decay = decay_values(self.decay, &mut numbers, heads * group, tokens);
         let (state_in, state_out, slots) = self.slots(&mut numbers);
         let mut pool = vec![f32::NAN; slots * config.slot_len()];
         for &slot in state_in.iter().flatten().filter(|&&slot| slot >= 0) {
@@ -122,18 +128,6 @@ impl LinearCase {
             state_in,
             state_out,
             packing: self.packing,
-        }
-    }
-
-    fn decay_values(&self, numbers: &mut Numbers, tokens: usize) -> DecayValues {
-        match self.decay {
-            DecayCase::None => DecayValues::None,
-            DecayCase::Lightning => {
-                let slopes = lightning_log_decay(0, self.heads, self.heads);
-                DecayValues::PerHead(slopes.expect("there are so many heads"))
-            }
-            DecayCase::Constant(g) => DecayValues::PerHead(vec![g; self.heads]),
-            DecayCase::PerToken => DecayValues::PerToken((0..tokens * self.heads).map(|_| gate(numbers)).collect()),
         }
     }
 
@@ -157,6 +151,19 @@ impl LinearCase {
                 (state_in, state_out, slots)
             }
         }
+    }
+}
+
+/// The values of a decay.
+pub fn decay_values(decay: DecayCase, numbers: &mut Numbers, heads_q: usize, tokens: usize) -> DecayValues {
+    match decay {
+        DecayCase::None => DecayValues::None,
+        DecayCase::Lightning => {
+            let slopes = lightning_log_decay(0, heads_q, heads_q);
+            DecayValues::PerHead(slopes.expect("there are so many heads"))
+        }
+        DecayCase::Constant(g) => DecayValues::PerHead(vec![g; heads_q]),
+        DecayCase::PerToken => DecayValues::PerToken((0..tokens * heads_q).map(|_| gate(numbers)).collect()),
     }
 }
 
@@ -192,7 +199,8 @@ pub fn decays() -> impl Strategy<Value = DecayCase> {
 /// Prefills with sequences of up to `longest` tokens.
 pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
     let dim = || prop::sample::select(vec![64usize, 128]);
-    let shape = (precisions(), 1usize..=3, dim(), dim(), lengths(longest));
+    let heads = prop::sample::select(vec![(1, 1), (2, 1), (3, 1), (1, 2), (2, 3)]);
+    let shape = (precisions(), heads, dim(), dim(), lengths(longest));
     let packing = prop::sample::select(vec![Packing::Separate, Packing::Fused, Packing::HeadMajor]);
     let magnitude = prop_oneof![
         6 => Just(Magnitude::Normal),
@@ -207,12 +215,13 @@ pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
         StateCase::Mixed,
     ]);
     let rest = (decays(), any::<bool>(), packing, magnitude, states, any::<u64>());
-    (shape, rest).prop_map(|((precision, heads, dim_k, dim_v, lengths), rest)| {
+    (shape, rest).prop_map(|((precision, (heads, group), dim_k, dim_v, lengths), rest)| {
         let (decay, state_is_vk, packing, magnitude, states, seed) = rest;
         LinearCase {
             phase: Phase::Prefill,
             precision,
             heads,
+            group,
             dim_k,
             dim_v,
             lengths,
@@ -232,6 +241,7 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<LinearProblem> {
         phase: Phase::Prefill,
         precision: Precision::Bf16,
         heads: 2,
+        group: 1,
         dim_k: 128,
         dim_v: 128,
         lengths: vec![65, 0, 130],
@@ -252,5 +262,13 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<LinearProblem> {
         ..lightning.clone()
     };
     let step = lightning.decode(3);
-    [lightning, gated, step].map(|case| case.problem()).into()
+    let grouped = LinearCase {
+        heads: 1,
+        group: 3,
+        ..gated.clone()
+    };
+    let grouped_step = grouped.decode(4);
+    [lightning, gated, step, grouped, grouped_step]
+        .map(|case| case.problem())
+        .into()
 }

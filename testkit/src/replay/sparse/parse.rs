@@ -6,7 +6,7 @@ use crate::memory::Packing;
 use crate::numbers::cumulative;
 use crate::operations::select_blocks::cases::SelectionInputs;
 use crate::operations::sparse_attention::Lists;
-use crate::replay::file::ReplayFile;
+use crate::replay::file::{ReplayFile, check_heads};
 use crate::storage::{Content, Pages, Storage, Table};
 use crate::values::Values;
 use sala_kernels::reference::select_blocks;
@@ -193,15 +193,6 @@ fn parse_pages(file: &ReplayFile<'_>, q_shape: [usize; 3]) -> Result<Stored, Str
         cu_seqlens_k,
         storage,
     })
-}
-
-fn check_heads(heads_q: usize, heads_kv: usize) -> Result<(), String> {
-    if heads_kv == 0 || !heads_q.is_multiple_of(heads_kv) {
-        return Err(format!(
-            "tensor `q` has {heads_q} heads, expected a multiple of the {heads_kv} of `k`"
-        ));
-    }
-    Ok(())
 }
 
 fn parse_entry(file: &ReplayFile<'_>) -> Result<Entry, String> {

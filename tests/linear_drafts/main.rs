@@ -1,0 +1,32 @@
+//! Drafts of linear attention on every device: verified, committed, and the states that sequences fork from.
+
+mod agrees;
+mod copies;
+mod invariances;
+mod refusals;
+mod refused;
+
+use std::sync::OnceLock;
+
+use sala_kernels::reference::linear_attention::Config;
+
+/// The seed of this run, printed.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        let seed = sala_testkit::property::seed();
+        println!("SALA_TEST_SEED={seed}");
+        seed
+    })
+}
+
+fn config(group: usize, dim_k: usize, dim_v: usize, state_is_vk: bool) -> Config {
+    Config {
+        heads_q: 2 * group,
+        heads_kv: 2,
+        dim_k,
+        dim_v,
+        scale: (dim_k as f32).powf(-0.5),
+        state_is_vk,
+    }
+}
