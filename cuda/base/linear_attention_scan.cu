@@ -55,7 +55,6 @@ inline namespace SALA_VARIANT {
 constexpr int CHUNK = SALA_LINEAR_CHUNK;
 constexpr int HALF = CHUNK / 2;
 constexpr int WARP_CHANNELS = SALA_LINEAR_SCAN_WARP_CHANNELS;
-constexpr int REFUSED = -1;
 static_assert(WARP_CHANNELS == 16, "the value channels of a warp are the rows of a product");
 
 template <int DIM_K, int DIM_V_TILE>
@@ -72,7 +71,8 @@ struct ScanPlan {
 struct ScanSequence {
     int64_t first_token;
     int length;
-    int head;
+    bool runs;
+    int head, head_kv;
     int channel0;  // first value channel of the block
     StateSlots slots;
 };
@@ -81,27 +81,26 @@ DEVICE int chunk_count(const ScanSequence& s) { return ceil_div(s.length, CHUNK)
 DEVICE int chunk_length(const ScanSequence& s, int chunk) { return minimum(s.length - chunk * CHUNK, CHUNK); }
 DEVICE int64_t chunk_token(const ScanSequence& s, int chunk) { return s.first_token + static_cast<int64_t>(chunk) * CHUNK; }
 
-// What a sequence gives whose slots are refused.
-DEVICE void store_zeros(const sala_linear_attention_params& p, const ScanSequence& s, int64_t end, int dim_v_tile) {
-    for (int64_t token = s.first_token; token < end; ++token) {
-        if (thread_index() >= dim_v_tile) return;
-        store_global(row_of<uint16_t>(p.out, token, s.head) + s.channel0 + thread_index(), uint16_t{0});
-    }
-}
-
-// The sequence of this block, or one of length REFUSED.
+// The sequence of this block; one whose bounds or slots are refused has no tokens to scan.
 DEVICE ScanSequence find_scan_sequence(const sala_linear_attention_params& p, int dim_v_tile) {
     const int index = block_index_z();
     const int64_t begin = load_global(entry_of<const int>(p.cu_seqlens, index));
     const int64_t end = load_global(entry_of<const int>(p.cu_seqlens, index + 1));
     const bool in_bounds = bounds_fit(begin, end, p.tokens, index);
     const StateSlots slots = resolve_slots(p.states, index);
-    ScanSequence s{begin, REFUSED, block_index_y(), block_index_x() * dim_v_tile, slots};
-    if (in_bounds && slots.valid) s.length = static_cast<int>(end - begin);
-    if (in_bounds && !slots.valid) store_zeros(p, s, end, dim_v_tile);
     count_refused_once(p.status, REFUSED_LENGTHS, in_bounds ? 0 : 1);
     count_refused_once(p.status, REFUSED_SLOTS, slots.refused);
-    return s;
+    const int length = in_bounds ? static_cast<int>(end - begin) : 0;
+    const int head = block_index_y();
+    return {begin, length, in_bounds && slots.valid, head, head / p.group, block_index_x() * dim_v_tile, slots};
+}
+
+// What a sequence gives whose slots are refused.
+DEVICE void store_zeros(const sala_linear_attention_params& p, const ScanSequence& s, int dim_v_tile) {
+    if (thread_index() >= dim_v_tile) return;
+    uint16_t* to = row_of<uint16_t>(p.out, s.first_token, s.head) + s.channel0 + thread_index();
+    NO_UNROLL
+    for (int i = 0; i < s.length; ++i) store_global(to + i * p.out.token_stride, uint16_t{0});
 }
 
 // Starts the copy of a chunk's rows of one head, the COLUMNS channels from `channel0` on; rows past the end
@@ -264,16 +263,18 @@ DEVICE void linear_attention_scan(const sala_linear_attention_params& p) {
     static_assert(DIM_V_TILE <= DIM_K, "O is staged where Q was");
 
     const ScanSequence s = find_scan_sequence(p, DIM_V_TILE);
-    if (s.length == REFUSED) return;
+    if (!s.runs) {
+        store_zeros(p, s, DIM_V_TILE);
+        return;
+    }
     auto& plan = dynamic_shared<ScanPlan<DIM_K, DIM_V_TILE>>();
     const SharedTile<DIM_V_TILE> value_tile{shared_address(plan.value)};
 
-    const int head_kv = s.head / p.group;
     const auto load_queries_and_keys = [&](int chunk) {
         load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.query[chunk % 2])}, p.q, s, s.head, 0, chunk);
-        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.key[chunk % 2])}, p.k, s, head_kv, 0, chunk);
+        load_chunk<THREADS>(SharedTile<DIM_K>{shared_address(plan.key[chunk % 2])}, p.k, s, s.head_kv, 0, chunk);
     };
-    const auto load_values = [&](int chunk) { load_chunk<THREADS>(value_tile, p.v, s, head_kv, s.channel0, chunk); };
+    const auto load_values = [&](int chunk) { load_chunk<THREADS>(value_tile, p.v, s, s.head_kv, s.channel0, chunk); };
 
     const int chunks = chunk_count(s);
     if (chunks > 0) {
