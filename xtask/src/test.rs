@@ -18,8 +18,8 @@ pub struct Arguments {
 /// Cases of each property on PTX, unless the environment says how many.
 const PROPERTY_CASES: &str = "6";
 
-/// What runs on the PTX of every architecture: each operation, and each primitive.
-const ON_EACH: [&str; 2] = ["operations", "primitives"];
+/// What runs on the PTX of every architecture: each instance of a kernel, each operation, and each primitive.
+const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
 
 /// What runs on the PTX of one of them.
 const ON_ONE: [&str; 7] = [
