@@ -8,6 +8,7 @@ use sala_testkit::memory::Packing;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_attention::{LinearProblem, Phase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
@@ -296,4 +297,29 @@ fn drafts_move_each_state_once() {
         // The state once, and beside it a few rows by every block of columns.
         assert!(counted.global_bytes_read <= states + 6 * rows, "{counted:?}");
     }
+}
+
+/// Norms move each byte once; weights, tables and positions are a few sectors that all rows share.
+#[test]
+fn norms_move_each_byte_once() {
+    let rope = NormProblem::rope(Precision::Bf16, [8, 32, 128], 1);
+    let gate = NormProblem::gate(Precision::Bf16, [8, 4096], 1);
+    let bytes = |problem: &NormProblem| problem.x.len() as u64 * 2;
+    let counted = count(&rope, 1);
+    assert_eq!(counted.global_bytes_written, bytes(&rope));
+    let shared = (8 + 1) * 128 * 4 + 1024;
+    assert!(
+        counted.global_bytes_distinct <= 2 * bytes(&rope) + shared,
+        "{counted:?}"
+    );
+    let counted = count(&gate, 1);
+    assert_eq!(counted.global_bytes_written, bytes(&gate));
+    assert_eq!(
+        counted.global_bytes_read,
+        3 * bytes(&gate),
+        "x and gate once, and weights for every token"
+    );
+    let counted = count(&gate.sums(), 1);
+    assert_eq!(counted.global_bytes_read, bytes(&gate));
+    assert_eq!(counted.global_bytes_written, 8 * 4);
 }

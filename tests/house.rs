@@ -3,22 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 6] = [
+const OPERATIONS: [&str; 7] = [
     "append_keys",
     "choose_blocks",
     "compress_keys",
     "linear_attention",
+    "norms",
     "select_blocks",
     "sparse_attention",
 ];
 
 /// Files that the lists name for some operation and that another does without, and why.
-const DONE_WITHOUT: [(&str, &str); 2] = [
+const DONE_WITHOUT: [(&str, &str); 3] = [
     (
         "src/operations/choose_blocks/reference.rs",
         "defined with select_blocks",
     ),
-    ("cuda/base/linear_attention.cu", "two kernels, linear_attention_*.cu"),
+    ("cuda/base/linear_attention.cu", "four kernels, linear_attention_*.cu"),
+    ("cuda/base/norms.cu", "three kernels, norm_*.cu and sum_squares.cu"),
 ];
 
 fn root() -> PathBuf {

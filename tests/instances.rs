@@ -6,9 +6,10 @@ use sala_kernels::{Lse, shapes};
 use sala_ptx::client::Driver;
 use sala_testkit::devices::{Machine, cuda};
 use sala_testkit::operations::append_keys::AppendProblem;
-use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_attention::Phase;
+use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
 use sala_testkit::operations::{Visitor, visit_all};
@@ -72,7 +73,7 @@ fn every_instance_runs_on_interpreted_ptx() {
             compare_on(&machines, &case.problem().decode());
             // Few heads narrow the blocks of a scan to 32 channels; many leave them as wide as they may be.
             for dim_v in DIMS {
-                for heads in [1, 70, 140] {
+                for heads in [1, 100, 200] {
                     compare_on(&machines, &linear(precision, dim, dim_v, heads).problem());
                 }
                 compare_on(&machines, &linear(precision, dim, dim_v, 2).decode(2).problem());
@@ -84,6 +85,16 @@ fn every_instance_runs_on_interpreted_ptx() {
             compare_on(&machines, &drafts);
             let batch = sala_testkit::batch::Batch::new(&[3], &[5]);
             compare_on(&machines, &AppendProblem::normal(precision, 1, dim, batch, 1));
+        }
+    }
+    for precision in PRECISIONS {
+        for dim in DIMS {
+            compare_on(&machines, &NormProblem::rope(precision, [2, 3, dim], 1));
+        }
+        for channels in [2048, 4096, 8192, 16384] {
+            let gate = NormProblem::gate(precision, [1, channels], 1);
+            compare_on(&machines, &gate);
+            compare_on(&machines, &gate.sums());
         }
     }
     let executed = driver.executed();

@@ -55,6 +55,28 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["linear_drafts"],
     },
+    // What stands before and behind linear attention.
+    KernelFile {
+        name: "norm_rope",
+        machine: Machine::Base,
+        params: "sala_norm_rope_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["norms"],
+    },
+    KernelFile {
+        name: "norm_gate",
+        machine: Machine::Base,
+        params: "sala_norm_gate_params",
+        instances: by_element(&[axis("vectors of a thread", &[1, 2, 4, 8])]),
+        tests: &["norms"],
+    },
+    KernelFile {
+        name: "sum_squares",
+        machine: Machine::Base,
+        params: "sala_norm_gate_params",
+        instances: by_element(&[axis("vectors of a thread", &[1, 2, 4, 8])]),
+        tests: &["norms"],
+    },
     // New keys and values to where they belong.
     KernelFile {
         name: "append_keys",

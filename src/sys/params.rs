@@ -359,6 +359,76 @@ const _: () = {
     ["Offset of field: sala_copy_states_params::columns"]
         [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
 };
+pub const SALA_NORM_THREADS: u32 = 256;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_norm_rope_params {
+    pub x: sala_rows,
+    pub out: sala_rows,
+    pub cos_sin: sala_rows,
+    pub weight: u64,
+    pub positions: u64,
+    pub status: u64,
+    pub tokens: i64,
+    pub heads: i32,
+    pub count: i32,
+    pub eps: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_norm_rope_params"][::core::mem::size_of::<sala_norm_rope_params>() - 120usize];
+    ["Alignment of sala_norm_rope_params"][::core::mem::align_of::<sala_norm_rope_params>() - 8usize];
+    ["Offset of field: sala_norm_rope_params::x"][::core::mem::offset_of!(sala_norm_rope_params, x) - 0usize];
+    ["Offset of field: sala_norm_rope_params::out"][::core::mem::offset_of!(sala_norm_rope_params, out) - 24usize];
+    ["Offset of field: sala_norm_rope_params::cos_sin"]
+        [::core::mem::offset_of!(sala_norm_rope_params, cos_sin) - 48usize];
+    ["Offset of field: sala_norm_rope_params::weight"]
+        [::core::mem::offset_of!(sala_norm_rope_params, weight) - 72usize];
+    ["Offset of field: sala_norm_rope_params::positions"]
+        [::core::mem::offset_of!(sala_norm_rope_params, positions) - 80usize];
+    ["Offset of field: sala_norm_rope_params::status"]
+        [::core::mem::offset_of!(sala_norm_rope_params, status) - 88usize];
+    ["Offset of field: sala_norm_rope_params::tokens"]
+        [::core::mem::offset_of!(sala_norm_rope_params, tokens) - 96usize];
+    ["Offset of field: sala_norm_rope_params::heads"][::core::mem::offset_of!(sala_norm_rope_params, heads) - 104usize];
+    ["Offset of field: sala_norm_rope_params::count"][::core::mem::offset_of!(sala_norm_rope_params, count) - 108usize];
+    ["Offset of field: sala_norm_rope_params::eps"][::core::mem::offset_of!(sala_norm_rope_params, eps) - 112usize];
+    ["Offset of field: sala_norm_rope_params::reserved"]
+        [::core::mem::offset_of!(sala_norm_rope_params, reserved) - 116usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_norm_gate_params {
+    pub x: sala_rows,
+    pub gate: sala_rows,
+    pub out: sala_rows,
+    pub weight: u64,
+    pub sum_squares: u64,
+    pub channels: i32,
+    pub covered: i32,
+    pub eps: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_norm_gate_params"][::core::mem::size_of::<sala_norm_gate_params>() - 104usize];
+    ["Alignment of sala_norm_gate_params"][::core::mem::align_of::<sala_norm_gate_params>() - 8usize];
+    ["Offset of field: sala_norm_gate_params::x"][::core::mem::offset_of!(sala_norm_gate_params, x) - 0usize];
+    ["Offset of field: sala_norm_gate_params::gate"][::core::mem::offset_of!(sala_norm_gate_params, gate) - 24usize];
+    ["Offset of field: sala_norm_gate_params::out"][::core::mem::offset_of!(sala_norm_gate_params, out) - 48usize];
+    ["Offset of field: sala_norm_gate_params::weight"]
+        [::core::mem::offset_of!(sala_norm_gate_params, weight) - 72usize];
+    ["Offset of field: sala_norm_gate_params::sum_squares"]
+        [::core::mem::offset_of!(sala_norm_gate_params, sum_squares) - 80usize];
+    ["Offset of field: sala_norm_gate_params::channels"]
+        [::core::mem::offset_of!(sala_norm_gate_params, channels) - 88usize];
+    ["Offset of field: sala_norm_gate_params::covered"]
+        [::core::mem::offset_of!(sala_norm_gate_params, covered) - 92usize];
+    ["Offset of field: sala_norm_gate_params::eps"][::core::mem::offset_of!(sala_norm_gate_params, eps) - 96usize];
+    ["Offset of field: sala_norm_gate_params::reserved"]
+        [::core::mem::offset_of!(sala_norm_gate_params, reserved) - 100usize];
+};
 pub const SALA_SELECT_WARPS: u32 = 8;
 pub const SALA_SELECT_COLUMNS: u32 = 32;
 pub const SALA_SELECT_STEP: u32 = 64;
@@ -543,6 +613,12 @@ impl crate::launch::Params for sala_linear_drafts_params {
 impl crate::launch::Params for sala_copy_states_params {
     const NAME: &'static str = "sala_copy_states_params";
 }
+impl crate::launch::Params for sala_norm_rope_params {
+    const NAME: &'static str = "sala_norm_rope_params";
+}
+impl crate::launch::Params for sala_norm_gate_params {
+    const NAME: &'static str = "sala_norm_gate_params";
+}
 impl crate::launch::Params for sala_select_blocks_params {
     const NAME: &'static str = "sala_select_blocks_params";
 }
@@ -565,6 +641,8 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_linear_attention_params>(),
     size::<sala_linear_drafts_params>(),
     size::<sala_copy_states_params>(),
+    size::<sala_norm_rope_params>(),
+    size::<sala_norm_gate_params>(),
     size::<sala_select_blocks_params>(),
     size::<sala_sparse_attention_params>(),
     size::<sala_sparse_attention_split_params>(),

@@ -7,7 +7,7 @@ use crate::reserved::Reserved;
 use crate::storage::{KeyRows, Places};
 use crate::tolerance::Precision;
 use crate::values::Values;
-use half::bf16;
+use half::{bf16, f16};
 use sala_kernels::{Buffer, DType, Device, Element, Result, Status, Tensor, TensorMut};
 use std::cell::Cell;
 use std::ops::Range;
@@ -204,6 +204,22 @@ impl Memory {
         });
         let placed = Placed::new(name, T::DTYPE, GAP, shape.to_vec(), strides);
         self.place(GAP + stride + GAP, vec![(placed, bits)])
+    }
+
+    /// [`Self::add`] of 16-bit numbers.
+    pub fn add_values(
+        &mut self,
+        name: &'static str,
+        precision: Precision,
+        shape: &[usize],
+        gap: usize,
+        values: Option<&Values>,
+    ) -> Result<()> {
+        let bits = values.map(Values::to_bits);
+        match precision {
+            Precision::Bf16 => self.add::<bf16>(name, shape, gap, bits.as_deref().map(bytemuck::cast_slice)),
+            Precision::F16 => self.add::<f16>(name, shape, gap, bits.as_deref().map(bytemuck::cast_slice)),
+        }
     }
 
     /// Tensors `[rows, heads, channels]` of 16-bit numbers in one buffer. One without values is an output and starts as poison.

@@ -224,6 +224,7 @@ fn read_op(op: &str, drafts: &[Draft]) -> Result<Replay, Unusable> {
     let constants = HashMap::from([
         ("op".to_owned(), op.to_owned()),
         ("scale".to_owned(), "0.125".to_owned()),
+        ("eps".to_owned(), "1e-6".to_owned()),
     ]);
     let views = drafts.iter().map(|(name, dtype, shape, bytes)| {
         let view = TensorView::new(*dtype, shape.clone(), bytes);
@@ -231,4 +232,44 @@ fn read_op(op: &str, drafts: &[Draft]) -> Result<Replay, Unusable> {
     });
     let bytes = serialize(views, Some(constants)).expect("it can be written");
     Replay::from_bytes(op.as_ref(), &bytes)
+}
+
+#[test]
+fn norms_are_replayed() {
+    let rope = vec![
+        normals("x", [3, 2, DIM], 1),
+        normals_1("weight", DIM, 2),
+        floats(
+            "cos_sin",
+            &[5, DIM],
+            &sala_kernels::rotary_cos_sin(5, DIM, 1e4).unwrap(),
+        ),
+        integers("positions", &[3], &[4, 0, 2]),
+    ];
+    let row = 4 * DIM;
+    let (_, dtype, _, x) = normals("x", [1, 3, row], 1);
+    let (_, _, _, gate) = normals("gate", [1, 3, row], 2);
+    let gate = vec![
+        ("x", dtype, vec![3, row], x),
+        ("gate", dtype, vec![3, row], gate),
+        normals_1("weight", row, 3),
+    ];
+    for (op, drafts, shape) in [("norm_rope", rope, vec![3, 2, DIM]), ("norm_gate", gate, vec![3, row])] {
+        let replay = read_op(op, &drafts).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(replay.operation(), op);
+        let (results, _) = replay.run(&host()).expect("it runs");
+        for results in [results, replay.run_on_reference()] {
+            replay.judge(&results).assert(op);
+        }
+        let mut wrong = drafts;
+        wrong.push(floats("expected.out", &shape, &vec![3.0; shape.iter().product()]));
+        let replay = read_op(op, &wrong).unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        assert!(!replay.judge(&results).is_pass(), "{op}: threes are expected");
+    }
+}
+
+fn normals_1(name: &'static str, length: usize, seed: u64) -> Draft {
+    let (_, dtype, _, bytes) = normals(name, [1, 1, length], seed);
+    (name, dtype, vec![length], bytes)
 }

@@ -16,6 +16,7 @@
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/keys/token_tile.cuh"
+#include "parts/sigmoid.cuh"
 #include "parts/signed_scale.cuh"
 #include "parts/status.cuh"
 
@@ -228,8 +229,6 @@ DEVICE void store_refused(const sala_sparse_attention_params& p, const SequenceR
         }
     }
 }
-
-DEVICE float sigmoid(float x) { return 1.0f / (1.0f + exp2(-LOG2_E * x)); }
 
 template <class T>
 DEVICE void store_lse(const sala_sparse_attention_params& p, const QueryTile& tile, const QueryRow& row, const OnlineSoftmax& softmax,

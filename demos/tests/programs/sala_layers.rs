@@ -17,6 +17,8 @@ fn the_layers_of_the_released_model_are_counted() {
         "compress_keys",
         "select_blocks",
         "sparse_attention",
+        "norm_rope",
+        "norm_gate",
         "linear_attention prefill",
         "linear_attention decode",
     ] {

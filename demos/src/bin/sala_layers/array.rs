@@ -48,6 +48,24 @@ impl Array {
         self.view_mut()?.narrow(0, tokens.clone())
     }
 
+    /// The rows of some tokens, whatever lies in one as one axis.
+    pub fn flat_rows(&self, tokens: &Range<usize>) -> Result<Tensor<'_>> {
+        self.buffer
+            .tensor(self.dtype, &self.flat_shape())?
+            .narrow(0, tokens.clone())
+    }
+
+    /// The same for writing.
+    pub fn flat_rows_mut(&mut self, tokens: &Range<usize>) -> Result<TensorMut<'_>> {
+        let shape = self.flat_shape();
+        self.buffer.tensor_mut(self.dtype, &shape)?.narrow(0, tokens.clone())
+    }
+
+    fn flat_shape(&self) -> [usize; 2] {
+        let (tokens, row) = self.shape.split_first().unwrap_or((&0, &[]));
+        [*tokens, row.iter().product()]
+    }
+
     /// What it holds.
     pub fn read<T: Element>(&self) -> Result<Vec<T>> {
         self.buffer.read()

@@ -158,6 +158,11 @@ impl Config {
                 "the same as lightning_nh",
             ),
             (
+                self.qk_norm && self.use_output_norm && self.use_output_gate,
+                "qk_norm, use_output_norm and use_output_gate",
+                "true: linear layers norm, turn and gate in one kernel each",
+            ),
+            (
                 !self.attn_use_rope,
                 "attn_use_rope",
                 "false: sparse layers have no rotary embedding here",

@@ -1,27 +1,36 @@
 //! A linear layer: norm and rotary embedding on q and k, the scan or a decode step, norm and gate on the output.
 
-use crate::around::{Rotation, apply_gate, rms_norm};
 use crate::array::Array;
 use crate::config::Config;
 use crate::random;
 use demos::meter::Meter;
 use half::bf16;
 use sala_kernels::{
-    DType, Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Result, lightning_log_decay,
+    DType, Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Norm, NormGateArgs, NormRopeArgs,
+    Result, lightning_log_decay, rotary_cos_sin,
 };
 use sala_testkit::numbers::Numbers;
+use std::ops::Range;
 
 /// One layer and all tokens it will see.
-pub struct LinearMixer<'a> {
-    config: &'a Config,
+pub struct LinearMixer {
     layer: LinearAttention,
-    /// `[tokens, heads, dim]`
+    norm: Norm,
+    /// `[tokens, heads, dim]`; queries and keys are normed and turned in place as tokens come.
     q: Array,
     k: Array,
     v: Array,
+    /// Normed and gated in place.
     out: Array,
-    gate: Vec<bf16>,
-    output_norm: Vec<bf16>,
+    gate: Array,
+    /// `[dim]` of queries and of keys, `[heads · dim]` of outputs.
+    q_norm: Array,
+    k_norm: Array,
+    output_norm: Array,
+    /// Absent: nothing turns.
+    cos_sin: Option<Array>,
+    /// `[tokens]`
+    positions: Array,
     log_decay: Array,
     /// One slot, and its number.
     state: Array,
@@ -30,9 +39,9 @@ pub struct LinearMixer<'a> {
     status: Array,
 }
 
-impl<'a> LinearMixer<'a> {
-    /// A layer on a meter's device, for `tokens` tokens of random projections. The norms and the rotary embedding of q and k are done here.
-    pub fn new(config: &'a Config, meter: &Meter, tokens: usize, seed: u64) -> Result<LinearMixer<'a>> {
+impl LinearMixer {
+    /// A layer on a meter's device, for `tokens` tokens of random projections.
+    pub fn new(config: &Config, meter: &Meter, tokens: usize, seed: u64) -> Result<LinearMixer> {
         let (heads, dim) = (config.lightning_nh, config.lightning_head_dim);
         let shape = LinearShape {
             heads_q: heads,
@@ -47,21 +56,24 @@ impl<'a> LinearMixer<'a> {
         let rows = [tokens, heads, dim];
         let channels = tokens * heads * dim;
         let mut numbers = Numbers::new(seed);
-        let mut q = random(&mut numbers, channels);
-        let mut k = random(&mut numbers, channels);
-        let v = random(&mut numbers, channels);
-        for rows in [&mut q, &mut k] {
-            prepare(config, rows, &norm_weight(&mut numbers, dim));
-        }
+        let mut projection = || Array::of(device, &random(&mut numbers, channels), &rows);
+        let (q, k, v, gate) = (projection()?, projection()?, projection()?, projection()?);
+        let mut weight = |channels: usize| Array::of(device, &norm_weight(&mut numbers, channels), &[channels]);
+        let positions: Vec<i32> = (0..tokens as i32).collect();
+        let turns = || Array::of(device, &rotary_cos_sin(tokens, dim, config.rope_theta)?, &[tokens, dim]);
         Ok(LinearMixer {
-            config,
             layer,
-            q: Array::of(device, &q, &rows)?,
-            k: Array::of(device, &k, &rows)?,
-            v: Array::of(device, &v, &rows)?,
+            norm: Norm::new(DType::Bf16, config.rms_norm_eps)?,
+            q,
+            k,
+            v,
             out: Array::zeros::<bf16>(device, &rows)?,
-            gate: random(&mut numbers, channels),
-            output_norm: norm_weight(&mut numbers, heads * dim),
+            gate,
+            q_norm: weight(dim)?,
+            k_norm: weight(dim)?,
+            output_norm: weight(heads * dim)?,
+            cos_sin: config.lightning_use_rope.then(turns).transpose()?,
+            positions: Array::of(device, &positions, &[tokens])?,
             log_decay: Array::of(device, &lightning_log_decay(0, heads, heads)?, &[heads])?,
             state: Array::zeros::<f32>(device, &[1, heads, dim, dim])?,
             slot: Array::of(device, &[0i32], &[1])?,
@@ -72,6 +84,7 @@ impl<'a> LinearMixer<'a> {
     /// Takes in the first `length` tokens.
     pub fn prefill(&mut self, meter: &mut Meter, length: usize) -> Result<()> {
         let tokens = 0..length;
+        self.norm_and_turn(meter, &tokens)?;
         let cu_seqlens = Array::of(&meter.device, &[0, length as i32], &[2])?;
         let mut args = LinearPrefillArgs::new(
             self.q.rows(&tokens)?,
@@ -84,12 +97,14 @@ impl<'a> LinearMixer<'a> {
         args.state = Some(self.state.view_mut()?);
         args.state_out = Some(self.slot.view()?);
         args.status = Some(self.status.view_mut()?);
-        meter.run("linear_attention prefill", &self.layer, args)
+        meter.run("linear_attention prefill", &self.layer, args)?;
+        self.norm_and_gate(meter, &tokens)
     }
 
     /// Takes in one more token.
     pub fn decode(&mut self, meter: &mut Meter, token: usize) -> Result<()> {
         let token = token..token + 1;
+        self.norm_and_turn(meter, &token)?;
         let mut args = LinearDecodeArgs::new(
             self.q.rows(&token)?,
             self.k.rows(&token)?,
@@ -100,7 +115,8 @@ impl<'a> LinearMixer<'a> {
             self.out.rows_mut(&token)?,
         );
         args.status = Some(self.status.view_mut()?);
-        meter.run("linear_attention decode", &self.layer, args)
+        meter.run("linear_attention decode", &self.layer, args)?;
+        self.norm_and_gate(meter, &token)
     }
 
     /// What the layer hands to its output projection: `[tokens, heads · dim]`, normed over all heads and gated.
@@ -109,28 +125,30 @@ impl<'a> LinearMixer<'a> {
     /// Also [`sala_kernels::Error::Refused`], if the kernels have refused anything since the layer was made.
     pub fn output(&self) -> Result<Vec<bf16>> {
         self.status.check_status()?;
-        let mut out = self.out.read()?;
-        if self.config.use_output_norm {
-            rms_norm(&mut out, &self.output_norm, self.config.rms_norm_eps);
-        }
-        if self.config.use_output_gate {
-            apply_gate(&mut out, &self.gate);
-        }
-        Ok(out)
+        self.out.read()
     }
-}
 
-/// Norm and rotary embedding of queries or keys, `[tokens, heads, dim]`, in place.
-fn prepare(config: &Config, rows: &mut [bf16], weight: &[bf16]) {
-    let (heads, dim) = (config.lightning_nh, config.lightning_head_dim);
-    if config.qk_norm {
-        rms_norm(rows, weight, config.rms_norm_eps);
-    }
-    if config.lightning_use_rope {
-        for (position, token) in rows.chunks_exact_mut(heads * dim).enumerate() {
-            let rotation = Rotation::new(position, dim, config.rope_theta);
-            token.chunks_exact_mut(dim).for_each(|row| rotation.apply(row));
+    /// Norm and rotary embedding of the queries and keys of some tokens.
+    fn norm_and_turn(&mut self, meter: &mut Meter, tokens: &Range<usize>) -> Result<()> {
+        for (rows, weight) in [(&mut self.q, &self.q_norm), (&mut self.k, &self.k_norm)] {
+            let mut args = NormRopeArgs::new(None, rows.rows_mut(tokens)?);
+            args.weight = Some(weight.view()?);
+            if let Some(cos_sin) = &self.cos_sin {
+                args.cos_sin = Some(cos_sin.view()?);
+                args.positions = Some(self.positions.rows(tokens)?);
+            }
+            args.status = Some(self.status.view_mut()?);
+            meter.run("norm_rope", &self.norm, args)?;
         }
+        Ok(())
+    }
+
+    /// The norm over all heads of some outputs, and their gate.
+    fn norm_and_gate(&mut self, meter: &mut Meter, tokens: &Range<usize>) -> Result<()> {
+        let gate = self.gate.flat_rows(tokens)?;
+        let out = self.out.flat_rows_mut(tokens)?;
+        let args = NormGateArgs::new(None, self.output_norm.view()?, gate, out);
+        meter.run("norm_gate", &self.norm, args)
     }
 }
 

@@ -5,11 +5,9 @@
 //! cargo run --release -p demos --bin sala_layers -- --length 131072 --device cuda --times-only
 //! ```
 //!
-//! There are no weights: queries, keys, values and gates are random, as if they came from the projections. Kernels do the attention; norms,
-//! rotary embedding and the linear layer's gate are plain Rust (`around.rs`). The kernels run on the CPU, where their FLOPs and bytes are
-//! counted, and with `--device cuda` on a GPU too, where they are timed.
+//! There are no weights: queries, keys, values and gates are random, as if they came from the projections. The kernels run on the CPU, where
+//! their FLOPs and bytes are counted, and with `--device cuda` on a GPU too, where they are timed.
 
-mod around;
 mod array;
 mod config;
 mod linear;

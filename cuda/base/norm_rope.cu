@@ -1,0 +1,92 @@
+// Per-head RMS norm, then rotary embedding, as they stand before linear attention:
+//
+//     y = round(round(x / √(mean x² + eps)) · weight)          out[i] = y[i] cos − y[i + dim/2] sin,   out[i + dim/2] = y[i + dim/2] cos + y[i] sin
+//
+// Grid: (heads of tokens / 16 or 32). dim / 8 lanes take a head of a token, eight channels each; the sum of squares
+// stays among them, and the channel that turns with another is half of the lanes away:
+//
+//     lanes        0 … 7: channels 0 … 63        8 … 15: channels 64 … 127          (dim 128; lane l turns with lane l ^ 8)
+//
+//     warp         | x, weight, cos, sin ── load ──▶| Σ x² | norm | exchange | turn, store |          warps run on their own
+//
+// Limit: bytes. Each is read once and written once; the table is shared by heads and lies in L2.
+#include "machine/element.cuh"
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/memory.cuh"
+#include "machine/warp.cuh"
+#include "params/norms.h"
+#include "parts/keys/rows.cuh"
+#include "parts/norm_row.cuh"
+#include "parts/status.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr int THREADS = SALA_NORM_THREADS;
+
+// The cosines and sines of eight neighbouring pairs of channels.
+struct Turns {
+    float cos[8], sin[8];
+};
+
+DEVICE Turns load_turns(const sala_rows& cos_sin, int position, int pair, int pairs) {
+    const float* row = row_of<const float>(cos_sin, position, 0);
+    Turns turns;
+    UNROLL
+    for (int i = 0; i < 2; ++i) {
+        const Float4 cos = load_global_constant(reinterpret_cast<const Float4*>(row + pair) + i);
+        const Float4 sin = load_global_constant(reinterpret_cast<const Float4*>(row + pairs + pair) + i);
+        UNROLL
+        for (int c = 0; c < 4; ++c) {
+            turns.cos[4 * i + c] = cos[c];
+            turns.sin[4 * i + c] = sin[c];
+        }
+    }
+    return turns;
+}
+
+template <class T, int DIM>
+DEVICE void norm_rope(const sala_norm_rope_params& p) {
+    constexpr int LANES = DIM / 8;
+    const int64_t item = static_cast<int64_t>(block_index_x()) * (THREADS / LANES) + thread_index() / LANES;
+    const int lane = thread_index() % LANES;
+    // Warps stay whole: their lanes exchange channels.
+    const bool exists = item < p.tokens * p.heads;
+    const int64_t token = exists ? item / p.heads : 0;
+    const int head = static_cast<int>(exists ? item % p.heads : 0);
+
+    Words4 x{};
+    if (exists) x = load_global(reinterpret_cast<const Words4*>(row_of<const uint16_t>(p.x, token, head) + lane * 8));
+    Words4 weight{};
+    if (p.weight != 0) weight = load_global_constant(reinterpret_cast<const Words4*>(entry_of<const uint16_t>(p.weight, lane * 8)));
+    const float inverse = reciprocal_root(reduce_add<LANES>(sum_squares_of<T>(x)) * (1.0f / DIM) + p.eps);
+    UNROLL
+    for (int i = 0; i < 4; ++i) x[i] = normalise<T>(x[i], inverse, p.weight != 0, weight[i]);
+
+    if (p.cos_sin.address != 0) {
+        const int position = exists ? load_global_constant(entry_of<const int>(p.positions, token)) : 0;
+        const bool known = 0 <= position && position < p.count;
+        if (exists && !known && head == 0 && lane == 0) count_refused(p.status, REFUSED_LENGTHS, 1);
+        Turns turns{};
+        if (exists && known) turns = load_turns(p.cos_sin, position, lane % (LANES / 2) * 8, DIM / 2);
+        const bool first_half = lane < LANES / 2;
+        UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const Pair own = unpack<T>(x[i]);
+            const Pair other = unpack<T>(shuffle_xor(x[i], LANES / 2));
+            const Pair sin{first_half ? -turns.sin[2 * i] : turns.sin[2 * i], first_half ? -turns.sin[2 * i + 1] : turns.sin[2 * i + 1]};
+            const float lo = fma(own.lo, turns.cos[2 * i], other.lo * sin.lo);
+            const float hi = fma(own.hi, turns.cos[2 * i + 1], other.hi * sin.hi);
+            x[i] = known ? pack<T>(lo, hi) : 0;
+        }
+    }
+    if (exists) store_global(reinterpret_cast<Words4*>(row_of<uint16_t>(p.out, token, head) + lane * 8), x);
+}
+
+#define INSTANCE(name, T, DIM) \
+    KERNEL(name, sala_norm_rope_params, THREADS, 4) { norm_rope<T, DIM>(p); }
+#include "instances/norm_rope.h"
+
+}  // namespace SALA_VARIANT
+}  // namespace sala
