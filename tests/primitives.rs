@@ -287,7 +287,7 @@ fn named_barriers_hand_over() {
 fn functions_are_accurate() {
     let x = reals(128, 5);
     let y: Vec<f32> = reals(128, 6).iter().map(|value| value + 2.5).collect();
-    let case = Case::new("functions", 128, 4 * 11 * 128).input(&x).second_input(&y);
+    let case = Case::new("functions", 128, 4 * 13 * 128).input(&x).second_input(&y);
     case.check(|output| {
         for thread in 0..128 {
             let got = |index: usize| output[index * 128 + thread];
@@ -305,6 +305,14 @@ fn functions_are_accurate() {
             assert_eq!(got(8), bits.trailing_zeros() + 1);
             assert_eq!(got(9), bits.leading_zeros());
             assert_eq!(got(10) as usize, thread.clamp(5, 20) + thread.div_ceil(7));
+            assert_close(float(got(11)), wide_y.sqrt().recip(), 1e-6, "reciprocal_sqrt");
+            let denormal = f64::from(y * f32::MIN_POSITIVE / 16.0);
+            assert_close(
+                float(got(12)),
+                denormal.sqrt().recip(),
+                1e-6,
+                "reciprocal_sqrt of a denormal",
+            );
         }
     });
     assert_eq!(case.run(&host()).1.exponentials, 128);

@@ -16,6 +16,7 @@ DEVICE float exp2(float x) {
 DEVICE float log2(float x) { return __builtin_log2f(flush_denormal(x)); }
 DEVICE float expm1(float x) { return __builtin_expm1f(x); }
 DEVICE float fast_reciprocal(float x) { return flush_denormal(1.0f / flush_denormal(x)); }
+DEVICE float reciprocal_sqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 // The C functions do the same, at the cost of a call.
 DEVICE float maximum(float a, float b) { return a > b || b != b ? a : b; }
 DEVICE float minimum(float a, float b) { return a < b || b != b ? a : b; }

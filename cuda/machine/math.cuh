@@ -24,6 +24,9 @@ DEVICE float expm1(float x);
 // 1 / x, approximate.
 DEVICE float fast_reciprocal(float x);
 
+// 1 / √x, approximate, of denormal numbers too.
+DEVICE float reciprocal_sqrt(float x);
+
 // The larger (smaller) of two numbers; if one is NaN, the other.
 DEVICE float maximum(float a, float b);
 DEVICE float minimum(float a, float b);
@@ -80,6 +83,12 @@ DEVICE float log2(float x) {
 DEVICE float fast_reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+DEVICE float reciprocal_sqrt(float x) {
+    float y;
+    asm("rsqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 

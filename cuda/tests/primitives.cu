@@ -216,6 +216,8 @@ DEVICE void functions(const Params& p) {
     store_result(p, 8, static_cast<uint32_t>(find_first_set(bits)));
     store_result(p, 9, static_cast<uint32_t>(count_leading_zeros(bits)));
     store_result(p, 10, static_cast<uint32_t>(clamp(thread_index(), 5, 20) + ceil_div(thread_index(), 7)));
+    store_result(p, 11, float_bits(reciprocal_sqrt(y)));
+    store_result(p, 12, float_bits(reciprocal_sqrt(y * SMALLEST_NORMAL / 16.0f)));
 }
 
 // Packs and unpacks pairs of the input.
