@@ -3,12 +3,13 @@
 //     out = round(round(round(x / √(mean x² + eps)) · weight) · sigmoid(gate))
 //
 // Grid: (tokens). A block takes a token and keeps it in registers between its two uses, PASSES vectors of eight
-// channels per thread:
+// channels per thread. It has as many warps as one vector per thread asks for, up to eight:
 //
 //     block        | x, gate, weight ── load ──▶| Σ x² of warps |■ sum | norm, gate, store |          ■ block barrier
 //
 // With given sums of squares, of all channels of which x has a part, nothing is summed: the halves of a norm that is
 // spread over tensor-parallel ranks are sum_squares and this.
+// Sums and roots are in two floats, so that the first two roundings fall where those of exact numbers do.
 // Limit: bytes, each of x and gate read once, each of out written once.
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
@@ -25,7 +26,7 @@ inline namespace SALA_VARIANT {
 constexpr int THREADS = SALA_NORM_THREADS;
 
 struct NormPlan {
-    float partial[THREADS / WARP_SIZE];
+    Twofold partial[THREADS / WARP_SIZE];
 };
 
 template <class T>
@@ -44,8 +45,9 @@ DEVICE void norm_gate(const sala_norm_gate_params& p) {
     x.load(row_of<const uint16_t>(p.x, token, 0), p.channels);
     gate.load(row_of<const uint16_t>(p.gate, token, 0), p.channels);
     const bool given = p.sum_squares != 0;
-    const float sum = given ? load_global_constant(entry_of<const float>(p.sum_squares, token)) : x.template sum_squares<T>(plan.partial);
-    const float inverse = reciprocal_root(sum / static_cast<float>(p.covered) + p.eps);
+    const Twofold sum =
+        given ? Twofold{load_global_constant(entry_of<const float>(p.sum_squares, token)), 0.0f} : x.template sum_squares<T>(plan.partial);
+    const Twofold inverse = inverse_root_mean(sum, static_cast<float>(p.covered), p.eps);
     UNROLL
     for (int pass = 0; pass < PASSES; ++pass) {
         const int channel = Row::channel(pass);

@@ -9,6 +9,7 @@
 //
 //     warp         | x, weight, cos, sin ── load ──▶| Σ x² | norm | exchange | turn, store |          warps run on their own
 //
+// Sums and roots are in two floats, so that the first two roundings fall where those of exact numbers do.
 // Limit: bytes. Each is read once and written once; the table is shared by heads and lies in L2.
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
@@ -30,19 +31,26 @@ struct Turns {
     float cos[8], sin[8];
 };
 
+// Rows of the table start where they like: those at multiples of 16 bytes are read faster.
+DEVICE void load_floats(float (&to)[8], const float* from) {
+    if (reinterpret_cast<uint64_t>(from) % sizeof(Float4) == 0) {
+        UNROLL
+        for (int i = 0; i < 8; i += 4) {
+            const Float4 four = load_global_constant(reinterpret_cast<const Float4*>(from + i));
+            UNROLL
+            for (int c = 0; c < 4; ++c) to[i + c] = four[c];
+        }
+        return;
+    }
+    UNROLL
+    for (int i = 0; i < 8; ++i) to[i] = load_global_constant(from + i);
+}
+
 DEVICE Turns load_turns(const sala_rows& cos_sin, int position, int pair, int pairs) {
     const float* row = row_of<const float>(cos_sin, position, 0);
     Turns turns;
-    UNROLL
-    for (int i = 0; i < 2; ++i) {
-        const Float4 cos = load_global_constant(reinterpret_cast<const Float4*>(row + pair) + i);
-        const Float4 sin = load_global_constant(reinterpret_cast<const Float4*>(row + pairs + pair) + i);
-        UNROLL
-        for (int c = 0; c < 4; ++c) {
-            turns.cos[4 * i + c] = cos[c];
-            turns.sin[4 * i + c] = sin[c];
-        }
-    }
+    load_floats(turns.cos, row + pair);
+    load_floats(turns.sin, row + pairs + pair);
     return turns;
 }
 
@@ -60,7 +68,7 @@ DEVICE void norm_rope(const sala_norm_rope_params& p) {
     if (exists) x = load_global(reinterpret_cast<const Words4*>(row_of<const uint16_t>(p.x, token, head) + lane * 8));
     Words4 weight{};
     if (p.weight != 0) weight = load_global_constant(reinterpret_cast<const Words4*>(entry_of<const uint16_t>(p.weight, lane * 8)));
-    const float inverse = reciprocal_root(reduce_add<LANES>(sum_squares_of<T>(x)) * (1.0f / DIM) + p.eps);
+    const Twofold inverse = inverse_root_mean(add_lanes<LANES>(add_squares<T>({0.0f, 0.0f}, x)), DIM, p.eps);
     UNROLL
     for (int i = 0; i < 4; ++i) x[i] = normalise<T>(x[i], inverse, p.weight != 0, weight[i]);
 

@@ -3,6 +3,7 @@
 // Grid: (tokens). A block takes a token; the order of its sum follows from the number of channels alone.
 // Limit: bytes, each read once.
 #include "machine/machine.cuh"
+#include "machine/math.cuh"
 #include "machine/memory.cuh"
 #include "params/norms.h"
 #include "parts/keys/rows.cuh"
@@ -14,7 +15,7 @@ inline namespace SALA_VARIANT {
 constexpr int THREADS = SALA_NORM_THREADS;
 
 struct SumPlan {
-    float partial[THREADS / WARP_SIZE];
+    Twofold partial[THREADS / WARP_SIZE];
 };
 
 template <class T, int PASSES>
@@ -23,8 +24,9 @@ DEVICE void sum_squares(const sala_norm_gate_params& p) {
     const int64_t token = block_index_x();
     BlockRow<PASSES> x;
     x.load(row_of<const uint16_t>(p.x, token, 0), p.channels);
-    const float sum = x.template sum_squares<T>(plan.partial);
-    if (thread_index() == 0) store_global(entry_of<float>(p.sum_squares, token), sum);
+    const Twofold sum = x.template sum_squares<T>(plan.partial);
+    // What is beyond f32 has no second part.
+    if (thread_index() == 0) store_global(entry_of<float>(p.sum_squares, token), sum.hi < INFINITE ? sum.hi + sum.lo : sum.hi);
 }
 
 #define INSTANCE(name, T, PASSES) \

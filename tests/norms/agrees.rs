@@ -3,7 +3,7 @@
 use crate::seed;
 use sala_testkit::devices::{all, all_orders, host};
 use sala_testkit::operations::norms::{Follows, NormProblem, turns};
-use sala_testkit::problem::{Problem, compare_on, compare_with, run};
+use sala_testkit::problem::{Problem, compare_on, run};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
 
@@ -14,10 +14,7 @@ const PRECISIONS: [Precision; 2] = [Precision::Bf16, Precision::F16];
 fn many_random_elements_are_within_the_bound() {
     for precision in PRECISIONS {
         compare_on(&[host()], &NormProblem::rope(precision, [740, 32, 128], seed()));
-        let gate = NormProblem::gate(precision, [740, 4096], seed());
-        let reference = gate.reference();
-        let run = compare_with(&gate, &reference, &host());
-        assert!(gate.off_by_more(&run, &reference) <= 60, "of three million elements");
+        compare_on(&[host()], &NormProblem::gate(precision, [740, 4096], seed()));
         compare_on(&all(), &NormProblem::rope(precision, [9, 5, 64], seed()));
         compare_on(&all(), &NormProblem::gate(precision, [9, 2048], seed()));
     }
@@ -27,7 +24,10 @@ fn many_random_elements_are_within_the_bound() {
 fn every_width_agrees() {
     let machines = all_orders(seed());
     for precision in PRECISIONS {
-        for channels in [8, 136, 2040, 2048, 2056, 4096, 8192, 16376, 16384] {
+        // Around the edges of warps and of passes over a row.
+        for channels in [
+            8, 128, 136, 256, 264, 512, 520, 1000, 1024, 1032, 2040, 2048, 2056, 4096, 5000, 8192, 16376, 16384,
+        ] {
             let gate = NormProblem::gate(precision, [2, channels], seed());
             compare_on(&machines, &gate);
             compare_on(&machines, &gate.sums());
@@ -68,6 +68,31 @@ fn zeros_and_huge_rows_agree() {
                 compare_on(&all(), &NormProblem { x, ..problem });
             }
         }
+    }
+}
+
+/// Sums that are far too small make numbers beyond the type: infinite, and no NaN.
+#[test]
+fn what_is_beyond_the_type_is_infinite() {
+    for (precision, size) in PRECISIONS.into_iter().zip([1e30, 1e3]) {
+        let gate = NormProblem::gate(precision, [2, 64], seed());
+        let Follows::Gate { gate: gates, .. } = &gate.follows else {
+            unreachable!()
+        };
+        let follows = Follows::Gate {
+            gate: gates.clone(),
+            sums: Some((vec![1e-30; 2], 64)),
+        };
+        let x = Values::round(precision, gate.x.to_f64().iter().map(|x| size * x));
+        let eps = 1e-34;
+        let problem = NormProblem {
+            follows,
+            x,
+            eps,
+            ..gate
+        };
+        compare_on(&all(), &problem);
+        assert!(run(&problem, &host()).out.iter().all(|x| !x.is_nan()));
     }
 }
 

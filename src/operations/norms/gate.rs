@@ -65,7 +65,9 @@ fn shape_of(argument: &'static str, tensor: &Tensor<'_>) -> Result<[usize; 2]> {
     if channels == 0 || !channels.is_multiple_of(8) {
         return Err(Error::argument(argument, "a multiple of 8 channels", channels));
     }
-    Ok([checks::first_axis(tensor), channels])
+    let tokens = checks::first_axis(tensor);
+    checks::fits_i32(argument, tokens)?;
+    Ok([tokens, channels])
 }
 
 /// A tensor `[tokens, channels]`.

@@ -31,8 +31,9 @@ pub struct Norm {
     sums: Vec<Variant<sala_norm_gate_params, usize>>,
 }
 
-/// Vectors of eight channels that a thread may have.
-const PASSES: [u32; 4] = [1, 2, 4, 8];
+/// Threads of a token, and vectors of eight channels that each may have: as few as the channels allow.
+const BLOCKS: [(usize, u32); 7] = [(32, 1), (64, 1), (128, 1), (MOST, 1), (MOST, 2), (MOST, 4), (MOST, 8)];
+const MOST: usize = SALA_NORM_THREADS as usize;
 
 impl Norm {
     /// Norms of tensors in bf16 or f16, with `eps` added to the mean of squares.
@@ -44,26 +45,23 @@ impl Norm {
         if !(0.0..f32::INFINITY).contains(&eps) {
             return Err(Error::argument("eps", "a finite number from 0 on", eps));
         }
-        let threads = SALA_NORM_THREADS as usize;
-        let rope = |dim: u32| Variant::base("norm_rope", Some(dtype), &[dim], threads, 0, dim as usize);
-        // A sum for each warp.
-        let shared = threads / 32 * 4;
-        let of_rows = |kernel, passes: u32| {
-            let channels = threads * 8 * passes as usize;
-            Variant::base(kernel, Some(dtype), &[passes], threads, shared, channels)
+        let rope = |dim: u32| Variant::base("norm_rope", Some(dtype), &[dim], MOST, 0, dim as usize);
+        // A sum for each warp, as two floats.
+        let shared = MOST / 32 * 8;
+        let of_rows = |kernel| {
+            let blocks = BLOCKS.into_iter();
+            let variants = blocks.map(|(threads, passes)| {
+                let channels = threads * 8 * passes as usize;
+                Variant::base(kernel, Some(dtype), &[passes], threads, shared, channels)
+            });
+            variants.collect::<Result<_>>()
         };
         Ok(Self {
             dtype,
             eps,
             rope: [64, 128].into_iter().map(rope).collect::<Result<_>>()?,
-            gate: PASSES
-                .iter()
-                .map(|&passes| of_rows("norm_gate", passes))
-                .collect::<Result<_>>()?,
-            sums: PASSES
-                .iter()
-                .map(|&passes| of_rows("sum_squares", passes))
-                .collect::<Result<_>>()?,
+            gate: of_rows("norm_gate")?,
+            sums: of_rows("sum_squares")?,
         })
     }
 }

@@ -21,7 +21,7 @@ pub struct NormRopeArgs<'a> {
     /// `[dim]`, the norm's type. Absent: nothing is multiplied.
     pub weight: Option<Tensor<'a>>,
     /// Cosines and sines of positions, f32 `[count, dim]`: the first half of a row cosines, the second sines, as [`rotary_cos_sin`] makes them.
-    /// Absent: nothing turns.
+    /// Rows start where they like; those at multiples of 16 bytes are read faster. Absent: nothing turns.
     pub cos_sin: Option<Tensor<'a>>,
     /// The row of `cos_sin` of each token, `[tokens]` i32, if that is given. A row that there is not makes the token zero, and is counted
     /// (lengths).
@@ -105,7 +105,9 @@ unsafe impl Arguments for NormRopeArgs<'_> {
         let params = self.params(norm, dim)?;
         let rows = params.tokens as usize * params.heads as usize;
         // A head of a token takes one thread for each 16 bytes.
-        let grid = [rows.div_ceil(SALA_NORM_THREADS as usize * 8 / dim), 1, 1];
+        let blocks = rows.div_ceil(SALA_NORM_THREADS as usize * 8 / dim);
+        checks::fits_i32("out", blocks)?;
+        let grid = [blocks, 1, 1];
         let variant = kernels.pick(&norm.rope, |&channels| channels == dim)?;
         // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
         unsafe { kernels.queue(stream, variant, grid, &params) }
@@ -148,7 +150,7 @@ impl NormRopeArgs<'_> {
     fn cos_sin(&self, dim: usize) -> Result<sala_rows> {
         checks::optional(self.cos_sin, |cos_sin| {
             let shape = [checks::first_axis(cos_sin), dim];
-            checks::rows("cos_sin", cos_sin, DType::F32, &shape)?;
+            checks::numbers("cos_sin", cos_sin, DType::F32, &shape)?;
             Ok(sala_rows {
                 address: cos_sin.address(),
                 token_stride: checks::stride(cos_sin, 0),
