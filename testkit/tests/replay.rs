@@ -269,6 +269,33 @@ fn norms_are_replayed() {
     }
 }
 
+#[test]
+fn weights_and_turns_may_be_left_out() {
+    let parts = [
+        normals_1("weight", DIM, 2),
+        integers("positions", &[3], &[4, 0, -1]),
+        floats(
+            "cos_sin",
+            &[5, DIM],
+            &sala_kernels::rotary_cos_sin(5, DIM, 1e4).unwrap(),
+        ),
+    ];
+    let outs = [1, 2, 3, 7].map(|mask: usize| {
+        let mut drafts = vec![normals("x", [3, 2, DIM], 1)];
+        let chosen = parts.iter().enumerate().filter(|(part, _)| mask >> part & 1 == 1);
+        drafts.extend(chosen.map(|(_, part)| part.clone()));
+        let replay = read_op("norm_rope", &drafts).unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        replay.judge(&results).assert("norm_rope");
+        results.out
+    });
+    // Positions turn nothing without a table.
+    assert!(outs[0] == outs[2] && outs[0] != outs[1] && outs[0] != outs[3]);
+    let without_positions = [vec![normals("x", [3, 2, DIM], 1)], parts[2..].to_vec()].concat();
+    let error = read_op("norm_rope", &without_positions).unwrap_err().to_string();
+    assert!(error.contains("positions"), "{error}");
+}
+
 fn normals_1(name: &'static str, length: usize, seed: u64) -> Draft {
     let (_, dtype, _, bytes) = normals(name, [1, 1, length], seed);
     (name, dtype, vec![length], bytes)

@@ -8,7 +8,7 @@
 //! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
 //! | `linear_verify` | `scale` | `q`, `k`, `v` `[batch · drafts, heads, channels]`, `log_decay`, `initial_state` `[batch, heads, dim_k, dim_v]`, optional `parent` `[batch, drafts]` | `out` |
 //! | `linear_commit` | | `k`, `v`, `log_decay`, `initial_state`, `accepted` `[batch]`, optional `path` `[batch, drafts]` | `final_state` |
-//! | `norm_rope` | `eps` | `x` `[tokens, heads, dim]`, `weight` `[dim]`, `cos_sin` `[count, dim]`, `positions` `[tokens]` | `out` |
+//! | `norm_rope` | `eps` | `x` `[tokens, heads, dim]`; optional `weight` `[dim]`; optional `cos_sin` `[count, dim]` with `positions` `[tokens]` | `out` |
 //! | `norm_gate` | `eps` | `x`, `gate` `[tokens, channels]`, `weight` `[channels]` | `out` |
 //! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
 //!

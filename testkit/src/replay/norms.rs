@@ -7,6 +7,7 @@ use crate::memory::Packing;
 use crate::operations::norms::{Follows, NormProblem, NormRun};
 use crate::problem::Problem;
 use crate::tolerance::Judgement;
+use crate::values::Values;
 use sala_kernels::Status;
 use std::time::Duration;
 
@@ -25,17 +26,12 @@ impl NormCall {
         file.expect_only(&["x", "weight", "cos_sin", "positions", "expected.out"])?;
         let shape = file.shape_3("x")?;
         let [tokens, _, dim] = shape;
-        let table = file.shape("cos_sin")?;
-        let &[count, _] = table.as_slice() else {
-            return Err(format!(
-                "tensor `cos_sin` has shape {table:?}, expected [positions, {dim}]"
-            ));
-        };
-        let cos_sin = file.floats("cos_sin", &[count, dim])?;
+        // Positions mean nothing without a table.
+        let turns = file.has("cos_sin").then(|| parse_turns(file, tokens, dim));
         let follows = Follows::Rope {
             dim,
-            with_weight: true,
-            positions: Some((file.indices("positions", Some(&[tokens]))?, cos_sin)),
+            with_weight: file.has("weight"),
+            positions: turns.transpose()?,
         };
         Self::parse(file, follows, shape.to_vec(), dim)
     }
@@ -55,7 +51,10 @@ impl NormCall {
         let text = file.text("eps")?;
         let eps = text.parse().ok().filter(|eps| (0.0..f32::INFINITY).contains(eps));
         let x = file.values("x", &shape)?;
-        let weight = file.values("weight", &[channels])?;
+        let weight = match follows {
+            Follows::Rope { with_weight: false, .. } => Values::round(x.precision(), vec![1.0; channels]),
+            _ => file.values("weight", &[channels])?,
+        };
         let is_of_one_type = match &follows {
             Follows::Gate { gate, .. } => gate.precision() == x.precision(),
             Follows::Rope { .. } | Follows::Sums => true,
@@ -125,4 +124,16 @@ impl NormCall {
         };
         self.problem.judge(&run, &reference)
     }
+}
+
+/// The positions of tokens, and the table of cosines and sines that they are rows of.
+fn parse_turns(file: &ReplayFile<'_>, tokens: usize, dim: usize) -> Result<(Vec<i32>, Vec<f32>), String> {
+    let table = file.shape("cos_sin")?;
+    let &[count, _] = table.as_slice() else {
+        return Err(format!(
+            "tensor `cos_sin` has shape {table:?}, expected [positions, {dim}]"
+        ));
+    };
+    let cos_sin = file.floats("cos_sin", &[count, dim])?;
+    Ok((file.indices("positions", Some(&[tokens]))?, cos_sin))
 }
