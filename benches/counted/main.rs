@@ -15,6 +15,7 @@
 
 mod case;
 mod linear;
+mod norms;
 mod sparse;
 
 use case::{Case, Line};
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let mut cases: Vec<Case> = linear::cases().chain(sparse::cases()).collect();
+    let mut cases: Vec<Case> = linear::cases().chain(norms::cases()).chain(sparse::cases()).collect();
     if let Some(filter) = &options.filter {
         let names = distinct(&cases);
         cases.retain(|case| case.kernel.contains(filter));

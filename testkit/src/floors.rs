@@ -8,6 +8,7 @@ use crate::operations::append_keys::AppendProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
+use crate::operations::norms::{Follows, NormProblem};
 use crate::operations::select_blocks::SelectProblem;
 use crate::operations::sparse_attention::AttentionProblem;
 use sala_kernels::Lse;
@@ -122,6 +123,25 @@ pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
 pub fn append(problem: &AppendProblem) -> Floor {
     let bytes = (problem.k_new.len() + problem.v_new.len()) * ELEMENT;
     Floor::new(0, bytes, bytes)
+}
+
+/// Every row and gate, every weight and every row of the table that a token stands at is read once; every row or sum is written once. No products.
+pub fn norm(problem: &NormProblem) -> Floor {
+    let x = problem.x.len() * ELEMENT;
+    let weight = problem.weight.len() * ELEMENT;
+    match &problem.follows {
+        Follows::Rope {
+            dim,
+            with_weight,
+            positions,
+        } => {
+            let distinct = |positions: &[i32]| positions.iter().collect::<BTreeSet<_>>().len();
+            let rows = positions.as_ref().map_or(0, |(positions, _)| distinct(positions));
+            Floor::new(0, x + usize::from(*with_weight) * weight + rows * dim * FLOAT, x)
+        }
+        Follows::Gate { .. } => Floor::new(0, 2 * x + weight, x),
+        Follows::Sums => Floor::new(0, x, problem.tokens * FLOAT),
+    }
 }
 
 /// Every key is read once, every row of K1 and K2 written once. No products.
