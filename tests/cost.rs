@@ -312,6 +312,10 @@ fn norms_move_each_byte_once() {
         counted.global_bytes_distinct <= 2 * bytes(&rope) + shared,
         "{counted:?}"
     );
+    assert!(
+        counted.global_bytes_read < bytes(&rope) * 5 / 2,
+        "heads share the table: {counted:?}"
+    );
     let counted = count(&gate, 1);
     assert_eq!(counted.global_bytes_written, bytes(&gate));
     assert_eq!(

@@ -8,6 +8,7 @@
 
 enum {
     SALA_NORM_THREADS = 256,
+    SALA_NORM_ROPE_HEADS = 4,  // of a token, that the same lanes take
 };
 
 typedef struct sala_norm_rope_params {

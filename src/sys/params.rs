@@ -360,6 +360,7 @@ const _: () = {
         [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
 };
 pub const SALA_NORM_THREADS: u32 = 256;
+pub const SALA_NORM_ROPE_HEADS: u32 = 4;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_norm_rope_params {

@@ -2,7 +2,7 @@
 
 use super::Norm;
 use crate::launch::{Arguments, Kernels, Views, checks};
-use crate::sys::params::{SALA_NORM_THREADS, sala_norm_rope_params, sala_rows};
+use crate::sys::params::{SALA_NORM_ROPE_HEADS, SALA_NORM_THREADS, sala_norm_rope_params, sala_rows};
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
 /// Per-head RMS norm, then rotary embedding (Su et al. 2021, in the rotate-half form), of queries or keys.
@@ -103,9 +103,9 @@ unsafe impl Arguments for NormRopeArgs<'_> {
         let dim = checks::last_axis(&out);
         checks::compiled_for("out", "norm_rope", "dim", dim)?;
         let params = self.params(norm, dim)?;
-        let rows = params.tokens as usize * params.heads as usize;
-        // A head of a token takes one thread for each 16 bytes.
-        let blocks = rows.div_ceil(SALA_NORM_THREADS as usize * 8 / dim);
+        // Some heads of a token take one thread for each 16 bytes of one.
+        let items = params.tokens as usize * (params.heads as usize).div_ceil(SALA_NORM_ROPE_HEADS as usize);
+        let blocks = items.div_ceil(SALA_NORM_THREADS as usize * 8 / dim);
         checks::fits_i32("out", blocks)?;
         let grid = [blocks, 1, 1];
         let variant = kernels.pick(&norm.rope, |&channels| channels == dim)?;
