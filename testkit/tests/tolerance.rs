@@ -110,6 +110,7 @@ fn judge_list(got: &[i32], scores: [f32; 10], margin: Option<f32>) -> Option<Str
         positions: &positions,
         scores: &scores,
         margin: margin.as_ref().map(|margin| &margin[..]),
+        own: None,
     };
     selection(case, got, &expected).failure
 }

@@ -16,9 +16,11 @@
 mod file;
 mod linear;
 mod sparse;
+mod write;
 
 pub use linear::LinearCall;
 pub use sparse::SparseCall;
+pub use write::{linear_bytes, sparse_bytes};
 
 use crate::devices::Machine;
 use crate::tolerance::{Judgement, Precision};
