@@ -82,6 +82,7 @@ fn main() -> ExitCode {
     println!("--seed {seed}");
     let mut session = Session::new(names.found, turns, seed, options.seconds, options.out);
     fuzz_all(&mut session);
+    session.forget();
     match session.failures() {
         0 => ExitCode::SUCCESS,
         failures => {

@@ -30,7 +30,8 @@ pub fn write<C: Described>(
     machine: &Machine,
     folder: &Path,
 ) -> io::Result<Vec<PathBuf>> {
-    let file = |extension| folder.join(format!("{}-{}.{extension}", origin.operation, origin.seed));
+    let Origin { operation, seed, turn } = origin;
+    let file = |extension| folder.join(format!("{operation}-{turn}-{seed}.{extension}"));
     let text = file("txt");
     fs::write(&text, format!("{why}\n\n{call:#?}\n\n{}\n", origin.command()))?;
     let mut files = vec![text];

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long a failing call is made smaller.
 const SHRINKING: Duration = Duration::from_secs(20);
 
+/// The file that names what runs now.
+const RUNNING: &str = "running.txt";
+
 /// What is to be done, and what has failed.
 pub struct Session {
     /// In the order in which they come.
@@ -66,7 +69,12 @@ impl Session {
     /// Notes what runs now, which is what a crash leaves.
     fn note(&self, origin: &Origin<'_>) {
         // It is no help if it cannot be written, and no harm.
-        let _ = std::fs::write(self.folder.join("running.txt"), origin.command() + "\n");
+        let _ = std::fs::write(self.folder.join(RUNNING), origin.command() + "\n");
+    }
+
+    /// Takes back what [`Self::note`] has left, where there was no crash.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_file(self.folder.join(RUNNING));
     }
 
     /// Makes a failing call smaller while it fails, and reports it.

@@ -335,23 +335,28 @@ pub fn linear_state(precision: Precision, heads: usize, head_len: usize, got: &[
     total.judgement().and(worst)
 }
 
-/// Rows of compressed keys: means of sums in f32, each within one step of its type, and exactly [`POISON`] where there is no row.
-pub fn compressed(got: &[u16], expected: &[u16]) -> Judgement {
+/// Rows of compressed keys: means of sums in f32, each within one step of its type, and exactly [`POISON`] where there is no row. What cancelled in
+/// a sum of keys of up to `largest` may leave its rounding behind.
+pub fn compressed(precision: Precision, largest: f64, got: &[u16], expected: &[u16]) -> Judgement {
     if got.len() != expected.len() {
         return Judgement::failed(format!("{} elements where {} were expected", got.len(), expected.len()));
     }
-    let is_near = |(&got, &expected): (&u16, &u16)| match expected {
-        POISON => got == POISON,
-        _ => steps(got, expected) <= 1,
+    let number = |bits: u16| match precision {
+        Precision::Bf16 => bf16::from_bits(bits).to_f64(),
+        Precision::F16 => f16::from_bits(bits).to_f64(),
     };
-    let far = got.iter().zip(expected).position(|pair| !is_near(pair));
-    let most = got
-        .iter()
-        .zip(expected)
-        .map(|(&got, &expected)| steps(got, expected))
-        .max();
+    let share_of = |(&got, &expected): (&u16, &u16)| match (got == expected, expected) {
+        (true, _) => 0.0,
+        (false, POISON) => f64::INFINITY,
+        _ => {
+            let rounding = share((number(got) - number(expected)).abs(), largest * CANCELLED);
+            rounding.min(f64::from(steps(got, expected)))
+        }
+    };
+    let far = got.iter().zip(expected).position(|pair| share_of(pair) > 1.0);
+    let most = got.iter().zip(expected).map(share_of).fold(0.0, f64::max);
     Judgement {
-        shares: BTreeMap::from([("mean", f64::from(most.unwrap_or(0)))]),
+        shares: BTreeMap::from([("mean", most)]),
         failure: far.map(|at| {
             format!(
                 "element {at} has the bits {:#06x} instead of {:#06x}",
@@ -361,6 +366,9 @@ pub fn compressed(got: &[u16], expected: &[u16]) -> Judgement {
         ..Judgement::default()
     }
 }
+
+/// What a mean of sums in f32 may be off by, of the largest number that went into it.
+const CANCELLED: f64 = 1.0 / (1 << 22) as f64;
 
 /// The distance of two 16-bit numbers, in steps of their type.
 fn steps(a: u16, b: u16) -> u32 {

@@ -232,8 +232,9 @@ impl Problem for CompressProblem {
     }
 
     fn judge(&self, run: &CompressRun, reference: &Compressed) -> Judgement {
+        let largest = self.k.to_f64().into_iter().map(f64::abs).fold(0.0, f64::max);
         let judge = |name: &str, got: &KeyRows, expected: &KeyRows| {
-            compressed(&got.bits, &expected.bits).within(|| name.to_owned())
+            compressed(self.k.precision(), largest, &got.bits, &expected.bits).within(|| name.to_owned())
         };
         judge("k1", &run.keys.k1, &reference.k1).and(judge("k2", &run.keys.k2, &reference.k2))
     }
