@@ -375,6 +375,12 @@ impl Memory {
         self.get_mut(name).unwrap_or_else(|| panic!("the call has no {name}"))
     }
 
+    /// Bytes of all buffers, gaps included.
+    pub fn bytes(&self) -> usize {
+        let units = |filled: &Filled| filled.before.iter().map(|stretch| stretch.bits.len()).sum::<usize>();
+        self.buffers.iter().map(units).sum::<usize>() * 2
+    }
+
     /// Lets the written tensors be given out again, for another launch over the same memory.
     pub fn take_back(&mut self) {
         self.tensors.iter().for_each(|tensor| tensor.is_written.set(false));

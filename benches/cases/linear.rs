@@ -1,6 +1,6 @@
-//! The calls of linear attention that are counted.
+//! The calls of linear attention.
 
-use crate::case::{Call, Case};
+use super::{Call, Names, Visitor};
 use sala_kernels::lightning_log_decay;
 use sala_kernels::reference::linear_attention::Config;
 use sala_testkit::floors;
@@ -58,14 +58,21 @@ const PREFILLS: [Prefill; 6] = [
 /// Batches of decode steps: sequences, heads, channels.
 const DECODES: [(usize, usize, usize); 3] = [(1, 32, 128), (16, 8, 128), (16, 8, 64)];
 
-pub fn cases() -> impl Iterator<Item = Case> {
-    let prefills = PREFILLS
-        .into_iter()
-        .map(|shape| Case::new("linear_attention_scan", move || prefill(&shape)));
-    let decodes = DECODES
-        .into_iter()
-        .map(|(batch, heads, dim)| Case::new("linear_attention_decode", move || decode(batch, heads, dim)));
-    prefills.chain(decodes)
+pub fn visit(visitor: &mut impl Visitor) {
+    let prefills = Names {
+        kernel: "linear_attention_scan",
+        operation: "linear_prefill",
+    };
+    for shape in PREFILLS {
+        visitor.visit(prefills, move || prefill(&shape));
+    }
+    let steps = Names {
+        kernel: "linear_attention_decode",
+        operation: "linear_decode",
+    };
+    for (batch, heads, dim) in DECODES {
+        visitor.visit(steps, move || decode(batch, heads, dim));
+    }
 }
 
 /// A call with every state stored in a slot of its own.
