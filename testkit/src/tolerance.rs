@@ -229,7 +229,11 @@ pub fn attention_out(
         total.add(squares);
     }
     let mut judgement = total.judgement().and(worst);
-    let bound = precision.pick(3e-3, 4e-4);
+    // Of few rows, in which few keys have most of the weight, roundings do not average out.
+    let bound = match got.len() / dim_v.max(1) {
+        ..16 => precision.pick(4.5e-3, 6e-4),
+        _ => precision.pick(3e-3, 4e-4),
+    };
     let relative = judgement.relative;
     judgement.add_share("out", share(relative, bound));
     if exceeds(relative, bound) {

@@ -2,12 +2,20 @@
 //! give what packed ones do.
 
 use half::bf16;
+use sala_testkit::batch::Storing;
 use sala_testkit::devices::host;
+use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
+use sala_testkit::operations::linear_attention::Phase;
+use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
+use sala_testkit::problem::Problem;
 use sala_testkit::replay::{Call, Replay, Unusable};
 use sala_testkit::safetensors::serialize;
 use sala_testkit::safetensors::tensor::{Dtype, TensorView};
+use sala_testkit::tolerance::Precision;
 use std::collections::HashMap;
+use std::path::Path;
 
 const QUERIES: [usize; 2] = [6, 4];
 const KEYS: [usize; 2] = [500, 200];
@@ -164,4 +172,62 @@ fn a_table_that_names_no_page_is_refused() {
 fn normals_of_shape(name: &'static str, shape: Vec<usize>) -> Draft {
     let bytes = vec![0; 2 * shape.iter().product::<usize>()];
     (name, Dtype::BF16, shape, bytes)
+}
+
+#[test]
+fn written_calls_are_read_as_they_were() {
+    let read = |bytes: Option<Vec<u8>>| {
+        let bytes = bytes.expect("the format can say it");
+        Replay::from_bytes(Path::new("written"), &bytes).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let lists = AttentionCase {
+        dense_len: 100,
+        ..AttentionCase::plain(vec![(9, 300), (0, 0), (1, 70)], 1)
+    };
+    let dense = AttentionCase {
+        lists: ListCase::None,
+        storage: Storing::Cached,
+        ..lists.clone()
+    };
+    let paged = AttentionCase {
+        storage: Storing::Paged(16),
+        ..lists.clone()
+    };
+    for case in [lists.clone(), dense, paged] {
+        for problem in [case.problem(), case.problem().decode()] {
+            let replay = read(problem.replay());
+            let (got, expected) = (replay.run_on_reference(), problem.reference());
+            assert!(got.out == expected.out && got.lse == Some(expected.lse), "{case:?}");
+            let (results, _) = replay.run(&host()).unwrap_or_else(|error| panic!("{error}"));
+            replay.judge(&results).assert("host");
+        }
+    }
+    let gated = AttentionCase {
+        with_gate: true,
+        ..lists
+    };
+    assert_eq!(gated.problem().replay(), None, "files have no gates");
+
+    for state_is_vk in [false, true] {
+        let case = LinearCase {
+            phase: Phase::Prefill,
+            precision: Precision::F16,
+            heads: 2,
+            dim_k: 64,
+            dim_v: 128,
+            lengths: vec![40, 0, 7],
+            decay: DecayCase::PerToken,
+            state_is_vk,
+            packing: Packing::Fused,
+            magnitude: Magnitude::Normal,
+            states: StateCase::InPlace,
+            seed: 2,
+        };
+        let replay = read(case.problem().replay());
+        assert!(
+            replay.run_on_reference().out == case.problem().reference().out,
+            "{case:?}"
+        );
+        assert_eq!(case.decode(3).problem().replay(), None, "files have no steps");
+    }
 }
