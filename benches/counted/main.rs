@@ -101,9 +101,13 @@ fn heading(kernel: &str) -> String {
 }
 
 fn row(line: &Line) -> String {
+    // A shape that is too long for its column has a line of its own.
+    let shape = match line.shape.chars().count() {
+        ..=45 => format!("  {:<45}", line.shape),
+        _ => format!("  {}\n{:47}", line.shape, ""),
+    };
     format!(
-        "  {:<45}{:>7}{:>6}{:>7}{:>7}{:>6}{:>9}{:>6}{:>7}{:>6}{:>10}",
-        line.shape,
+        "{shape}{:>7}{:>6}{:>7}{:>7}{:>6}{:>9}{:>6}{:>7}{:>6}{:>10}",
         scaled(line.flops_issued),
         ratio(line.flops_issued, line.flops_useful),
         scaled(line.exp),
