@@ -2,7 +2,7 @@
 # Runs what scripts/device_bundle.sh packed, on this machine's GPU, or on its CPU alone where there is no GPU.
 #
 #   run.sh check [LOG FOLDER]    every test and the recorded vectors; ends with a table and, if one failed, with status 1
-#   run.sh bench [LOG FOLDER]    every bench
+#   run.sh bench [LOG FOLDER]    every bench; prints the times and keeps what criterion makes of them in LOG FOLDER/criterion
 #
 # LIMIT=seconds (300) for each program; what it printed is in LOG FOLDER (logs).
 set -uo pipefail
@@ -79,7 +79,9 @@ check() {
 
 bench() {
     announce_device
+    export CRITERION_HOME=$logs/criterion
     run_all benches --bench
+    grep -vE '^Benchmarking|outliers|(low|high) (mild|severe)|^$' "$logs/timed.log"
 }
 
 case $command in

@@ -56,6 +56,8 @@ fn every_operation_is_tried() {
             registry.contains(&call),
             "{operation} is not tried by tests/operations.rs"
         );
+        let call = format!("fuzzer.visit(\"{operation}\"");
+        assert!(registry.contains(&call), "{operation} is not fuzzed");
     }
     let folders = fs::read_dir(root().join("src/operations")).expect("the operations are there");
     let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));

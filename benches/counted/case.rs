@@ -1,8 +1,8 @@
 //! One line of the bench: a call, its floor, and its counts.
 
+use crate::cases::{Call, Names, Visitor};
 use sala_kernels::Result;
 use sala_testkit::devices::counting_host;
-use sala_testkit::floors::Floor;
 use sala_testkit::problem::Problem;
 use serde::Serialize;
 
@@ -11,17 +11,6 @@ pub struct Case {
     /// The kernel, as its file is called.
     pub kernel: &'static str,
     pub count: Box<dyn FnOnce() -> Result<Line>>,
-}
-
-/// A call and what is said of it.
-pub struct Call<P> {
-    pub shape: String,
-    pub problem: P,
-    pub floor: Floor,
-    /// How many the machine has.
-    pub multiprocessors: u32,
-    /// Bytes.
-    pub workspace: usize,
 }
 
 /// One call, its counts and its floor.
@@ -44,10 +33,14 @@ pub struct Line {
     pub workspace: u64,
 }
 
-impl Case {
-    pub fn new<P: Problem>(kernel: &'static str, make: impl FnOnce() -> Call<P> + 'static) -> Case {
+/// The calls, each to be made when its turn comes.
+#[derive(Default)]
+pub struct Cases(pub Vec<Case>);
+
+impl Visitor for Cases {
+    fn visit<P: Problem + 'static>(&mut self, Names { kernel, .. }: Names, make: impl FnOnce() -> Call<P> + 'static) {
         let count = Box::new(move || make().count(kernel));
-        Case { kernel, count }
+        self.0.push(Case { kernel, count });
     }
 }
 

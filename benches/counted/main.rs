@@ -6,19 +6,17 @@
 //! cargo bench --bench counted -- sparse           # only kernels with that in their name
 //! ```
 //!
-//! `bf16 64 of 8192, 32/2 x 128, 96 alike` reads: the last 64 of 8192 tokens, 32 query and 2 kv heads of 128 channels, lists of 96 blocks that are
-//! the same for all tokens. `2 x 128x64` are two heads with keys of 128 and values of 64 channels.
+//! `benches/cases` says how to read the shapes.
 //!
 //! An `x` is the ratio of the count before it to the floor (`sala_testkit::floors`): 1 is the least that a kernel can do with. Distinct
 //! bytes are addresses, which a state that is updated in place touches for reading and for writing: there the least is a half. Passes are those
 //! over the banks of shared memory; their floor has no conflicts.
 
 mod case;
-mod linear;
-mod norms;
-mod sparse;
+#[path = "../cases/mod.rs"]
+mod cases;
 
-use case::{Case, Line};
+use case::{Case, Cases, Line};
 use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -50,7 +48,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let mut cases: Vec<Case> = linear::cases().chain(norms::cases()).chain(sparse::cases()).collect();
+    let mut cases = Cases::default();
+    cases::visit_all(&mut cases);
+    let mut cases = cases.0;
     if let Some(filter) = &options.filter {
         let names = distinct(&cases);
         cases.retain(|case| case.kernel.contains(filter));
@@ -101,9 +101,13 @@ fn heading(kernel: &str) -> String {
 }
 
 fn row(line: &Line) -> String {
+    // A shape that is too long for its column has a line of its own.
+    let shape = match line.shape.chars().count() {
+        ..=45 => format!("  {:<45}", line.shape),
+        _ => format!("  {}\n{:47}", line.shape, ""),
+    };
     format!(
-        "  {:<45}{:>7}{:>6}{:>7}{:>7}{:>6}{:>9}{:>6}{:>7}{:>6}{:>10}",
-        line.shape,
+        "{shape}{:>7}{:>6}{:>7}{:>7}{:>6}{:>9}{:>6}{:>7}{:>6}{:>10}",
         scaled(line.flops_issued),
         ratio(line.flops_issued, line.flops_useful),
         scaled(line.exp),

@@ -1,8 +1,9 @@
 //! The sequences of a sparse call: how queries and keys are cut, how the keys are stored, and which sequences are attended densely.
 
 use crate::memory::Memory;
-use crate::numbers::cumulative;
+use crate::numbers::{Numbers, cumulative};
 use crate::storage::{Content, Places, Storage, keys};
+use proptest::prelude::*;
 use sala_kernels::reference::select_blocks::{Position, positions};
 use sala_kernels::{Result, Sequences, SwitchLen};
 
@@ -20,6 +21,19 @@ pub struct Batch {
     pub dense_len: usize,
     /// `[batch]`: the lengths that are compared with `dense_len`, if not those of the keys. They mean nothing to a layer without one.
     pub switch_len: Option<Vec<i32>>,
+}
+
+/// How the keys of a case are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storing {
+    /// One sequence after the other.
+    Packed,
+    /// In caches, with room to spare.
+    Cached,
+    /// In caches that an index names.
+    Indexed,
+    /// In pages of so many keys.
+    Paged(usize),
 }
 
 impl Batch {
@@ -67,6 +81,16 @@ impl Batch {
         Batch {
             storage: Storage::paged(page_size),
             ..self
+        }
+    }
+
+    /// The same with keys stored so, in caches with room for a few more.
+    pub fn stored(self, storing: Storing) -> Batch {
+        match storing {
+            Storing::Packed => self,
+            Storing::Cached => self.cached(7),
+            Storing::Indexed => self.indexed(7),
+            Storing::Paged(page_size) => self.paged(page_size),
         }
     }
 
@@ -153,13 +177,35 @@ impl Batch {
     }
 }
 
+/// Every way of storing keys, pages of every size that is a power of two among them.
+pub fn storings() -> impl Strategy<Value = Storing> {
+    prop_oneof![
+        2 => Just(Storing::Packed),
+        1 => Just(Storing::Cached),
+        1 => Just(Storing::Indexed),
+        3 => (0u32..=10).prop_map(|log| Storing::Paged(1 << log)),
+    ]
+}
+
+/// Lengths that decide what is dense: around the threshold, of nothing, and of any size.
+pub fn switch_lengths(count: usize, dense_len: usize, numbers: &mut Numbers) -> Vec<i32> {
+    let threshold = dense_len as i32;
+    (0..count)
+        .map(|_| numbers.pick(&[threshold - 1, threshold, threshold + 1, 0, -5, i32::MIN, i32::MAX]))
+        .collect()
+}
+
 /// Uploads what a call is told of the lengths of keys: where packed ones begin, or how many each cache has.
 pub fn add_key_lengths(memory: &mut Memory, storage: &Storage, lengths: &[i32]) -> Result<()> {
-    let name = match storage {
+    memory.add(length_name(storage), &[lengths.len()], 0, Some(lengths))
+}
+
+/// What the lengths of keys are called that are stored so.
+pub fn length_name(storage: &Storage) -> &'static str {
+    match storage {
         Storage::Packed => "cu_seqlens_k",
         _ => "seqlens_k",
-    };
-    memory.add(name, &[lengths.len()], 0, Some(lengths))
+    }
 }
 
 fn lengths(bounds: &[i32]) -> Vec<i32> {

@@ -5,6 +5,7 @@
 //! decays, factors and logarithms are left out. What the tiles of a kernel make of the products is `…_issues`: exact, too.
 
 use crate::operations::append_keys::AppendProblem;
+use crate::operations::choose_blocks::ChooseProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
@@ -159,6 +160,21 @@ pub fn compression(problem: &CompressProblem) -> Floor {
         .flat_map(|length| windows.map(|window| window.rows(length)));
     let row = heads_kv * dim * ELEMENT;
     Floor::new(0, lengths.sum::<usize>() * row, rows.sum::<usize>() * row)
+}
+
+/// Of every token that has a choice the scores of the blocks that it may choose from are read; lists are written. No products.
+pub fn choice(problem: &ChooseProblem) -> Floor {
+    let config = &problem.config;
+    let positions = problem.batch.choosing(problem.total_q()).into_iter().flatten();
+    let candidates = positions.map(|position| {
+        let own = position.position / config.block_size;
+        match own < config.list_len() {
+            true => 0,
+            false => own + 1 - config.init_blocks - config.local_blocks,
+        }
+    });
+    let lists = problem.total_q() * config.heads_kv * config.list_len();
+    Floor::new(0, candidates.sum::<usize>() * config.heads_kv * FLOAT, lists * FLOAT)
 }
 
 /// Rows of K1 that can decide which blocks a token at `position` chooses: the windows that touch a block that is not always chosen. None where

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod devices;
+pub mod events;
 pub mod floors;
 pub mod memory;
 pub mod numbers;

@@ -3,6 +3,7 @@
 //! Tensors lie in buffers of their own or share one, at any strides. What no tensor covers is NaN, so that a kernel that reads it gives itself
 //! away, and [`Memory::is_intact`] says whether anything has changed but the tensors that were given out for writing.
 
+use crate::numbers::Numbers;
 use crate::reserved::Reserved;
 use crate::storage::{KeyRows, Places};
 use crate::tolerance::Precision;
@@ -390,9 +391,76 @@ impl Memory {
         self.get_mut(name).unwrap_or_else(|| panic!("the call has no {name}"))
     }
 
+    /// Bytes of all buffers, gaps included.
+    pub fn bytes(&self) -> usize {
+        let units = |filled: &Filled| filled.before.iter().map(|stretch| stretch.bits.len()).sum::<usize>();
+        self.buffers.iter().map(units).sum::<usize>() * 2
+    }
+
     /// Lets the written tensors be given out again, for another launch over the same memory.
     pub fn take_back(&mut self) {
         self.tensors.iter().for_each(|tensor| tensor.is_written.set(false));
+    }
+
+    /// Replaces what a contiguous input holds.
+    pub fn write<T: Element>(&mut self, name: &str, values: &[T]) -> Result<()> {
+        let bits: Vec<u16> = bytemuck::cast_slice::<T, u8>(values)
+            .chunks(2)
+            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        let placed = self.placed(name);
+        assert_eq!(placed.dtype, T::DTYPE, "{name}");
+        let (buffer, runs) = (placed.buffer, placed.runs().collect::<Vec<_>>());
+        let filled = &mut self.buffers[buffer];
+        let mut rest = &bits[..];
+        for run in runs {
+            let row;
+            (row, rest) = rest.split_at(run.len());
+            Stretch::of(&mut filled.before, run).copy_from_slice(row);
+        }
+        assert!(rest.is_empty(), "{name}: values for another shape");
+        match &mut filled.bytes {
+            Bytes::Buffer(buffer) => buffer.write(&as_elements(&filled.before[0].bits)),
+            Bytes::Reserved(reserved) => {
+                for Stretch { first, bits } in &filled.before {
+                    reserved.write(*first, bits);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces half of the entries of every input of indices: lengths, bounds, slots, tables and lists.
+    pub fn spoil(&mut self, seed: u64) -> Result<()> {
+        let is_index = |placed: &&Placed| {
+            let before = &self.buffers[placed.buffer].before;
+            placed.dtype == DType::I32
+                && before
+                    .iter()
+                    .any(|stretch| stretch.bits.iter().any(|&bits| bits != POISON))
+        };
+        let names: Vec<_> = self.tensors.iter().filter(is_index).map(|placed| placed.name).collect();
+        let mut numbers = Numbers::new(seed);
+        for name in names {
+            let mut entries = self.read::<i32>(name)?;
+            for index in 0..entries.len() {
+                let other = entries[numbers.below(entries.len())];
+                let near = entries[index].wrapping_add(numbers.below(9) as i32 - 4);
+                let any = [
+                    -1,
+                    i32::MIN,
+                    i32::MAX,
+                    other,
+                    near,
+                    numbers.bits() as i32 >> numbers.below(32),
+                ];
+                if numbers.below(2) == 0 {
+                    entries[index] = numbers.pick(&any);
+                }
+            }
+            self.write(name, &entries)?;
+        }
+        Ok(())
     }
 
     /// What a tensor holds, in units of 16 bits.

@@ -1,14 +1,31 @@
 //! What the calls of every operation have in common: they run on devices, and on the reference.
 
 use crate::devices::Machine;
-use crate::memory::Packing;
+use crate::memory::{Memory, Packing};
 use crate::tolerance::Judgement;
 use sala_kernels::{Arguments, Result, Status};
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+/// A short description of a call, which is made at random, shrunk and printed.
+pub trait Described: Clone + Debug {
+    /// The call.
+    type Problem: Problem;
+
+    /// The call with its tensors.
+    fn problem(&self) -> Self::Problem;
+
+    /// The seed that half of the lengths, slots, tables and lists are replaced from once they are uploaded, if they are. Then the definition
+    /// says nothing of the outputs, but no other memory may change.
+    fn spoiled(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// A call of an operation with all its inputs.
 pub trait Problem: Clone + Debug {
+    /// What it is launched with.
+    type Layer;
     /// What it leaves behind on a device.
     type Run: Run;
     /// What the reference says of it.
@@ -20,14 +37,43 @@ pub trait Problem: Clone + Debug {
     /// Runs the call in f64.
     fn reference(&self) -> Self::Reference;
 
+    /// The layer that the call is one of.
+    fn layer(&self) -> Result<Self::Layer>;
+
+    /// The call's tensors on a device.
+    fn upload(&self, machine: &Machine) -> Result<Memory>;
+
+    /// Launches the call over [`Self::upload`], and does not wait for its end. Whoever calls waits before the memory goes.
+    fn submit(&self, machine: &Machine, layer: &Self::Layer, memory: &mut Memory) -> Result<()>;
+
+    /// What a call has left behind that took so long.
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<Self::Run>;
+
     /// Runs the call on a device.
-    fn run(&self, machine: &Machine) -> Result<Self::Run>;
+    fn run(&self, machine: &Machine) -> Result<Self::Run> {
+        let (layer, mut memory) = (self.layer()?, self.upload(machine)?);
+        let elapsed = wait_for(machine, || self.submit(machine, &layer, &mut memory))?;
+        self.read(&memory, elapsed)
+    }
+
+    /// Runs the call with indices that are replaced from a seed; whether memory is as it was but for what the call may write.
+    fn run_spoiled(&self, machine: &Machine, seed: u64) -> Result<bool> {
+        let (layer, mut memory) = (self.layer()?, self.upload(machine)?);
+        memory.spoil(seed)?;
+        wait_for(machine, || self.submit(machine, &layer, &mut memory))?;
+        memory.is_intact()
+    }
 
     /// Judges what a device gave against the reference.
     fn judge(&self, run: &Self::Run, reference: &Self::Reference) -> Judgement;
 
     /// What the reference says was refused.
     fn refused(&self, reference: &Self::Reference) -> Status;
+
+    /// The bytes of a replay file with a call that computes the same, if the format can say it.
+    fn replay(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a call leaves behind on a device.
@@ -42,14 +88,25 @@ pub trait Run: Debug {
     fn difference(&self, other: &Self) -> Option<String>;
 }
 
-/// Launches, waits for the end, and says how long that took.
-pub fn launch<A: Arguments>(machine: &Machine, operation: &A::Operation, args: A) -> Result<Duration> {
+/// Launches and does not wait for the end: the memory of the arguments has to outlive it, not only their borrow.
+pub(crate) fn submit<A: Arguments>(machine: &Machine, operation: &A::Operation, args: A) -> Result<()> {
+    // SAFETY: `launch` waits, and the callers of `Problem::submit` keep its memory, until the stream has run everything.
+    unsafe { machine.kernels.launch(&machine.stream, operation, args) }
+}
+
+/// How long it takes from a submission to the end of what it has launched.
+fn wait_for(machine: &Machine, submit: impl FnOnce() -> Result<()>) -> Result<Duration> {
     machine.stream.synchronize()?;
     let started = Instant::now();
-    // SAFETY: the stream has run everything before this returns, and the arguments borrow their memory until then.
-    let launched = unsafe { machine.kernels.launch(&machine.stream, operation, args) };
+    let submitted = submit();
     machine.stream.synchronize()?;
-    launched.map(|()| started.elapsed())
+    submitted.map(|()| started.elapsed())
+}
+
+/// Launches, waits for the end, and says how long that took.
+pub fn launch<A: Arguments>(machine: &Machine, operation: &A::Operation, args: A) -> Result<Duration> {
+    // The stream has run everything before this returns, and the arguments borrow their memory until then.
+    wait_for(machine, || submit(machine, operation, args))
 }
 
 /// Runs a call that must not fail.

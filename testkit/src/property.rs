@@ -1,5 +1,6 @@
 //! A seeded way to try properties on generated cases.
 
+use crate::memory::Packing;
 use crate::numbers::LENGTHS;
 use crate::tolerance::Precision;
 use proptest::prelude::*;
@@ -22,6 +23,28 @@ pub fn precisions() -> impl Strategy<Value = Precision> {
     prop::sample::select(vec![Precision::Bf16, Precision::F16])
 }
 
+/// The ways for tensors to lie in memory that any device has room for.
+pub fn packings() -> impl Strategy<Value = Packing> {
+    prop::sample::select(vec![Packing::Separate, Packing::Fused, Packing::HeadMajor])
+}
+
+/// Where the numbers of a call come from, which is as good as any other.
+pub fn seeds() -> impl Strategy<Value = u64> {
+    any::<u64>().no_shrink()
+}
+
+/// Sometimes the seed that indices are spoiled from.
+pub fn spoils() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![5 => Just(None), 1 => seeds().prop_map(Some)]
+}
+
+/// What makes values of strategies from a seed, always the same.
+pub fn runner(config: TestConfig, seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
 /// Tries `cases` values (or `PROPTEST_CASES`) of a strategy; panics with the smallest one that fails.
 ///
 /// The seed is printed and can be given as `SALA_TEST_SEED`.
@@ -38,10 +61,7 @@ where
         max_shrink_time: 20_000,
         ..TestConfig::default()
     };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let outcome = runner.run(&strategy, |value| {
+    let outcome = runner(config, seed).run(&strategy, |value| {
         test(value);
         Ok(())
     });

@@ -233,6 +233,14 @@ impl Storage {
         })
     }
 
+    /// The table of pages, if keys are stored in some.
+    pub fn table(&self, bounds: &[i32]) -> Option<Table> {
+        match self {
+            Storage::Paged(pages) => Some(self.page_table(bounds, pages)),
+            _ => None,
+        }
+    }
+
     fn cache_index(&self, batch: usize) -> Table {
         Table::shuffled(&vec![1; batch], 0, 11)
     }

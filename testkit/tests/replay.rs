@@ -2,12 +2,23 @@
 //! give what packed ones do.
 
 use half::bf16;
+use sala_kernels::reference::linear_attention::Config;
+use sala_testkit::batch::Storing;
 use sala_testkit::devices::host;
+use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
+use sala_testkit::operations::linear_attention::Phase;
+use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
+use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::norms::NormProblem;
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
+use sala_testkit::problem::Problem;
 use sala_testkit::replay::{Call, Replay, Unusable};
 use sala_testkit::safetensors::serialize;
 use sala_testkit::safetensors::tensor::{Dtype, TensorView};
+use sala_testkit::tolerance::Precision;
 use std::collections::HashMap;
+use std::path::Path;
 
 const QUERIES: [usize; 2] = [6, 4];
 const KEYS: [usize; 2] = [500, 200];
@@ -299,4 +310,107 @@ fn weights_and_turns_may_be_left_out() {
 fn normals_1(name: &'static str, length: usize, seed: u64) -> Draft {
     let (_, dtype, _, bytes) = normals(name, [1, 1, length], seed);
     (name, dtype, vec![length], bytes)
+}
+#[test]
+fn written_calls_are_read_as_they_were() {
+    let read = |bytes: Option<Vec<u8>>| {
+        let bytes = bytes.expect("the format can say it");
+        Replay::from_bytes(Path::new("written"), &bytes).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let lists = AttentionCase {
+        dense_len: 100,
+        ..AttentionCase::plain(vec![(9, 300), (0, 0), (1, 70)], 1)
+    };
+    let dense = AttentionCase {
+        lists: ListCase::None,
+        storage: Storing::Cached,
+        ..lists.clone()
+    };
+    let paged = AttentionCase {
+        storage: Storing::Paged(16),
+        ..lists.clone()
+    };
+    for case in [lists.clone(), dense, paged] {
+        for problem in [case.problem(), case.problem().decode()] {
+            let replay = read(problem.replay());
+            let (got, expected) = (replay.run_on_reference(), problem.reference());
+            assert!(got.out == expected.out && got.lse == Some(expected.lse), "{case:?}");
+            let (results, _) = replay.run(&host()).unwrap_or_else(|error| panic!("{error}"));
+            replay.judge(&results).assert("host");
+        }
+    }
+    let gated = AttentionCase {
+        with_gate: true,
+        ..lists
+    };
+    assert_eq!(gated.problem().replay(), None, "files have no gates");
+
+    for state_is_vk in [false, true] {
+        let case = LinearCase {
+            phase: Phase::Prefill,
+            precision: Precision::F16,
+            heads: 2,
+            group: 1,
+            dim_k: 64,
+            dim_v: 128,
+            lengths: vec![40, 0, 7],
+            decay: DecayCase::PerToken,
+            state_is_vk,
+            packing: Packing::Fused,
+            magnitude: Magnitude::Normal,
+            states: StateCase::InPlace,
+            seed: 2,
+        };
+        let replay = read(case.problem().replay());
+        assert!(
+            replay.run_on_reference().out == case.problem().reference().out,
+            "{case:?}"
+        );
+        assert_eq!(case.decode(3).problem().replay(), None, "files have no steps");
+    }
+}
+
+#[test]
+fn written_drafts_and_norms_are_read_as_they_were() {
+    let config = Config {
+        heads_q: 4,
+        heads_kv: 2,
+        dim_k: 64,
+        dim_v: 128,
+        scale: 0.5,
+        state_is_vk: true,
+    };
+    let verification = DraftsProblem::normal(Precision::F16, config, [2, 3], DecayCase::PerToken, 3);
+    let commitment = Step::Commit {
+        accepted: vec![2, 0],
+        path: Some(vec![0, 2, -1, 7, 7, 7]),
+    };
+    let tree = Step::Verify {
+        parent: Some(vec![-1, 0, 0, -1, -1, 1]),
+    };
+    // The files' layout.
+    let by_key = Config {
+        state_is_vk: false,
+        ..config
+    };
+    let by_key = DraftsProblem::normal(Precision::F16, by_key, [2, 3], DecayCase::PerToken, 3);
+    for problem in [verification.with(tree), verification, by_key.with(commitment)] {
+        let bytes = problem.replay().expect("the format can say it");
+        let replay = Replay::from_bytes(Path::new("written"), &bytes).unwrap_or_else(|error| panic!("{error}"));
+        let (got, expected) = (replay.run_on_reference(), problem.reference());
+        assert!(got.out == expected.out, "{:?}", problem.step);
+        if let Some(state) = got.final_state {
+            // Sequences have the slots in descending order, and files in ascending order.
+            let slot = by_key.config.slot_len();
+            assert!(state[..slot] == expected.pool[slot..2 * slot] && state[slot..] == expected.pool[..slot]);
+        }
+    }
+    let rope = NormProblem::rope(Precision::Bf16, [3, 2, 64], 4);
+    let gate = NormProblem::gate(Precision::F16, [3, 136], 5);
+    assert_eq!(gate.sums().replay(), None, "files have no sums");
+    for problem in [rope, gate] {
+        let bytes = problem.replay().expect("the format can say it");
+        let replay = Replay::from_bytes(Path::new("written"), &bytes).unwrap_or_else(|error| panic!("{error}"));
+        assert!(replay.run_on_reference().out == problem.reference().out);
+    }
 }

@@ -110,6 +110,7 @@ fn judge_list(got: &[i32], scores: [f32; 10], margin: Option<f32>) -> Option<Str
         positions: &positions,
         scores: &scores,
         margin: margin.as_ref().map(|margin| &margin[..]),
+        own: None,
     };
     selection(case, got, &expected).failure
 }
@@ -157,21 +158,26 @@ fn selections_may_differ_in_near_ties_alone() {
 
 #[test]
 fn compressed_keys_are_judged_by_steps_of_their_type() {
+    let judge = |got: &[u16], expected: &[u16]| compressed(Precision::Bf16, 0.0, got, expected);
     // 1.0 and its neighbours, the smallest numbers around zero, and a row that there is not.
     let expected = [0x3f80, 0x0000, POISON];
-    assert!(compressed(&[0x3f81, 0x8001, POISON], &expected).is_pass());
-    assert!(compressed(&[0x3f7f, 0x8000, POISON], &expected).is_pass());
-    assert!(!compressed(&[0x3f82, 0x0000, POISON], &expected).is_pass());
-    assert!(!compressed(&[0xbf80, 0x0000, POISON], &expected).is_pass());
+    assert!(judge(&[0x3f81, 0x8001, POISON], &expected).is_pass());
+    assert!(judge(&[0x3f7f, 0x8000, POISON], &expected).is_pass());
+    assert!(!judge(&[0x3f82, 0x0000, POISON], &expected).is_pass());
+    assert!(!judge(&[0xbf80, 0x0000, POISON], &expected).is_pass());
     assert!(
-        !compressed(&[0x3f80, POISON, POISON], &expected).is_pass(),
+        !judge(&[0x3f80, POISON, POISON], &expected).is_pass(),
         "a row is missing"
     );
     assert!(
-        !compressed(&[0x3f80, 0x0000, 0x7ffe], &expected).is_pass(),
+        !judge(&[0x3f80, 0x0000, 0x7ffe], &expected).is_pass(),
         "something was written"
     );
-    assert!(!compressed(&expected[..2], &expected).is_pass());
+    assert!(!judge(&expected[..2], &expected).is_pass());
+    // What is left of large numbers that cancel: 2⁻¹² of 1024.
+    let cancelled = |got| compressed(Precision::Bf16, 1024.0, &[got], &[0x3980]);
+    assert!(cancelled(0x3990).is_pass());
+    assert!(!cancelled(0x3a80).is_pass());
 }
 
 #[test]

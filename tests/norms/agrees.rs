@@ -138,6 +138,7 @@ fn halves_of_a_norm_make_the_whole() {
                 let of_rank = |rank: usize, sums: Option<Vec<f32>>| NormProblem {
                     x: part(&whole.x, rank, TOKENS),
                     weight: part(&whole.weight, rank, 1),
+                    channels: width,
                     follows: Follows::Gate {
                         gate: part(gate, rank, TOKENS),
                         sums: sums.map(|sums| (sums, CHANNELS)),

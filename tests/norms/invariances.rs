@@ -30,7 +30,7 @@ fn a_token_has_the_same_bits_alone_in_place_and_in_any_layout() {
                     &format!("{}: {packing:?}", machine.name),
                 );
             }
-            let row = problem.channels();
+            let row = problem.channels;
             for token in 0..5 {
                 let follows = match problem.follows.clone() {
                     Follows::Rope {

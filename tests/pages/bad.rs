@@ -1,7 +1,7 @@
 //! What lies in a page that the table names wrongly is as if it were not there, and the entry is counted.
 
 use crate::{PAGE_SIZES, inputs, seed};
-use sala_testkit::batch::Batch;
+use sala_testkit::batch::{Batch, Storing};
 use sala_testkit::devices::all_orders;
 use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
@@ -108,5 +108,23 @@ fn a_block_in_a_bad_page_is_as_if_it_were_not_listed() {
             assert_same_bits(&unasked, &got, &what);
         }
         assert_same_bits(&expected, &run(&problem, &machine), &machine.name);
+    }
+}
+
+/// A block may end in pages that its sequence has no keys in: the table need not name them.
+#[test]
+fn the_end_of_a_block_needs_no_page() {
+    let machines = all_orders(seed());
+    for page_size in PAGE_SIZES {
+        for keys in [1, 65, 130] {
+            let case = AttentionCase {
+                block_size: 128,
+                storage: Storing::Paged(page_size),
+                ..AttentionCase::plain(vec![(1, keys)], seed())
+            };
+            for problem in [case.problem(), case.problem().decode()] {
+                compare_on(&machines, &problem);
+            }
+        }
     }
 }

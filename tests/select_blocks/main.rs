@@ -11,7 +11,7 @@ mod refusals;
 
 use sala_kernels::reference::select_blocks::{BlockScores, Config};
 use sala_testkit::devices::Machine;
-use sala_testkit::numbers::Numbers;
+use sala_testkit::operations::choose_blocks::{self, KINDS};
 use sala_testkit::operations::compress_keys::Compressed;
 use sala_testkit::operations::select_blocks::Selected;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
@@ -57,31 +57,7 @@ fn times(values: &Values, factor: f64) -> Values {
     Values::round(values.precision(), values.to_f64().into_iter().map(|x| x * factor))
 }
 
-/// How many kinds of [`given_scores`] there are.
-const KINDS: usize = 7;
-
-/// Scores of kinds that make ties, or fill and refill the queues.
+/// Scores of a kind, from the seed of this run.
 fn given_scores(kind: usize, rows: usize, blocks: usize) -> BlockScores {
-    const SPECIAL: [f32; 8] = [
-        f32::NAN,
-        f32::NEG_INFINITY,
-        f32::INFINITY,
-        0.0,
-        -0.0,
-        1e-40,
-        -1.0,
-        f32::MAX,
-    ];
-    let mut numbers = Numbers::new(seed() + kind as u64);
-    let mut score = |i: usize| match kind {
-        0 => numbers.normal() as f32,
-        1 => numbers.below(7) as f32,
-        2 => (i % blocks) as f32,
-        3 => -((i % blocks) as f32),
-        4 => numbers.pick(&SPECIAL),
-        5 => numbers.pick(&[0.0, -0.0]),
-        _ => numbers.uniform() as f32 * 1e-30,
-    };
-    let scores = (0..rows * blocks).map(&mut score).collect();
-    BlockScores { blocks, scores }
+    choose_blocks::given_scores(kind, rows, blocks, seed() + kind as u64)
 }

@@ -3,9 +3,10 @@
 use crate::PRECISIONS;
 use sala_kernels::reference::sparse_attention::Attention;
 use sala_kernels::{HostOptions, Status};
+use sala_testkit::batch::Storing;
 use sala_testkit::devices::{Machine, cuda, host_with, shuffle};
 use sala_testkit::operations::sparse_attention::AttentionProblem;
-use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, ListCase, Storing, attention_cases};
+use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, ListCase, attention_cases};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
 use sala_testkit::property::{check, seed};
 

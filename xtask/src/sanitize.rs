@@ -11,9 +11,13 @@ use std::process::{Command, ExitCode};
 use crate::shapes::{KERNELS, TEST_KERNELS};
 use crate::{Failure, cargo, repository};
 
-/// Runs tests with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels and the executor.
+/// Runs tests, or the fuzzer, with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels and the executor.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Fuzz for so many seconds instead
+    #[arg(long, value_name = "SECONDS")]
+    fuzz: Option<u64>,
+
     /// What `cargo test` runs [default: the tests that the table of kernels names]
     #[arg(
         trailing_var_arg = true,
@@ -41,10 +45,27 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         false => &["--", "--skip", "race"],
     };
     let cases = std::env::var_os("PROPTEST_CASES").unwrap_or_else(|| PROPERTY_CASES.into());
-    let status = Command::new(cargo())
-        .args(["test", "--locked", "--release", "--package", "sala-kernels"])
-        .args(tests)
-        .args(skip_races)
+    let mut command = Command::new(cargo());
+    match arguments.fuzz {
+        Some(seconds) => command
+            .args([
+                "run",
+                "--locked",
+                "--release",
+                "--package",
+                "fuzz",
+                "--",
+                "--on",
+                "plain",
+                "--seconds",
+            ])
+            .arg(seconds.to_string()),
+        None => command
+            .args(["test", "--locked", "--release", "--package", "sala-kernels"])
+            .args(tests)
+            .args(skip_races),
+    };
+    let status = command
         .current_dir(repository())
         .env(runner_variable()?, runner()?)
         .env("PROPTEST_CASES", cases)

@@ -140,8 +140,9 @@ static_assert(AttentionTile::STEP_CELLS == 2, "StepPages has two cells");
 DEVICE StepPages look_up_step(const KeyRows& keys, const KeyStep& step, int last_position) {
     if (keys.one_page(AttentionTile::STEP)) {
         const int first = step.first_key(0);
-        const RowPages<WARP_SIZE> page =
-            look_up_pages<WARP_SIZE>(keys, first, step.index != NO_STEP && first <= last_position ? first + 1 : first);
+        // A block of two steps may end in the first of them: the table need not name a page for the second.
+        const bool is_read = step.index != NO_STEP && first <= last_position;
+        const RowPages<WARP_SIZE> page = look_up_pages<WARP_SIZE>(keys, first, is_read ? first + 1 : first);
         const int whole = shuffle(page.entry, 0);
         const uint32_t bad = whole == NO_PAGE ? 1 : 0;
         return {whole, {page, page}, {bad, bad}};

@@ -1,13 +1,16 @@
 //! Appending of keys as data.
 
-use crate::batch::Batch;
+use super::sparse_attention::cases::sequences;
+use crate::batch::{Batch, Storing, storings};
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
 use crate::numbers::Numbers;
-use crate::problem::{Problem, Run, launch};
+use crate::problem::{Described, Problem, Run, submit};
+use crate::property::{packings, precisions, seeds, spoils};
 use crate::storage::{Content, KeyRows, Storage};
 use crate::tolerance::{Judgement, Precision};
 use crate::values::Values;
+use proptest::prelude::*;
 use sala_kernels::reference::append_keys::{Appended, append_keys};
 use sala_kernels::{AppendKeysArgs, AttentionShape, Result, SparseLayer, Status};
 use std::time::Duration;
@@ -53,15 +56,6 @@ impl AppendProblem {
         }
     }
 
-    pub fn layer(&self) -> Result<SparseLayer> {
-        let shape = AttentionShape {
-            heads_q: self.heads,
-            heads_kv: self.heads,
-            dim: self.dim,
-        };
-        SparseLayer::builder(self.k_new.dtype(), shape, 0).build()
-    }
-
     fn total_q(&self) -> usize {
         self.k_new.len() / (self.heads * self.dim)
     }
@@ -83,6 +77,7 @@ impl AppendProblem {
 }
 
 impl Problem for AppendProblem {
+    type Layer = SparseLayer;
     type Run = AppendRun;
     type Reference = [KeyRows; 2];
 
@@ -103,7 +98,16 @@ impl Problem for AppendProblem {
         })
     }
 
-    fn run(&self, machine: &Machine) -> Result<AppendRun> {
+    fn layer(&self) -> Result<SparseLayer> {
+        let shape = AttentionShape {
+            heads_q: self.heads,
+            heads_kv: self.heads,
+            dim: self.dim,
+        };
+        SparseLayer::builder(self.k_new.dtype(), shape, 0).build()
+    }
+
+    fn upload(&self, machine: &Machine) -> Result<Memory> {
         let (precision, packing) = (self.k_new.precision(), self.packing);
         let mut memory = Memory::new(&machine.device);
         let new = [
@@ -113,17 +117,25 @@ impl Problem for AppendProblem {
         memory.add_rows(precision, packing, [self.total_q(), self.heads], &new)?;
         let empty = self.empty();
         memory.add_keys(precision, packing, &[("k", &empty), ("v", &empty)])?;
-        let layer = self.layer()?;
-        self.batch.add_to(&mut memory, layer.block_size())?;
+        self.batch.add_to(&mut memory, self.layer()?.block_size())?;
         memory.add_status()?;
+        Ok(memory)
+    }
+
+    fn submit(&self, machine: &Machine, layer: &SparseLayer, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
         let [k_new, v_new] = ["k_new", "v_new"].map(|name| memory.tensor(name));
         let [k, v] = ["k", "v"].map(|name| memory.tensor_mut(name));
-        let mut args = AppendKeysArgs::new(k_new, v_new, k, v, self.batch.view(&memory));
+        let mut args = AppendKeysArgs::new(k_new, v_new, k, v, self.batch.view(memory));
         args.status = memory.get_mut("status");
-        let elapsed = launch(machine, &layer, args)?;
+        submit(machine, layer, args)
+    }
+
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<AppendRun> {
+        let places = self.empty().places;
         Ok(AppendRun {
-            k: memory.keys("k", &empty.places)?,
-            v: memory.keys("v", &empty.places)?,
+            k: memory.keys("k", &places)?,
+            v: memory.keys("v", &places)?,
             status: memory.status()?,
             is_intact: memory.is_intact()?,
             elapsed,
@@ -190,4 +202,66 @@ pub(super) fn samples(seed: u64) -> Vec<AppendProblem> {
     ]
     .map(|(precision, heads, dim, batch)| AppendProblem::normal(precision, heads, dim, batch, seed))
     .into()
+}
+
+/// A call at random.
+#[derive(Clone, Debug)]
+pub struct AppendCase {
+    pub precision: Precision,
+    pub heads: usize,
+    pub dim: usize,
+    /// Queries and keys of each sequence.
+    pub lengths: Vec<(usize, usize)>,
+    pub storing: Storing,
+    /// Whether the upper bounds are given.
+    pub is_bounded: bool,
+    pub packing: Packing,
+    pub seed: u64,
+    pub spoiled: Option<u64>,
+}
+
+impl Described for AppendCase {
+    type Problem = AppendProblem;
+
+    /// Rows of any bits: NaN and infinities too are copied as they are.
+    fn problem(&self) -> AppendProblem {
+        let (queries, keys): (Vec<_>, Vec<_>) = self.lengths.iter().copied().unzip();
+        let batch = Batch::new(&queries, &keys).stored(self.storing);
+        let batch = if self.is_bounded { batch.bounded() } else { batch };
+        let plain = AppendProblem::normal(self.precision, self.heads, self.dim, batch, self.seed);
+        let mut numbers = Numbers::new(self.seed);
+        let mut any = || {
+            let bits = (0..plain.k_new.len()).map(|_| numbers.bits() as u16);
+            Values::from_bits(self.precision, bits)
+        };
+        AppendProblem {
+            k_new: any(),
+            v_new: any(),
+            packing: self.packing,
+            ..plain
+        }
+    }
+
+    fn spoiled(&self) -> Option<u64> {
+        self.spoiled
+    }
+}
+
+/// Rows for sequences that have more keys than rows, and fewer, which are refused.
+pub(super) fn random() -> BoxedStrategy<AppendCase> {
+    let dims = prop::sample::select(vec![64usize, 128]);
+    let shape = (precisions(), 1usize..=4, dims, sequences(192), storings());
+    let rest = (any::<bool>(), packings(), seeds(), spoils());
+    let case = |((precision, heads, dim, lengths, storing), (is_bounded, packing, seed, spoiled))| AppendCase {
+        precision,
+        heads,
+        dim,
+        lengths,
+        storing,
+        is_bounded,
+        packing,
+        seed,
+        spoiled,
+    };
+    (shape, rest).prop_map(case).boxed()
 }

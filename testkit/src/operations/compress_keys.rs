@@ -1,13 +1,15 @@
 //! Key compression as data: run calls on a device, or on the reference.
 
 use super::select_blocks::cases::inputs;
-use crate::batch::add_key_lengths;
+use super::select_blocks::random::{SelectionCase, selections};
+use crate::batch::{add_key_lengths, length_name};
 use crate::devices::Machine;
 use crate::memory::{Memory, Packing};
-use crate::problem::{Problem, Run, launch};
+use crate::problem::{Described, Problem, Run, submit};
 use crate::storage::{Content, KeyRows, Storage, keys};
 use crate::tolerance::{Judgement, compressed};
 use crate::values::Values;
+use proptest::prelude::*;
 use sala_kernels::reference::compress_keys::{Window, compress_keys};
 use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{AttentionShape, CompressKeysArgs, DType, Result, SparseLayer, Status};
@@ -86,7 +88,7 @@ pub struct CompressRun {
     pub keys: Compressed,
     pub status: Status,
     pub is_intact: bool,
-    /// Of all launches, from each to its end.
+    /// From the first launch to the end of the last.
     pub elapsed: Duration,
 }
 
@@ -110,10 +112,6 @@ impl CompressProblem {
         }
     }
 
-    pub fn layer(&self) -> Result<SparseLayer> {
-        layer(&self.config, self.k.dtype(), 0)
-    }
-
     /// K1 and K2 before the first call. K1 has a row per stride of the keys' room.
     fn empty(&self) -> Compressed {
         let Config { heads_kv, dim, .. } = self.config;
@@ -133,6 +131,7 @@ impl CompressProblem {
 }
 
 impl Problem for CompressProblem {
+    type Layer = SparseLayer;
     type Run = CompressRun;
     type Reference = Compressed;
 
@@ -169,49 +168,73 @@ impl Problem for CompressProblem {
         Compressed { k1, k2 }
     }
 
-    fn run(&self, machine: &Machine) -> Result<CompressRun> {
-        let Config { heads_kv, dim, .. } = self.config;
-        let (layer, precision, device) = (self.layer()?, self.k.precision(), &machine.device);
-        let places = self.storage.places(&self.cu_seqlens_k, Content::Keys);
-        let k = KeyRows::store(places, &self.k, &self.cu_seqlens_k, heads_kv, dim);
-        let mut memory = Memory::new(device);
+    fn layer(&self) -> Result<SparseLayer> {
+        layer(&self.config, self.k.dtype(), 0)
+    }
+
+    /// The lengths are those of the first call.
+    fn upload(&self, machine: &Machine) -> Result<Memory> {
+        let Config {
+            heads_kv,
+            dim,
+            block_size,
+            ..
+        } = self.config;
+        let (precision, bounds) = (self.k.precision(), &self.cu_seqlens_k);
+        let places = self.storage.places(bounds, Content::Keys);
+        let k = KeyRows::store(places, &self.k, bounds, heads_kv, dim);
+        let mut memory = Memory::new(&machine.device);
         let Compressed { k1, k2 } = self.empty();
-        let [fine, coarse] = [k1.places.clone(), k2.places.clone()];
         for (name, rows) in [("k", &k), ("k1", &k1), ("k2", &k2)] {
             memory.add_keys(precision, self.packing, &[(name, rows)])?;
         }
-        memory.add_status()?;
-        let (mut elapsed, mut is_intact) = (Duration::ZERO, true);
-        for CompressCall { lengths, old, max_new } in &self.calls {
-            let mut call = Memory::new(device);
-            add_key_lengths(&mut call, &self.storage, lengths)?;
-            self.storage
-                .add_to(&mut call, &self.cu_seqlens_k, self.config.block_size)?;
+        if let Some(CompressCall { lengths, old, .. }) = self.calls.first() {
+            add_key_lengths(&mut memory, &self.storage, lengths)?;
             if let Some(old) = old {
-                call.add("seqlens_old", &[old.len()], 0, Some(old))?;
+                memory.add("seqlens_old", &[old.len()], 0, Some(old))?;
+            }
+        }
+        self.storage.add_to(&mut memory, bounds, block_size)?;
+        memory.add_status()?;
+        Ok(memory)
+    }
+
+    fn submit(&self, machine: &Machine, layer: &SparseLayer, memory: &mut Memory) -> Result<()> {
+        for (index, CompressCall { lengths, old, max_new }) in self.calls.iter().enumerate() {
+            if index > 0 {
+                machine.stream.synchronize()?;
+                memory.write(length_name(&self.storage), lengths)?;
+                if let Some(old) = old {
+                    memory.write("seqlens_old", old)?;
+                }
             }
             memory.take_back();
             let [k1, k2] = ["k1", "k2"].map(|name| memory.tensor_mut(name));
-            let mut args = CompressKeysArgs::new(memory.tensor("k"), keys(&call), k1, k2);
-            args.compressed = self.storage.compressed(&call, self.config.block_size);
-            args.seqlens_old = call.get("seqlens_old");
+            let mut args = CompressKeysArgs::new(memory.tensor("k"), keys(memory), k1, k2);
+            args.compressed = self.storage.compressed(memory, self.config.block_size);
+            args.seqlens_old = old.as_ref().map(|_| memory.tensor("seqlens_old"));
             args.max_new = *max_new;
             args.status = memory.get_mut("status");
-            elapsed += launch(machine, &layer, args)?;
-            is_intact &= call.is_intact()? && memory.is_intact()?;
+            submit(machine, layer, args)?;
         }
-        let [k1, k2] = [memory.keys("k1", &fine)?, memory.keys("k2", &coarse)?];
+        Ok(())
+    }
+
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<CompressRun> {
+        let Compressed { k1, k2 } = self.empty();
+        let [k1, k2] = [memory.keys("k1", &k1.places)?, memory.keys("k2", &k2.places)?];
         Ok(CompressRun {
             keys: Compressed { k1, k2 },
             status: memory.status()?,
-            is_intact,
+            is_intact: memory.is_intact()?,
             elapsed,
         })
     }
 
     fn judge(&self, run: &CompressRun, reference: &Compressed) -> Judgement {
+        let largest = self.k.to_f64().into_iter().map(f64::abs).fold(0.0, f64::max);
         let judge = |name: &str, got: &KeyRows, expected: &KeyRows| {
-            compressed(&got.bits, &expected.bits).within(|| name.to_owned())
+            compressed(self.k.precision(), largest, &got.bits, &expected.bits).within(|| name.to_owned())
         };
         judge("k1", &run.keys.k1, &reference.k1).and(judge("k2", &run.keys.k2, &reference.k2))
     }
@@ -241,4 +264,38 @@ impl Run for CompressRun {
 /// Packed and cached keys.
 pub(super) fn samples(seed: u64) -> Vec<CompressProblem> {
     inputs(seed).map(|inputs| inputs.compress()).into()
+}
+
+/// A call at random.
+#[derive(Clone, Debug)]
+pub struct CompressCase {
+    pub selection: SelectionCase,
+    /// Calls after each of which the sequences are longer; packed keys come in one.
+    pub steps: usize,
+}
+
+impl Described for CompressCase {
+    type Problem = CompressProblem;
+
+    fn problem(&self) -> CompressProblem {
+        let (whole, steps) = (self.selection.inputs().compress(), self.steps);
+        if steps <= 1 || whole.storage == Storage::Packed {
+            return whole;
+        }
+        let keys = || self.selection.lengths.iter().map(|(_, keys)| keys);
+        let lengths: Vec<_> = (1..=steps)
+            .map(|step| keys().map(|keys| keys * step / steps).collect())
+            .collect();
+        whole.in_steps(&lengths)
+    }
+
+    fn spoiled(&self) -> Option<u64> {
+        self.selection.spoiled
+    }
+}
+
+/// Keys that come at once and in steps.
+pub(super) fn random() -> BoxedStrategy<CompressCase> {
+    let case = |(selection, steps)| CompressCase { selection, steps };
+    (selections(12), 1usize..=4).prop_map(case).boxed()
 }

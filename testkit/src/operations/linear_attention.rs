@@ -1,10 +1,12 @@
 //! Linear-attention calls as data: run one on a device, or on the reference.
 
 pub mod cases;
+pub mod random;
 
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
-use crate::problem::{Problem, Run, launch, same_bits};
+use crate::problem::{Problem, Run, same_bits, submit};
+use crate::replay;
 use crate::tolerance::{self, Judgement, Precision, linear_out, linear_state};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, LogDecay, Output, States};
@@ -135,64 +137,10 @@ impl LinearProblem {
         slot * self.config.slot_len()..(slot + 1) * self.config.slot_len()
     }
 
-    /// The layer that the call is one of.
-    pub fn layer(&self) -> Result<LinearAttention> {
-        layer(&self.config, self.q.dtype(), &self.decay)
-    }
-
     /// The slot that each sequence leaves its state in.
     pub fn stored_to(&self) -> Option<&[i32]> {
         let in_place = self.state_in.as_ref().filter(|_| self.phase == Phase::Decode);
         self.state_out.as_ref().or(in_place).map(Vec::as_slice)
-    }
-
-    /// The call's tensors on a device.
-    pub fn upload(&self, machine: &Machine) -> Result<Memory> {
-        let Config {
-            heads_q: heads,
-            heads_kv,
-            dim_k,
-            dim_v,
-            ..
-        } = self.config;
-        let (tokens, precision) = (self.tokens(), self.q.precision());
-        // Rows of a state start at multiples of 16 bytes.
-        let (decay_gap, pool_gap) = (self.packing.gap(), self.packing.gap().next_multiple_of(4));
-        let mut memory = Memory::new(&machine.device);
-        let (query, keys) = (
-            ("q", dim_k, Some(&self.q)),
-            [("k", dim_k, Some(&self.k)), ("v", dim_v, Some(&self.v))],
-        );
-        // A projection that makes all of them has rows of all only where they have as many heads.
-        if heads == heads_kv {
-            memory.add_rows(precision, self.packing, [tokens, heads], &[query, keys[0], keys[1]])?;
-        } else {
-            memory.add_rows(precision, self.packing, [tokens, heads], &[query])?;
-            memory.add_rows(precision, self.packing, [tokens, heads_kv], &keys)?;
-        }
-        memory.add_rows(precision, self.packing, [tokens, heads], &[("out", dim_v, None)])?;
-        match &self.decay {
-            DecayValues::None => {}
-            DecayValues::PerHead(g) => memory.add("log_decay", &[heads], decay_gap, Some(g))?,
-            DecayValues::PerToken(g) => memory.add("log_decay", &[tokens, heads], decay_gap, Some(g))?,
-        }
-        let (rows, columns) = if self.config.state_is_vk {
-            (dim_v, dim_k)
-        } else {
-            (dim_k, dim_v)
-        };
-        let pool_shape = [self.slots(), heads, rows, columns];
-        memory.add("state", &pool_shape, pool_gap, Some(&self.pool))?;
-        memory.add("cu_seqlens", &[self.cu_seqlens.len()], 0, Some(&self.cu_seqlens))?;
-        let nowhere = (self.phase == Phase::Decode).then(|| vec![-1; self.batch()]);
-        let state_in = self.state_in.as_ref().or(nowhere.as_ref());
-        for (name, slots) in [("state_in", state_in), ("state_out", self.state_out.as_ref())] {
-            if let Some(slots) = slots {
-                memory.add(name, &[slots.len()], 0, Some(slots))?;
-            }
-        }
-        memory.add_status()?;
-        Ok(memory)
     }
 
     /// The arguments of the call as a prefill, over [`Self::upload`].
@@ -301,10 +249,12 @@ pub(super) fn judge_pool(
         let is_same = |(expected, &before): (&f64, &f32)| {
             *expected == f64::from(before) || (expected.is_nan() && before.is_nan())
         };
+        // Zeros of any sign, and NaN of any bits.
+        let is_as_before = |(got, before): (&f32, &f32)| got == before || (got.is_nan() && before.is_nan());
         let this = if is_named && !expected.iter().zip(before).all(is_same) {
             let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
             linear_state(precision, config.heads_q, config.dim_k * config.dim_v, &got, expected)
-        } else if same_bits(got, before) || (is_named && got == before) {
+        } else if same_bits(got, before) || (is_named && got.iter().zip(before).all(is_as_before)) {
             continue;
         } else {
             Judgement::failed("it has changed, but no sequence stores to it".to_owned())
@@ -315,6 +265,7 @@ pub(super) fn judge_pool(
 }
 
 impl Problem for LinearProblem {
+    type Layer = LinearAttention;
     type Run = LinearRun;
     type Reference = Output;
 
@@ -336,12 +287,67 @@ impl Problem for LinearProblem {
         }
     }
 
-    fn run(&self, machine: &Machine) -> Result<LinearRun> {
-        let (layer, memory) = (self.layer()?, self.upload(machine)?);
-        let elapsed = match self.phase {
-            Phase::Prefill => launch(machine, &layer, self.prefill_args(&memory))?,
-            Phase::Decode => launch(machine, &layer, self.decode_args(&memory))?,
+    fn layer(&self) -> Result<LinearAttention> {
+        layer(&self.config, self.q.dtype(), &self.decay)
+    }
+
+    fn upload(&self, machine: &Machine) -> Result<Memory> {
+        let Config {
+            heads_q: heads,
+            heads_kv,
+            dim_k,
+            dim_v,
+            ..
+        } = self.config;
+        let (tokens, precision) = (self.tokens(), self.q.precision());
+        // Rows of a state start at multiples of 16 bytes.
+        let (decay_gap, pool_gap) = (self.packing.gap(), self.packing.gap().next_multiple_of(4));
+        let mut memory = Memory::new(&machine.device);
+        let (query, keys) = (
+            ("q", dim_k, Some(&self.q)),
+            [("k", dim_k, Some(&self.k)), ("v", dim_v, Some(&self.v))],
+        );
+        // A projection that makes all of them has rows of all only where they have as many heads.
+        if heads == heads_kv {
+            memory.add_rows(precision, self.packing, [tokens, heads], &[query, keys[0], keys[1]])?;
+        } else {
+            memory.add_rows(precision, self.packing, [tokens, heads], &[query])?;
+            memory.add_rows(precision, self.packing, [tokens, heads_kv], &keys)?;
+        }
+        memory.add_rows(precision, self.packing, [tokens, heads], &[("out", dim_v, None)])?;
+        match &self.decay {
+            DecayValues::None => {}
+            DecayValues::PerHead(g) => memory.add("log_decay", &[heads], decay_gap, Some(g))?,
+            DecayValues::PerToken(g) => memory.add("log_decay", &[tokens, heads], decay_gap, Some(g))?,
+        }
+        let (rows, columns) = if self.config.state_is_vk {
+            (dim_v, dim_k)
+        } else {
+            (dim_k, dim_v)
         };
+        let pool_shape = [self.slots(), heads, rows, columns];
+        memory.add("state", &pool_shape, pool_gap, Some(&self.pool))?;
+        memory.add("cu_seqlens", &[self.cu_seqlens.len()], 0, Some(&self.cu_seqlens))?;
+        let nowhere = (self.phase == Phase::Decode).then(|| vec![-1; self.batch()]);
+        let state_in = self.state_in.as_ref().or(nowhere.as_ref());
+        for (name, slots) in [("state_in", state_in), ("state_out", self.state_out.as_ref())] {
+            if let Some(slots) = slots {
+                memory.add(name, &[slots.len()], 0, Some(slots))?;
+            }
+        }
+        memory.add_status()?;
+        Ok(memory)
+    }
+
+    fn submit(&self, machine: &Machine, layer: &LinearAttention, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
+        match self.phase {
+            Phase::Prefill => submit(machine, layer, self.prefill_args(memory)),
+            Phase::Decode => submit(machine, layer, self.decode_args(memory)),
+        }
+    }
+
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<LinearRun> {
         Ok(LinearRun {
             out: memory.values("out")?,
             pool: memory.read("state")?,
@@ -366,6 +372,10 @@ impl Problem for LinearProblem {
 
     fn refused(&self, reference: &Output) -> Status {
         Status::from([0, 0, reference.refused_lengths, reference.refused_slots])
+    }
+
+    fn replay(&self) -> Option<Vec<u8>> {
+        replay::linear_bytes(self)
     }
 }
 

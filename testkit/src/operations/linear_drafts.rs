@@ -1,16 +1,19 @@
 //! Drafts of linear attention as data: their verification, the commitment of accepted ones, and copies of states.
 
+pub mod random;
+
 use super::linear_attention::cases::{DecayCase, decay_values};
 use super::linear_attention::{DecayValues, judge_pool, layer};
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
 use crate::numbers::Numbers;
-use crate::problem::{Problem, Run, launch, same_bits};
+use crate::problem::{Problem, Run, same_bits, submit};
+use crate::replay;
 use crate::storage::{KeyRows, Places};
 use crate::tolerance::{self, Judgement, Precision, linear_out};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, Output, States};
-use sala_kernels::{CopyStates, CopyStatesArgs, LinearCommitArgs, LinearVerifyArgs, Result, Status};
+use sala_kernels::{CopyStates, CopyStatesArgs, LinearAttention, LinearCommitArgs, LinearVerifyArgs, Result, Status};
 use std::time::Duration;
 
 /// What is done with the drafts of a call.
@@ -54,6 +57,13 @@ pub struct DraftsProblem {
     pub state_out: Option<Vec<i32>>,
     /// How the tensors of drafts lie in memory.
     pub packing: Packing,
+}
+
+/// What a step is launched with.
+#[derive(Debug)]
+pub enum DraftsLayer {
+    Linear(LinearAttention),
+    Copies(CopyStates),
 }
 
 /// What a call leaves behind.
@@ -133,6 +143,42 @@ impl DraftsProblem {
             dim,
         }
     }
+}
+
+impl Problem for DraftsProblem {
+    type Layer = DraftsLayer;
+    type Run = DraftsRun;
+    type Reference = Output;
+
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
+    fn reference(&self) -> Output {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(Values::to_f64);
+        let states = States {
+            pool: &self.pool,
+            state_in: Some(&self.state_in),
+            state_out: self.stored_to(),
+        };
+        let (config, drafts, decay) = (&self.config, self.drafts, self.decay.as_reference());
+        match &self.step {
+            Step::Verify { parent } => reference::verify(config, &q, &k, &v, drafts, decay, parent.as_deref(), &states),
+            Step::Commit { accepted, path } => {
+                reference::commit(config, &k, &v, drafts, decay, accepted, path.as_deref(), &states)
+            }
+            Step::Copy => reference::copy_states(config, &states),
+        }
+    }
+
+    fn layer(&self) -> Result<DraftsLayer> {
+        Ok(match self.step {
+            Step::Copy => DraftsLayer::Copies(CopyStates::new()?),
+            Step::Verify { .. } | Step::Commit { .. } => {
+                DraftsLayer::Linear(layer(&self.config, self.q.dtype(), &self.decay)?)
+            }
+        })
+    }
 
     fn upload(&self, machine: &Machine) -> Result<Memory> {
         let Config {
@@ -179,64 +225,37 @@ impl DraftsProblem {
         Ok(memory)
     }
 
-    fn launch(&self, machine: &Machine, memory: &Memory) -> Result<Duration> {
+    fn submit(&self, machine: &Machine, layer: &DraftsLayer, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
+        let memory = &*memory;
         let [q, k, v, state_in] = ["q", "k", "v", "state_in"].map(|name| memory.tensor(name));
-        let layer = layer(&self.config, self.q.dtype(), &self.decay)?;
         let log_decay = memory.get("log_decay");
-        match self.step {
-            Step::Verify { .. } => {
-                let (state, out) = (memory.tensor("state"), memory.tensor_mut("out"));
-                let mut args = LinearVerifyArgs::new(q, k, v, log_decay, state, state_in, out);
-                args.parent = memory.get("parent");
+        match (layer, &self.step) {
+            (DraftsLayer::Copies(copies), _) => {
+                let to = memory.get("state_out").unwrap_or(state_in);
+                let mut args = CopyStatesArgs::new(memory.tensor_mut("state"), state_in, to);
                 args.status = memory.get_mut("status");
-                launch(machine, &layer, args)
+                submit(machine, copies, args)
             }
-            Step::Commit { .. } => {
+            (DraftsLayer::Linear(layer), Step::Commit { .. }) => {
                 let (state, accepted) = (memory.tensor_mut("state"), memory.tensor("accepted"));
                 let mut args = LinearCommitArgs::new(k, v, log_decay, state, state_in, accepted);
                 args.state_out = memory.get("state_out");
                 args.path = memory.get("path");
                 args.status = memory.get_mut("status");
-                launch(machine, &layer, args)
+                submit(machine, layer, args)
             }
-            Step::Copy => {
-                let to = memory.get("state_out").unwrap_or(state_in);
-                let mut args = CopyStatesArgs::new(memory.tensor_mut("state"), state_in, to);
+            (DraftsLayer::Linear(layer), _) => {
+                let (state, out) = (memory.tensor("state"), memory.tensor_mut("out"));
+                let mut args = LinearVerifyArgs::new(q, k, v, log_decay, state, state_in, out);
+                args.parent = memory.get("parent");
                 args.status = memory.get_mut("status");
-                launch(machine, &CopyStates::new()?, args)
+                submit(machine, layer, args)
             }
         }
     }
-}
 
-impl Problem for DraftsProblem {
-    type Run = DraftsRun;
-    type Reference = Output;
-
-    fn packed(self, packing: Packing) -> Self {
-        Self { packing, ..self }
-    }
-
-    fn reference(&self) -> Output {
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(Values::to_f64);
-        let states = States {
-            pool: &self.pool,
-            state_in: Some(&self.state_in),
-            state_out: self.stored_to(),
-        };
-        let (config, drafts, decay) = (&self.config, self.drafts, self.decay.as_reference());
-        match &self.step {
-            Step::Verify { parent } => reference::verify(config, &q, &k, &v, drafts, decay, parent.as_deref(), &states),
-            Step::Commit { accepted, path } => {
-                reference::commit(config, &k, &v, drafts, decay, accepted, path.as_deref(), &states)
-            }
-            Step::Copy => reference::copy_states(config, &states),
-        }
-    }
-
-    fn run(&self, machine: &Machine) -> Result<DraftsRun> {
-        let memory = self.upload(machine)?;
-        let elapsed = self.launch(machine, &memory)?;
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<DraftsRun> {
         let is_verification = matches!(self.step, Step::Verify { .. });
         Ok(DraftsRun {
             out: is_verification.then(|| memory.values("out")).transpose()?,
@@ -282,6 +301,10 @@ impl Problem for DraftsProblem {
 
     fn refused(&self, reference: &Output) -> Status {
         Status::from([0, 0, reference.refused_lengths, reference.refused_slots])
+    }
+
+    fn replay(&self) -> Option<Vec<u8>> {
+        replay::drafts_bytes(self)
     }
 }
 

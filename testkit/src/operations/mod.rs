@@ -9,7 +9,8 @@ pub mod norms;
 pub mod select_blocks;
 pub mod sparse_attention;
 
-use crate::problem::Problem;
+use crate::problem::{Described, Problem};
+use proptest::strategy::BoxedStrategy;
 
 /// What is done with the calls of every operation, one operation after the other.
 pub trait Visitor {
@@ -27,4 +28,22 @@ pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("norms", norms::samples(seed));
     visitor.visit("select_blocks", select_blocks::samples(seed));
     visitor.visit("sparse_attention", sparse_attention::cases::samples(seed));
+}
+
+/// What is done with random calls of every operation, one operation after the other.
+pub trait Fuzzer {
+    /// Gets what makes calls of an operation: of any shapes and options, on keys stored in every way, with extreme and with spoiled data.
+    fn visit<C: Described>(&mut self, operation: &str, calls: BoxedStrategy<C>);
+}
+
+/// Shows a fuzzer every operation.
+pub fn fuzz_all(fuzzer: &mut impl Fuzzer) {
+    fuzzer.visit("append_keys", append_keys::random());
+    fuzzer.visit("choose_blocks", choose_blocks::random());
+    fuzzer.visit("compress_keys", compress_keys::random());
+    fuzzer.visit("linear_attention", linear_attention::random::calls());
+    fuzzer.visit("linear_drafts", linear_drafts::random::calls());
+    fuzzer.visit("norms", norms::random::calls());
+    fuzzer.visit("select_blocks", select_blocks::random::calls());
+    fuzzer.visit("sparse_attention", sparse_attention::random::calls());
 }

@@ -1,9 +1,12 @@
 //! Norms, rotary embedding and gate as data.
 
+pub mod random;
+
 use crate::devices::Machine;
 use crate::memory::{Memory, Packing};
 use crate::numbers::Numbers;
-use crate::problem::{Problem, Run, launch};
+use crate::problem::{Problem, Run, submit};
+use crate::replay;
 use crate::tolerance::{Judgement, Precision};
 use crate::values::Values;
 use half::{bf16, f16};
@@ -41,6 +44,8 @@ pub struct NormProblem {
     /// `[channels]`, of a head before rotary embedding.
     pub weight: Values,
     pub tokens: usize,
+    /// Of a token, those of all heads.
+    pub channels: usize,
     pub eps: f32,
     /// Whether the output takes the place of x.
     pub in_place: bool,
@@ -67,10 +72,6 @@ pub struct Normed {
 }
 
 impl NormProblem {
-    pub fn channels(&self) -> usize {
-        self.x.len() / self.tokens.max(1)
-    }
-
     /// Rotary embedding of normal rows, at positions that the table has.
     pub fn rope(precision: Precision, [tokens, heads, dim]: [usize; 3], seed: u64) -> NormProblem {
         let mut numbers = Numbers::new(seed);
@@ -86,6 +87,7 @@ impl NormProblem {
             x,
             weight,
             tokens,
+            channels: heads * dim,
             eps: 1e-6,
             in_place: false,
             packing: Packing::Separate,
@@ -104,6 +106,7 @@ impl NormProblem {
             x: tensor(tokens * channels, 1.0),
             weight: tensor(channels, 1.0),
             tokens,
+            channels,
             eps: 1e-6,
             in_place: false,
             packing: Packing::Separate,
@@ -121,9 +124,63 @@ impl NormProblem {
     /// `[tokens, heads, dim]` before rotary embedding, else `[tokens, channels]`.
     fn shape(&self) -> Vec<usize> {
         match self.follows {
-            Follows::Rope { dim, .. } => vec![self.tokens, self.channels() / dim, dim],
-            Follows::Gate { .. } | Follows::Sums => vec![self.tokens, self.channels()],
+            Follows::Rope { dim, .. } => vec![self.tokens, self.channels / dim, dim],
+            Follows::Gate { .. } | Follows::Sums => vec![self.tokens, self.channels],
         }
+    }
+
+    fn reference_of<T: sala_kernels::reference::Value>(&self, x: &[T], weight: &[T], gate: &[T]) -> Normed {
+        match &self.follows {
+            Follows::Rope {
+                dim,
+                with_weight,
+                positions,
+            } => {
+                let rotation = positions.as_ref();
+                let rotation = rotation.map(|(positions, cos_sin)| Rotation { cos_sin, positions });
+                let weight = with_weight.then_some(weight);
+                let shape = [self.channels / dim, *dim];
+                let (out, refused) = reference::norm_rope(x, shape, weight, rotation, self.eps);
+                Normed { out, refused }
+            }
+            Follows::Gate { sums, .. } => {
+                let sums = sums.as_ref().map(|(sums, covered)| (&sums[..], *covered));
+                Normed {
+                    out: reference::norm_gate(x, weight, gate, sums, self.eps),
+                    refused: 0,
+                }
+            }
+            Follows::Sums => Normed {
+                out: reference::sum_squares(x, self.channels),
+                refused: 0,
+            },
+        }
+    }
+}
+
+impl Problem for NormProblem {
+    type Layer = Norm;
+    type Run = NormRun;
+    type Reference = Normed;
+
+    fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
+    fn reference(&self) -> Normed {
+        let gate = match &self.follows {
+            Follows::Gate { gate, .. } => gate,
+            Follows::Rope { .. } | Follows::Sums => &self.x,
+        };
+        match (&self.x, &self.weight, gate) {
+            (Values::Bf16(x), Values::Bf16(weight), Values::Bf16(gate)) => self.reference_of::<bf16>(x, weight, gate),
+            (Values::F16(x), Values::F16(weight), Values::F16(gate)) => self.reference_of::<f16>(x, weight, gate),
+            _ => panic!("tensors of one type"),
+        }
+    }
+
+    fn layer(&self) -> Result<Norm> {
+        Norm::new(self.x.dtype(), self.eps)
     }
 
     fn upload(&self, machine: &Machine) -> Result<Memory> {
@@ -168,8 +225,9 @@ impl NormProblem {
         Ok(memory)
     }
 
-    fn launch(&self, machine: &Machine, memory: &Memory) -> Result<Duration> {
-        let norm = Norm::new(self.x.dtype(), self.eps)?;
+    fn submit(&self, machine: &Machine, norm: &Norm, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
+        let memory = &*memory;
         let (x, weight, out) = (memory.get("x"), memory.tensor("weight"), memory.tensor_mut("out"));
         match &self.follows {
             Follows::Rope { with_weight, .. } => {
@@ -178,70 +236,19 @@ impl NormProblem {
                 args.cos_sin = memory.get("cos_sin");
                 args.positions = memory.get("positions");
                 args.status = memory.get_mut("status");
-                launch(machine, &norm, args)
+                submit(machine, norm, args)
             }
             Follows::Gate { sums, .. } => {
                 let mut args = NormGateArgs::new(x, weight, memory.tensor("gate"), out);
                 let given = memory.get("sum_squares");
                 args.sum_squares = sums.as_ref().and_then(|(_, covered)| Some((given?, *covered)));
-                launch(machine, &norm, args)
+                submit(machine, norm, args)
             }
-            Follows::Sums => launch(machine, &norm, SumSquaresArgs::new(memory.tensor("x"), out)),
+            Follows::Sums => submit(machine, norm, SumSquaresArgs::new(memory.tensor("x"), out)),
         }
     }
 
-    fn reference_of<T: sala_kernels::reference::Value>(&self, x: &[T], weight: &[T], gate: &[T]) -> Normed {
-        match &self.follows {
-            Follows::Rope {
-                dim,
-                with_weight,
-                positions,
-            } => {
-                let rotation = positions.as_ref();
-                let rotation = rotation.map(|(positions, cos_sin)| Rotation { cos_sin, positions });
-                let weight = with_weight.then_some(weight);
-                let shape = [self.channels() / dim, *dim];
-                let (out, refused) = reference::norm_rope(x, shape, weight, rotation, self.eps);
-                Normed { out, refused }
-            }
-            Follows::Gate { sums, .. } => {
-                let sums = sums.as_ref().map(|(sums, covered)| (&sums[..], *covered));
-                Normed {
-                    out: reference::norm_gate(x, weight, gate, sums, self.eps),
-                    refused: 0,
-                }
-            }
-            Follows::Sums => Normed {
-                out: reference::sum_squares(x, self.channels()),
-                refused: 0,
-            },
-        }
-    }
-}
-
-impl Problem for NormProblem {
-    type Run = NormRun;
-    type Reference = Normed;
-
-    fn packed(self, packing: Packing) -> Self {
-        Self { packing, ..self }
-    }
-
-    fn reference(&self) -> Normed {
-        let gate = match &self.follows {
-            Follows::Gate { gate, .. } => gate,
-            Follows::Rope { .. } | Follows::Sums => &self.x,
-        };
-        match (&self.x, &self.weight, gate) {
-            (Values::Bf16(x), Values::Bf16(weight), Values::Bf16(gate)) => self.reference_of::<bf16>(x, weight, gate),
-            (Values::F16(x), Values::F16(weight), Values::F16(gate)) => self.reference_of::<f16>(x, weight, gate),
-            _ => panic!("tensors of one type"),
-        }
-    }
-
-    fn run(&self, machine: &Machine) -> Result<NormRun> {
-        let memory = self.upload(machine)?;
-        let elapsed = self.launch(machine, &memory)?;
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<NormRun> {
         let out = match self.follows {
             Follows::Sums => memory.read::<f32>("out")?.into_iter().map(f64::from).collect(),
             Follows::Rope { .. } | Follows::Gate { .. } => memory.values("out")?.to_f64(),
@@ -267,29 +274,34 @@ impl Problem for NormProblem {
             Follows::Gate { .. } => 2.0 * ulp(precision, expected[index].abs()) + 1e-5,
             Follows::Sums => 1e-5 * expected[index],
         };
-        let mut worst = 0.0f64;
-        let failure = run
-            .out
-            .iter()
-            .zip(expected)
-            .enumerate()
-            .find_map(|(index, (&got, &expected))| {
-                let error = (got - expected).abs();
-                worst = worst.max(error);
-                let is_same = got == expected || (got.is_nan() && expected.is_nan());
-                let is_near =
-                    is_same || error <= allowed(index) || (expected.abs() > precision.largest() && got.is_infinite());
-                (!is_near).then(|| format!("element {index} is {got} instead of {expected}"))
-            });
-        Judgement {
-            max_abs: worst,
-            failure: failure.or_else(|| (run.out.len() != expected.len()).then(|| "another length".into())),
-            ..Judgement::default()
+        let mut judgement = Judgement::default();
+        for (index, (&got, &expected)) in run.out.iter().zip(expected).enumerate() {
+            let is_same = got == expected || (got.is_nan() && expected.is_nan());
+            if is_same || (expected.abs() > precision.largest() && got.is_infinite()) {
+                continue;
+            }
+            let error = (got - expected).abs();
+            let share = error / allowed(index);
+            judgement.max_abs = judgement.max_abs.max(error);
+            judgement.add_share("out", share);
+            if share.is_nan() || share > 1.0 {
+                judgement
+                    .failure
+                    .get_or_insert_with(|| format!("element {index} is {got} instead of {expected}"));
+            }
         }
+        if run.out.len() != expected.len() {
+            judgement.failure = Some("another length".into());
+        }
+        judgement
     }
 
     fn refused(&self, reference: &Normed) -> Status {
         Status::from([0, 0, reference.refused, 0])
+    }
+
+    fn replay(&self) -> Option<Vec<u8>> {
+        replay::norm_bytes(self)
     }
 }
 

@@ -1,19 +1,21 @@
 //! Block selection by compressed keys as data: run calls on a device, or on the reference.
 
 pub mod cases;
+pub mod random;
 
 use self::cases::SelectionInputs;
 use crate::batch::Batch;
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
 use crate::operations::compress_keys::{layer, rows_by_sequence};
-use crate::problem::{Problem, Run, launch, same_bits};
+use crate::problem::{Problem, Run, same_bits, submit};
 use crate::storage::KeyRows;
-use crate::tolerance::{Judgement, SelectionCase, is_near_score, selection};
+use crate::tolerance::{Judgement, SelectionCase, is_near_score, score_share, selection};
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window};
 use sala_kernels::reference::select_blocks::{BlockScores, Config, Position, block_scores, select_blocks};
 use sala_kernels::{Result, SelectBlocksArgs, SparseLayer, Status};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -63,10 +65,6 @@ impl SelectProblem {
         self.q.len() / (self.config.heads_q * self.config.dim)
     }
 
-    pub fn layer(&self) -> Result<SparseLayer> {
-        layer(&self.config, self.q.dtype(), self.batch.dense_len)
-    }
-
     /// Where the query tokens stand whose sequences choose blocks.
     fn positions(&self) -> Vec<Option<Position>> {
         self.batch.choosing(self.total_q())
@@ -93,6 +91,7 @@ impl SelectProblem {
 }
 
 impl Problem for SelectProblem {
+    type Layer = SparseLayer;
     type Run = Selected;
     type Reference = Selection;
 
@@ -106,11 +105,14 @@ impl Problem for SelectProblem {
         Selection { scores, lists }
     }
 
-    fn run(&self, machine: &Machine) -> Result<Selected> {
+    fn layer(&self) -> Result<SparseLayer> {
+        layer(&self.config, self.q.dtype(), self.batch.dense_len)
+    }
+
+    fn upload(&self, machine: &Machine) -> Result<Memory> {
         let Config {
             heads_q, heads_kv, dim, ..
         } = self.config;
-        let layer = self.layer()?;
         let (total_q, precision, packing) = (self.total_q(), self.q.precision(), self.packing);
         let mut memory = Memory::new(&machine.device);
         memory.add_rows(precision, packing, [total_q, heads_q], &[("q", dim, Some(&self.q))])?;
@@ -122,26 +124,34 @@ impl Problem for SelectProblem {
         if let Some(factors) = &self.scale_factor {
             memory.add("scale_factor", &[total_q], 0, Some(factors))?;
         }
-        let lists = [total_q, heads_kv, layer.list_len()];
+        let lists = [total_q, heads_kv, self.config.list_len()];
         memory.add::<i32>("block_indices", &lists, packing.gap(), None)?;
         if let Some(blocks) = self.score_blocks {
             memory.add::<f32>("scores", &[total_q, heads_kv, blocks], packing.gap(), None)?;
         }
         memory.add_status()?;
+        Ok(memory)
+    }
+
+    fn submit(&self, machine: &Machine, layer: &SparseLayer, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
         let mut args = SelectBlocksArgs::new(
             memory.tensor("q"),
             memory.tensor("k1"),
             memory.get("k2"),
-            self.batch.view(&memory),
-            self.batch.switch_len(&memory),
+            self.batch.view(memory),
+            self.batch.switch_len(memory),
             memory.tensor_mut("block_indices"),
         );
-        args.compressed = self.batch.storage.compressed(&memory, self.config.block_size);
+        args.compressed = self.batch.storage.compressed(memory, self.config.block_size);
         args.scale_factor = memory.get("scale_factor");
         args.scores = memory.get_mut("scores");
         args.status = memory.get_mut("status");
-        let elapsed = launch(machine, &layer, args)?;
-        Selected::read(&memory, elapsed)
+        submit(machine, layer, args)
+    }
+
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<Selected> {
+        Selected::read(memory, elapsed)
     }
 
     fn judge(&self, run: &Selected, reference: &Selection) -> Judgement {
@@ -150,11 +160,16 @@ impl Problem for SelectProblem {
             positions: &self.positions(),
             scores: &reference.scores,
             margin: None,
+            own: Some((
+                run.scores.as_deref().unwrap_or_default(),
+                self.score_blocks.unwrap_or(0),
+            )),
         };
         let lists = selection(case, &run.indices, &reference.lists);
         Judgement {
             selection: Some(lists.count()),
             failure: self.wrong_score(run, &reference.scores).or(lists.failure),
+            shares: self.worst_score(run, &reference.scores),
             ..Judgement::default()
         }
     }
@@ -165,23 +180,45 @@ impl Problem for SelectProblem {
 }
 
 impl SelectProblem {
-    /// The first score that is not the expected one. Blocks that no sequence has score −∞.
-    fn wrong_score(&self, run: &Selected, expected: &BlockScores) -> Option<String> {
-        let (scores, width) = (run.scores.as_ref()?, self.score_blocks?);
-        let expected_rows = (0..).map(|row| &expected.scores[row * expected.blocks..(row + 1) * expected.blocks]);
-        for (row, (scores, expected)) in scores.chunks(width.max(1)).zip(expected_rows).enumerate() {
-            for (block, &score) in scores.iter().enumerate() {
+    /// Every score that was asked for, where it is, and what it should be. Blocks that no sequence has score −∞.
+    fn compared<'a>(
+        &self,
+        run: &'a Selected,
+        expected: &'a BlockScores,
+    ) -> impl Iterator<Item = (usize, usize, [f32; 2])> + 'a {
+        let scores = run.scores.as_deref().unwrap_or_default();
+        let rows = scores.chunks(self.score_blocks.unwrap_or(0).max(1)).enumerate();
+        rows.flat_map(move |(row, scores)| {
+            let expected = &expected.scores[row * expected.blocks..(row + 1) * expected.blocks];
+            scores.iter().enumerate().map(move |(block, &score)| {
                 let expected = expected.get(block).copied().unwrap_or(f32::NEG_INFINITY);
-                if !is_near_score(score, expected) {
-                    let (token, head) = (row / self.config.heads_kv, row % self.config.heads_kv);
-                    let position = self.positions()[token];
-                    return Some(format!(
-                        "token {token} (at {position:?}), head {head}: block {block} scores {score} instead of {expected}"
-                    ));
-                }
-            }
-        }
-        None
+                (row, block, [score, expected])
+            })
+        })
+    }
+
+    /// The first score that is not the expected one.
+    fn wrong_score(&self, run: &Selected, expected: &BlockScores) -> Option<String> {
+        let mut compared = self.compared(run, expected);
+        let (row, block, [score, expected]) =
+            compared.find(|(_, _, [got, expected])| !is_near_score(*got, *expected))?;
+        let (token, head) = (row / self.config.heads_kv, row % self.config.heads_kv);
+        let position = self.positions()[token];
+        Some(format!(
+            "token {token} (at {position:?}), head {head}: block {block} scores {score} instead of {expected}"
+        ))
+    }
+
+    /// The share of their bound that errors of scores take.
+    fn worst_score(&self, run: &Selected, expected: &BlockScores) -> BTreeMap<&'static str, f64> {
+        let shares = self
+            .compared(run, expected)
+            .map(|(_, _, [got, expected])| score_share(got, expected));
+        shares
+            .reduce(f64::max)
+            .map(|share| ("score", share))
+            .into_iter()
+            .collect()
     }
 }
 

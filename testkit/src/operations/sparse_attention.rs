@@ -1,18 +1,18 @@
 //! Sparse and dense attention as data: run a call on a device, or on the reference.
 
 pub mod cases;
+pub mod random;
 
 use crate::batch::Batch;
 use crate::devices::Machine;
 use crate::memory::{Memory, Packing};
-use crate::problem::{Problem, Run, launch, same_bits};
+use crate::problem::{Problem, Run, same_bits, submit};
+use crate::replay;
 use crate::storage::{Content, KeyRows};
 use crate::tolerance::{Judgement, attention_out, lse};
 use crate::values::Values;
 use sala_kernels::reference::sparse_attention::{self as reference, Attention, Blocks, Config};
-use sala_kernels::{
-    AttentionShape, DenseAttentionArgs, Device, Entry, Result, SparseAttentionArgs, SparseLayer, Status,
-};
+use sala_kernels::{AttentionShape, DenseAttentionArgs, Entry, Result, SparseAttentionArgs, SparseLayer, Status};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -74,21 +74,6 @@ impl AttentionProblem {
         self.k.len() / (self.config.heads_kv * self.config.dim)
     }
 
-    /// The layer that the call is one of.
-    pub fn layer(&self) -> Result<SparseLayer> {
-        let Config {
-            heads_q,
-            heads_kv,
-            dim,
-            scale,
-            block_size,
-            ..
-        } = self.config;
-        let shape = AttentionShape { heads_q, heads_kv, dim };
-        let builder = SparseLayer::builder(self.q.dtype(), shape, self.batch.dense_len);
-        builder.scale(scale).block_size(block_size).build()
-    }
-
     /// The same call as one of few tokens, with the workspace that lets it be split.
     ///
     /// # Panics
@@ -139,42 +124,6 @@ impl AttentionProblem {
             ..self.clone()
         }
     }
-
-    fn upload(&self, device: &Device) -> Result<Memory> {
-        let Config {
-            heads_q,
-            heads_kv,
-            dim,
-            dim_v,
-            ..
-        } = self.config;
-        let (precision, packing, total_q) = (self.q.precision(), self.packing, self.total_q());
-        let mut memory = Memory::new(device);
-        let gate = self.gate.iter().map(|gate| ("gate", dim_v, Some(gate)));
-        let tensors: Vec<_> = [("q", dim, Some(&self.q))].into_iter().chain(gate).collect();
-        memory.add_rows(precision, packing, [total_q, heads_q], &tensors)?;
-        memory.add_rows(precision, packing, [total_q, heads_q], &[("out", dim_v, None)])?;
-        let bounds = &self.batch.cu_seqlens_k;
-        let store = |values, dim| KeyRows::store(self.batch.places(Content::Keys), values, bounds, heads_kv, dim);
-        let (k, v) = (store(&self.k, dim), store(&self.v, dim_v));
-        memory.add_keys(precision, packing, &[("k", &k), ("v", &v)])?;
-        self.batch.add_to(&mut memory, self.config.block_size)?;
-        if let Some(Lists { indices, list_len }) = &self.lists {
-            let shape = [total_q, heads_kv, *list_len];
-            memory.add("block_indices", &shape, packing.gap(), Some(indices))?;
-        }
-        if let Some(factors) = &self.scale_factor {
-            memory.add("scale_factor", &[total_q], 0, Some(factors))?;
-        }
-        if let Some(bytes) = self.workspace {
-            memory.add::<u32>("workspace", &[bytes / 4], 0, None)?;
-        }
-        if self.with_lse {
-            memory.add::<f32>("lse", &[total_q, heads_q], packing.gap(), None)?;
-        }
-        memory.add_status()?;
-        Ok(memory)
-    }
 }
 
 /// Sets the arguments that a call may do without, which are the same with lists and without.
@@ -190,6 +139,7 @@ macro_rules! set_options {
 }
 
 impl Problem for AttentionProblem {
+    type Layer = SparseLayer;
     type Run = AttentionRun;
     type Reference = Attention;
 
@@ -220,24 +170,76 @@ impl Problem for AttentionProblem {
         )
     }
 
-    fn run(&self, machine: &Machine) -> Result<AttentionRun> {
-        let layer = self.layer()?;
-        let memory = self.upload(&machine.device)?;
+    fn layer(&self) -> Result<SparseLayer> {
+        let Config {
+            heads_q,
+            heads_kv,
+            dim,
+            scale,
+            block_size,
+            ..
+        } = self.config;
+        let shape = AttentionShape { heads_q, heads_kv, dim };
+        let builder = SparseLayer::builder(self.q.dtype(), shape, self.batch.dense_len);
+        builder.scale(scale).block_size(block_size).build()
+    }
+
+    fn upload(&self, machine: &Machine) -> Result<Memory> {
+        let Config {
+            heads_q,
+            heads_kv,
+            dim,
+            dim_v,
+            ..
+        } = self.config;
+        let (precision, packing, total_q) = (self.q.precision(), self.packing, self.total_q());
+        let mut memory = Memory::new(&machine.device);
+        let gate = self.gate.iter().map(|gate| ("gate", dim_v, Some(gate)));
+        let tensors: Vec<_> = [("q", dim, Some(&self.q))].into_iter().chain(gate).collect();
+        memory.add_rows(precision, packing, [total_q, heads_q], &tensors)?;
+        memory.add_rows(precision, packing, [total_q, heads_q], &[("out", dim_v, None)])?;
+        let bounds = &self.batch.cu_seqlens_k;
+        let store = |values, dim| KeyRows::store(self.batch.places(Content::Keys), values, bounds, heads_kv, dim);
+        let (k, v) = (store(&self.k, dim), store(&self.v, dim_v));
+        memory.add_keys(precision, packing, &[("k", &k), ("v", &v)])?;
+        self.batch.add_to(&mut memory, self.config.block_size)?;
+        if let Some(Lists { indices, list_len }) = &self.lists {
+            let shape = [total_q, heads_kv, *list_len];
+            memory.add("block_indices", &shape, packing.gap(), Some(indices))?;
+        }
+        if let Some(factors) = &self.scale_factor {
+            memory.add("scale_factor", &[total_q], 0, Some(factors))?;
+        }
+        if let Some(bytes) = self.workspace {
+            memory.add::<u32>("workspace", &[bytes / 4], 0, None)?;
+        }
+        if self.with_lse {
+            memory.add::<f32>("lse", &[total_q, heads_q], packing.gap(), None)?;
+        }
+        memory.add_status()?;
+        Ok(memory)
+    }
+
+    fn submit(&self, machine: &Machine, layer: &SparseLayer, memory: &mut Memory) -> Result<()> {
+        memory.take_back();
         let [q, k, v] = ["q", "k", "v"].map(|name| memory.tensor(name));
-        let (sequences, out) = (self.batch.view(&memory), memory.tensor_mut("out"));
-        let elapsed = match memory.get("block_indices") {
+        let (sequences, out) = (self.batch.view(memory), memory.tensor_mut("out"));
+        match memory.get("block_indices") {
             Some(lists) => {
-                let switch_len = self.batch.switch_len(&memory);
+                let switch_len = self.batch.switch_len(memory);
                 let mut args = SparseAttentionArgs::new(q, k, v, sequences, switch_len, lists, out);
                 set_options!(args, self.entry, memory);
-                launch(machine, &layer, args)?
+                submit(machine, layer, args)
             }
             None => {
                 let mut args = DenseAttentionArgs::new(q, k, v, sequences, out);
                 set_options!(args, self.entry, memory);
-                launch(machine, &layer, args)?
+                submit(machine, layer, args)
             }
-        };
+        }
+    }
+
+    fn read(&self, memory: &Memory, elapsed: Duration) -> Result<AttentionRun> {
         Ok(AttentionRun {
             out: memory.values("out")?,
             lse: memory.get("lse").map_or(Ok(Vec::new()), |_| memory.read("lse"))?,
@@ -265,6 +267,10 @@ impl Problem for AttentionProblem {
 
     fn refused(&self, reference: &Attention) -> Status {
         Status::from([0, reference.refused_blocks, 0, 0])
+    }
+
+    fn replay(&self) -> Option<Vec<u8>> {
+        replay::sparse_bytes(self)
     }
 }
 

@@ -22,11 +22,13 @@ mod file;
 mod linear;
 mod norms;
 mod sparse;
+mod write;
 
 pub use drafts::DraftsCall;
 pub use linear::LinearCall;
 pub use norms::NormCall;
 pub use sparse::SparseCall;
+pub use write::{drafts_bytes, linear_bytes, norm_bytes, sparse_bytes};
 
 use crate::devices::Machine;
 use crate::tolerance::{Judgement, Precision};

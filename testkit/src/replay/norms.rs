@@ -68,6 +68,7 @@ impl NormCall {
                 x,
                 weight,
                 tokens: shape.first().copied().unwrap_or(0),
+                channels: shape.iter().skip(1).product(),
                 eps: eps.ok_or_else(|| format!("`eps` is `{text}`, expected a number from 0 on"))?,
                 in_place: false,
                 packing: Packing::Separate,

@@ -203,6 +203,7 @@ impl SparseCall {
             positions: &positions,
             scores: &reference.scores,
             margin: self.expected.margin.as_deref(),
+            own: None,
         };
         let expected = self.expected.block_indices.as_ref().unwrap_or(&reference.lists);
         selection(case, indices, expected)

@@ -1,6 +1,6 @@
 //! Generated sparse-attention calls.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Storing};
 use crate::memory::Packing;
 use crate::numbers::{LENGTHS, Numbers};
 use crate::operations::sparse_attention::{AttentionProblem, Lists};
@@ -23,19 +23,6 @@ pub enum ListCase {
     Selected,
     /// In any order, with repeats, −1, blocks of the future and indices of no block anywhere.
     Unruly,
-}
-
-/// How the keys of a case are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storing {
-    /// One sequence after the other.
-    Packed,
-    /// In caches, with room to spare.
-    Cached,
-    /// In caches that an index names.
-    Indexed,
-    /// In pages of so many keys.
-    Paged(usize),
 }
 
 /// How large the inputs of a case are.
@@ -153,12 +140,7 @@ impl AttentionCase {
             q,
             k,
             v,
-            batch: match self.storage {
-                Storing::Packed => batch,
-                Storing::Cached => batch.cached(7),
-                Storing::Indexed => batch.indexed(7),
-                Storing::Paged(page_size) => batch.paged(page_size),
-            },
+            batch: batch.stored(self.storage),
             lists: self.lists(&mut numbers),
             scale_factor,
             gate,
@@ -224,7 +206,7 @@ fn queries_of(keys: usize, choice: u8, chunk: usize) -> usize {
 }
 
 /// Sequences of up to `longest` keys, sometimes with an empty one in the middle.
-fn sequences(longest: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {
+pub fn sequences(longest: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {
     let known: Vec<usize> = LENGTHS.into_iter().filter(|&length| length <= longest).collect();
     let keys = prop_oneof![2 => prop::sample::select(known), 1 => 0..=longest];
     let choice = prop_oneof![3 => Just(0u8), 3 => Just(1u8), 3 => Just(2u8), 1 => Just(3u8)];

@@ -1,6 +1,6 @@
-//! The calls of linear attention that are counted.
+//! The calls of linear attention.
 
-use crate::case::{Call, Case};
+use super::{Call, Names, Visitor};
 use sala_kernels::lightning_log_decay;
 use sala_kernels::reference::linear_attention::Config;
 use sala_testkit::floors;
@@ -60,28 +60,47 @@ const PREFILLS: [Prefill; 6] = [
 /// Batches of decode steps: sequences, heads, channels.
 const DECODES: [(usize, usize, usize); 3] = [(1, 32, 128), (16, 8, 128), (16, 8, 64)];
 
-pub fn cases() -> impl Iterator<Item = Case> {
-    let prefills = PREFILLS
-        .into_iter()
-        .map(|shape| Case::new("linear_attention_scan", move || prefill(&shape)));
-    let decodes = DECODES
-        .into_iter()
-        .map(|(batch, heads, dim)| Case::new("linear_attention_decode", move || decode(batch, heads, dim)));
-    let drafts = DRAFTS.into_iter().flat_map(|(batch, drafts)| {
-        [
-            Case::new("linear_attention_verify", move || verify(batch, drafts)),
-            Case::new("linear_attention_commit", move || commit(batch, drafts)),
-        ]
-    });
-    let copies = Case::new("copy_states", copies);
-    prefills.chain(decodes).chain(drafts).chain([copies])
+pub fn visit(visitor: &mut impl Visitor) {
+    let prefills = Names {
+        kernel: "linear_attention_scan",
+        operation: "linear_prefill",
+    };
+    for shape in PREFILLS {
+        visitor.visit(prefills, move || prefill(&shape));
+    }
+    let steps = Names {
+        kernel: "linear_attention_decode",
+        operation: "linear_decode",
+    };
+    for (batch, heads, dim) in DECODES {
+        visitor.visit(steps, move || decode(batch, heads, dim));
+    }
+    let verifications = Names {
+        kernel: "linear_attention_verify",
+        operation: "linear_verify",
+    };
+    for shape in DRAFTS {
+        visitor.visit(verifications, move || draft_call(drafts(shape)));
+    }
+    let commitments = Names {
+        kernel: "linear_attention_commit",
+        operation: "linear_commit",
+    };
+    for shape in DRAFTS {
+        visitor.visit(commitments, move || commit(shape));
+    }
+    let copying = Names {
+        kernel: "copy_states",
+        operation: "copy_states",
+    };
+    visitor.visit(copying, copies);
 }
 
 /// Drafts: how many sequences, and how many of each.
-const DRAFTS: [(usize, usize); 2] = [(1, 4), (4, 16)];
+const DRAFTS: [[usize; 2]; 2] = [[1, 4], [4, 16]];
 
 /// SALA's linear layer with these drafts.
-fn drafts(batch: usize, drafts: usize) -> DraftsProblem {
+fn drafts(shape: [usize; 2]) -> DraftsProblem {
     let config = Config {
         heads_q: 32,
         heads_kv: 32,
@@ -90,7 +109,7 @@ fn drafts(batch: usize, drafts: usize) -> DraftsProblem {
         scale: 128f32.sqrt().recip(),
         state_is_vk: false,
     };
-    DraftsProblem::normal(Precision::Bf16, config, [batch, drafts], DecayCase::Lightning, 1)
+    DraftsProblem::normal(Precision::Bf16, config, shape, DecayCase::Lightning, 1)
 }
 
 fn draft_call(problem: DraftsProblem) -> Call<DraftsProblem> {
@@ -104,17 +123,14 @@ fn draft_call(problem: DraftsProblem) -> Call<DraftsProblem> {
     }
 }
 
-fn verify(batch: usize, count: usize) -> Call<DraftsProblem> {
-    draft_call(drafts(batch, count))
-}
-
-fn commit(batch: usize, count: usize) -> Call<DraftsProblem> {
+fn commit(shape: [usize; 2]) -> Call<DraftsProblem> {
+    let [batch, count] = shape;
     let accepted = vec![count as i32; batch];
-    draft_call(drafts(batch, count).with(Step::Commit { accepted, path: None }))
+    draft_call(drafts(shape).with(Step::Commit { accepted, path: None }))
 }
 
 fn copies() -> Call<DraftsProblem> {
-    let mut problem = drafts(2, 1).with(Step::Copy);
+    let mut problem = drafts([2, 1]).with(Step::Copy);
     (problem.state_in, problem.state_out) = (vec![0, 0], Some(vec![1, 2]));
     Call {
         shape: "2 states, 32 x 128x128".into(),

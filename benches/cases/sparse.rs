@@ -1,6 +1,7 @@
-//! The calls of the sparse path that are counted: key compression, block selection, sparse attention.
+//! The calls of the sparse path: appending, key compression, block selection, choice, attention.
 
-use crate::case::{Call, Case};
+use super::{Call, Names, Visitor};
+use sala_kernels::reference::select_blocks::BlockScores;
 use sala_kernels::reference::{select_blocks, sparse_attention};
 use sala_kernels::{Entry, Lse};
 use sala_testkit::batch::Batch;
@@ -8,6 +9,7 @@ use sala_testkit::floors;
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::{Numbers, normals};
 use sala_testkit::operations::append_keys::AppendProblem;
+use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::compress_keys::CompressProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
@@ -89,6 +91,15 @@ const SELECTIONS: [Shape; 6] = [
     },
 ];
 
+const CHOICES: [Shape; 2] = [
+    Shape { queries: 64, ..SALA },
+    Shape {
+        queries: 64,
+        keys: 32768,
+        ..SALA
+    },
+];
+
 /// Which free blocks the tokens of a test have in their lists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Choice {
@@ -141,31 +152,45 @@ const SPLITS: [(Shape, Choice); 3] = [
 ];
 const MULTIPROCESSORS: u32 = 132;
 
-pub fn cases() -> impl Iterator<Item = Case> {
-    let appends = APPENDS
-        .into_iter()
-        .map(|(rows, page_size)| Case::new("append_keys", move || append(rows, page_size)));
-    let compressions = COMPRESSIONS
-        .into_iter()
-        .map(|(precision, lengths, heads_kv, dim, page_size)| {
-            Case::new("compress_keys", move || {
-                compression(precision, lengths, heads_kv, dim, page_size)
-            })
+/// The operation and its only kernel have one name.
+fn alone(name: &'static str) -> Names {
+    Names {
+        kernel: name,
+        operation: name,
+    }
+}
+
+pub fn visit(visitor: &mut impl Visitor) {
+    for (rows, page_size) in APPENDS {
+        visitor.visit(alone("append_keys"), move || append(rows, page_size));
+    }
+    for (precision, lengths, heads_kv, dim, page_size) in COMPRESSIONS {
+        visitor.visit(alone("compress_keys"), move || {
+            compression(precision, lengths, heads_kv, dim, page_size)
         });
-    let selections = SELECTIONS
-        .into_iter()
-        .map(|shape| Case::new("select_blocks", move || selection(&shape)));
-    let attentions = ATTENTIONS
-        .into_iter()
-        .map(|(shape, choice)| Case::new("sparse_attention", move || attention(&shape, choice)));
-    let splits = SPLITS
-        .into_iter()
-        .map(|(shape, choice)| Case::new("sparse_attention", move || split(&shape, choice)));
-    appends
-        .chain(compressions)
-        .chain(selections)
-        .chain(attentions)
-        .chain(splits)
+    }
+    for shape in SELECTIONS {
+        visitor.visit(alone("select_blocks"), move || selection(&shape));
+    }
+    for shape in CHOICES {
+        visitor.visit(alone("choose_blocks"), move || choice_of(&shape));
+    }
+    for (shape, choice) in ATTENTIONS {
+        visitor.visit(attention_names(choice), move || attention(&shape, choice));
+    }
+    for (shape, choice) in SPLITS {
+        visitor.visit(attention_names(choice), move || split(&shape, choice));
+    }
+}
+
+fn attention_names(choice: Choice) -> Names {
+    Names {
+        kernel: "sparse_attention",
+        operation: match choice {
+            Choice::Dense => "dense_attention",
+            Choice::Alike | Choice::Random => "sparse_attention",
+        },
+    }
 }
 
 impl Shape {
@@ -302,6 +327,28 @@ fn selection(shape: &Shape) -> Call<SelectProblem> {
     Call {
         shape: format!("{}, {} blocks", shape.name(), shape.list_len),
         floor: floors::selection(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
+}
+
+fn choice_of(shape: &Shape) -> Call<ChooseProblem> {
+    let mut numbers = Numbers::new(5);
+    let blocks = shape.keys.div_ceil(BLOCK);
+    let scores = (0..shape.queries * shape.heads_kv * blocks).map(|_| numbers.uniform() as f32);
+    let problem = ChooseProblem {
+        config: shape.config(),
+        scores: BlockScores {
+            blocks,
+            scores: scores.collect(),
+        },
+        batch: shape.batch(),
+        packing: Packing::Separate,
+    };
+    Call {
+        shape: format!("{}, {} blocks", shape.name(), shape.list_len),
+        floor: floors::choice(&problem),
         problem,
         multiprocessors: 1,
         workspace: 0,
