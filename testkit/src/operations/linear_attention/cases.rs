@@ -196,6 +196,23 @@ pub fn decays() -> impl Strategy<Value = DecayCase> {
     ]
 }
 
+/// Bounds of three sequences, and their slots of reading and of writing, of which most mean nothing.
+///
+/// No two sequences have tokens in common: which of them would write a token's row last is not specified.
+pub fn device_indices() -> impl Strategy<Value = (Vec<i32>, Vec<i32>, Vec<i32>)> {
+    let bound = prop_oneof![8 => -2i32..140, 1 => any::<i32>()];
+    let slot = prop_oneof![8 => -2i32..8, 1 => any::<i32>()];
+    let slots = || prop::collection::vec(slot.clone(), 3);
+    let bounds = prop::collection::vec(bound, 4).prop_map(|mut bounds| {
+        // Bounds that go back to the tokens of the first sequence leave none for the last.
+        if bounds[2] < bounds[1] && bounds[3] > bounds[0] {
+            bounds[3] = bounds[2];
+        }
+        bounds
+    });
+    (bounds, slots(), slots())
+}
+
 /// Prefills with sequences of up to `longest` tokens.
 pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
     let dim = || prop::sample::select(vec![64usize, 128]);

@@ -1,6 +1,6 @@
 //! Linear attention at random.
 
-use super::cases::{LinearCase, Magnitude, StateCase, linear_cases};
+use super::cases::{LinearCase, Magnitude, StateCase, device_indices, linear_cases};
 use super::{DecayValues, LinearProblem, Phase};
 use crate::problem::Described;
 use crate::property::spoils;
@@ -102,14 +102,10 @@ fn poison(problem: &mut LinearProblem, sequence: usize) {
 /// Prefills and steps.
 pub(in crate::operations) fn calls() -> BoxedStrategy<RandomLinear> {
     let case = prop_oneof![4 => linear_cases(192), 1 => linear_cases(500)];
-    let bound = prop_oneof![8 => -2i32..140, 1 => any::<i32>()];
-    let slot = prop_oneof![8 => -2i32..8, 1 => any::<i32>()];
-    let slots = || prop::collection::vec(slot.clone(), 3);
-    let indices = (prop::collection::vec(bound, 4), slots(), slots());
     let special = prop_oneof![
         6 => Just(Special::Nothing),
         1 => (0usize..4).prop_map(Special::Poisoned),
-        2 => indices.prop_map(|(cu_seqlens, state_in, state_out)| Special::Indices { cu_seqlens, state_in, state_out }),
+        2 => device_indices().prop_map(|(cu_seqlens, state_in, state_out)| Special::Indices { cu_seqlens, state_in, state_out }),
     ];
     let call = |(case, is_step, special, spoiled): (LinearCase, bool, Special, Option<u64>)| {
         let case = match (is_step, case.states) {
