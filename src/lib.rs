@@ -13,6 +13,8 @@
 //! What only the device knows (lengths, slots, block indices) is checked there: what is out of bounds is not read or written, and counted in
 //! the [`Status`] word, if the caller gives one.
 //!
+//! [`semantics`] says what each operation computes, [`reference`] says it in Rust.
+//!
 //! # Where to enter
 //!
 //! | with | launches | who keeps memory alive and in order |
@@ -35,8 +37,8 @@
 //! - `race`, `test-kernels`: for the crate's own tests.
 //!
 //! The GPU kernels are compiled by nvcc when the crate is, for every architecture that `src/shapes` lists; nvcc missing, the crate still builds
-//! unless the environment asks for images (`SALA_REQUIRE_CUDA=1`, or architectures in `SALA_CUDA_ARCHS`), and [`Kernels::load`] on a GPU says so. No CUDA library is linked: the driver is loaded when [`Device::cuda`] first needs it, from the system
-//! or from the path in `SALA_CUDA_DRIVER`.
+//! unless the environment asks for images (`SALA_REQUIRE_CUDA=1`, or architectures in `SALA_CUDA_ARCHS`), and [`Kernels::load`] on a GPU says so. No
+//! CUDA library is linked: the driver is loaded when [`Device::cuda`] first needs it, from the system or from the path in `SALA_CUDA_DRIVER`.
 //!
 //! # Threads and contexts
 //!
@@ -50,6 +52,13 @@ mod error;
 mod launch;
 mod operations;
 pub mod reference;
+// Its links to files are of the checkout: these come first, and win.
+/// [glossary.md]: https://github.com/sala-kernels/sala-kernels/blob/main/docs/glossary.md
+/// [performance.md]: https://github.com/sala-kernels/sala-kernels/blob/main/docs/performance.md
+///
+#[cfg(doc)]
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
 #[cfg(feature = "test-kernels")]
 #[doc(hidden)]
 pub mod shapes;

@@ -39,6 +39,8 @@ pub enum Lse {
 /// | [`SparseAttentionArgs`](crate::SparseAttentionArgs) | attention over each token's list, from `SelectBlocksArgs` or the caller's own |
 /// | [`DenseAttentionArgs`](crate::DenseAttentionArgs) | attention over all keys |
 ///
+/// [`semantics`](crate::semantics#what-all-of-them-share) says what they compute, and what all of them do with bad lengths and indices.
+///
 /// ```
 /// use sala_kernels::{AttentionShape, DType, SparseLayer};
 /// let shape = AttentionShape { heads_q: 32, heads_kv: 2, dim: 128 };

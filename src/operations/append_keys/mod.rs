@@ -18,6 +18,39 @@ use crate::{Result, Stream, Tensor, TensorMut};
 /// Rows at negative positions, past the room that a cache or a row of the page table has, or in a page that the table names wrongly are not
 /// written, and counted; the others are. Of two sequences that name one row, one of them writes it, unspecified which.
 /// [`crate::reference::append_keys`] is the definition.
+///
+/// Formula, stores and what is left out: [`semantics`](crate::semantics#append_keys).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view whose type, shape, strides or alignment are not as its field says, or that shares elements with
+/// `k` or `v`. Lengths, slots and tables are checked on the device ([`Status`](crate::Status)).
+///
+/// # Example
+/// Two new tokens of a sequence that has five with them, in a cache with room for eight:
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     AppendKeysArgs, AttentionShape, DType, Device, Kernels, Keys, Sequences, SparseLayer, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).build()?;
+/// let new = vec![bf16::ONE; 2 * 64];
+/// let (mut k, mut v) = (vec![bf16::ZERO; 8 * 64], vec![bf16::ZERO; 8 * 64]);
+/// let keys = Keys::cached(Tensor::from_slice(&[5], &[1])?);
+/// let args = AppendKeysArgs::new(
+///     Tensor::from_slice(&new, &[2, 1, 64])?,
+///     Tensor::from_slice(&new, &[2, 1, 64])?,
+///     TensorMut::from_slice(&mut k, &[1, 8, 1, 64])?,
+///     TensorMut::from_slice(&mut v, &[1, 8, 1, 64])?,
+///     Sequences::new(Tensor::from_slice(&[0, 2], &[2])?, keys),
+/// );
+/// kernels.run(&layer, args)?;
+/// let is_written = k.chunks(64).map(|row| row[0] == bf16::ONE);
+/// assert_eq!(is_written.collect::<Vec<_>>(), [false, false, false, true, true, false, false, false]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendKeysArgs<'a> {

@@ -13,6 +13,33 @@ use crate::{DType, Result, Stream, Tensor, TensorMut};
 /// A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with the highest scores,
 /// equal ones in favour of the lower index: the rule of [`SelectBlocksArgs`](crate::SelectBlocksArgs).
 /// [`crate::reference::select_blocks::select_blocks`] is the definition.
+///
+/// What is refused: [`semantics`](crate::semantics#choose_blocks).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says, or `switch_len`, as in [`SelectBlocksArgs`](crate::SelectBlocksArgs).
+///
+/// # Example
+/// ```
+/// use sala_kernels::{
+///     AttentionShape, ChooseBlocksArgs, DType, Device, Kernels, Keys, Sequences, SparseLayer, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).topk(3).local_blocks(0).build()?;
+/// let scores = [0.1f32, 0.2, 0.4, 0.3, 0.0]; // Of a token in block 4: the first block and its own are taken anyway.
+/// let keys = Keys::cached(Tensor::from_slice(&[320], &[1])?);
+/// let mut list = [0; 3];
+/// let args = ChooseBlocksArgs::new(
+///     Tensor::from_slice(&scores, &[1, 1, 5])?,
+///     Sequences::new(Tensor::from_slice(&[0, 1], &[2])?, keys),
+///     None,
+///     TensorMut::from_slice(&mut list, &[1, 1, 3])?,
+/// );
+/// kernels.run(&layer, args)?;
+/// assert_eq!(list, [0, 2, 4]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ChooseBlocksArgs<'a> {

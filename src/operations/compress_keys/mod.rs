@@ -20,6 +20,34 @@ use crate::{DType, Result, Stream, Tensor, TensorMut};
 /// per sequence and kv head, full windows only, as in InfLLM-V2 (Zhao et al. 2025). A call reads the raw keys and writes the rows that they
 /// complete; there is no other state, so a sequence is rolled back by giving a smaller length next time. Rows have the same bits however
 /// their tokens arrived. [`crate::reference::compress_keys`] is the definition.
+///
+/// Where rows lie, and what is refused: [`semantics`](crate::semantics#compress_keys).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says: `k1` or `k2` with too few rows, with other caches or pages than `k`, or
+/// with pages of another number of rows; `compressed` where it is needed, because a page is smaller than a block.
+///
+/// # Example
+/// 128 keys, the numbers of their tokens: a row of K1 is a mean of 32 of them, one of K2 of all.
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{AttentionShape, CompressKeysArgs, DType, Device, Kernels, Keys, SparseLayer, Tensor, TensorMut};
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).build()?;
+/// let k: Vec<_> = (0..128 * 64).map(|i| bf16::from_f32((i / 64) as f32)).collect();
+/// let (mut k1, mut k2) = (vec![bf16::ZERO; layer.k1_rows(128) * 64], vec![bf16::ZERO; layer.k2_rows(128) * 64]);
+/// let args = CompressKeysArgs::new(
+///     Tensor::from_slice(&k, &[1, 128, 1, 64])?,
+///     Keys::cached(Tensor::from_slice(&[128], &[1])?),
+///     TensorMut::from_slice(&mut k1, &[1, 8, 1, 64])?,
+///     TensorMut::from_slice(&mut k2, &[1, 2, 1, 64])?,
+/// );
+/// kernels.run(&layer, args)?;
+/// assert_eq!([k1[0], k1[64], k2[0]].map(f32::from), [15.5, 31.5, 63.5]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CompressKeysArgs<'a> {

@@ -17,6 +17,34 @@ use crate::{DType, Result, Stream, Tensor, TensorMut};
 ///
 /// How many were accepted is read on the device. With none, a state goes to its slot unchanged. The bits are those of as many
 /// [`LinearDecodeArgs`](crate::LinearDecodeArgs). [`crate::reference::linear_attention::commit`] is the definition.
+///
+/// Slots, what is refused: [`semantics`](crate::semantics#linear_commit).
+///
+/// # Errors
+/// As of [`LinearVerifyArgs`](crate::LinearVerifyArgs); `accepted` that is not one number per sequence, `path` that is not contiguous.
+///
+/// # Example
+/// Of three drafts the first and the last were accepted:
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     DType, Decay, Device, Kernels, LinearAttention, LinearCommitArgs, LinearShape, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = LinearShape { heads_q: 1, heads_kv: 1, dim_k: 64, dim_v: 64 };
+/// let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).scale(1.0 / 64.0).build()?;
+/// let x = vec![bf16::ONE; 3 * 64];
+/// let mut pool = vec![3f32; 64 * 64];
+/// let slot = Tensor::from_slice(&[0], &[1])?;
+/// let x = Tensor::from_slice(&x, &[1, 3, 1, 64])?;
+/// let state = TensorMut::from_slice(&mut pool, &[1, 1, 64, 64])?;
+/// let mut args = LinearCommitArgs::new(x, x, None, state, slot, Tensor::from_slice(&[2], &[1])?);
+/// args.path = Some(Tensor::from_slice(&[0, 2, -1], &[1, 3])?);
+/// kernels.run(&layer, args)?;
+/// assert_eq!(pool, [5.0; 64 * 64]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearCommitArgs<'a> {

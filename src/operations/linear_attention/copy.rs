@@ -37,6 +37,11 @@ impl CopyStates {
 /// Copies of states, many pairs of slots in one launch.
 ///
 /// A destination that an earlier pair has, or that another pair reads, is refused and counted (slots), as is an index out of range.
+///
+/// [`semantics`](crate::semantics#copy_states) says it in full, [`CopyStates`] has an example, [`crate::reference::linear_attention::copy_states`] is the definition.
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says: a `state` of another type, rows that are no multiple of 16 bytes, lists of different lengths.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CopyStatesArgs<'a> {

@@ -10,6 +10,32 @@ use crate::{Result, Stream, Tensor, TensorMut};
 /// ```text
 /// S ← exp(g)·S + k vᵀ          o = scale · Sᵀ q
 /// ```
+///
+/// Slots, what is refused: [`semantics`](crate::semantics#linear_decode). [`crate::reference::linear_attention::decode`] is the definition.
+///
+/// # Errors
+/// As of [`LinearPrefillArgs`](crate::LinearPrefillArgs).
+///
+/// # Example
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     DType, Decay, Device, Kernels, LinearAttention, LinearDecodeArgs, LinearShape, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = LinearShape { heads_q: 1, heads_kv: 1, dim_k: 64, dim_v: 64 };
+/// let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).scale(1.0 / 64.0).build()?;
+/// let x = vec![bf16::ONE; 64];
+/// let mut pool = vec![3f32; 64 * 64];
+/// let slot = Tensor::from_slice(&[0], &[1])?;
+/// let x = Tensor::from_slice(&x, &[1, 1, 64])?;
+/// let mut out = vec![bf16::ZERO; 64];
+/// let state = TensorMut::from_slice(&mut pool, &[1, 1, 64, 64])?;
+/// let args = LinearDecodeArgs::new(x, x, x, None, state, slot, TensorMut::from_slice(&mut out, &[1, 1, 64])?);
+/// kernels.run(&layer, args)?;
+/// assert_eq!((f32::from(out[0]), pool[0]), (4.0, 4.0));
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearDecodeArgs<'a> {

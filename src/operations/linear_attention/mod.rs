@@ -69,8 +69,8 @@ pub struct LinearShape {
 /// | [`LinearVerifyArgs`] | outputs of up to 16 draft tokens per sequence, a chain or a tree; states stay as they are |
 /// | [`LinearCommitArgs`] | the states after those drafts that were accepted |
 ///
-/// Both read and write states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
-/// token. Results are the same bits for a sequence alone and in any batch, and for any chunking at multiples of 64 tokens.
+/// All of them read states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
+/// token, and [`semantics`](crate::semantics#linear_prefill) says it in words. Results are the same bits for a sequence alone and in any batch, and for any chunking at multiples of 64 tokens.
 ///
 /// ```
 /// use sala_kernels::{DType, Decay, LinearAttention, LinearShape};

@@ -17,6 +17,35 @@ const KERNEL: &str = "linear_attention_scan";
 ///
 /// Walks sequences in chunks of 64 tokens (the chunked form of Lightning Attention-2, Qin et al. 2024, section 3, and of Gated Linear
 /// Attention, Yang et al. 2023, section 4).
+///
+/// Decays, slots, what is refused: [`semantics`](crate::semantics#linear_prefill). [`crate::reference::linear_attention::prefill`] is the definition.
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `log_decay` where it is missing, or the layer has no decay; `state` where slots are given and no pool.
+///
+/// # Example
+/// Three tokens without decay, whose state goes to slot 0:
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     DType, Decay, Device, Kernels, LinearAttention, LinearPrefillArgs, LinearShape, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = LinearShape { heads_q: 1, heads_kv: 1, dim_k: 64, dim_v: 64 };
+/// let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).scale(1.0 / 64.0).build()?;
+/// let x = vec![bf16::ONE; 3 * 64];
+/// let x = Tensor::from_slice(&x, &[3, 1, 64])?;
+/// let (mut out, mut pool) = (vec![bf16::ZERO; 3 * 64], vec![0f32; 64 * 64]);
+/// let out_rows = TensorMut::from_slice(&mut out, &[3, 1, 64])?;
+/// let mut args = LinearPrefillArgs::new(x, x, x, Tensor::from_slice(&[0, 3], &[2])?, None, out_rows);
+/// args.state = Some(TensorMut::from_slice(&mut pool, &[1, 1, 64, 64])?);
+/// args.state_out = Some(Tensor::from_slice(&[0], &[1])?);
+/// kernels.run(&layer, args)?;
+/// assert_eq!([out[0], out[64], out[128]].map(f32::from), [1.0, 2.0, 3.0]);
+/// assert_eq!(pool, [3.0; 64 * 64]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearPrefillArgs<'a> {

@@ -17,6 +17,37 @@ use crate::{Result, Stream, Tensor, TensorMut};
 ///
 /// [`LinearCommitArgs`](crate::LinearCommitArgs) then advances the states by those drafts that were accepted. A chain gives the same bits with
 /// `parent` and without. [`crate::reference::linear_attention::verify`] is the definition.
+///
+/// Slots, what is refused: [`semantics`](crate::semantics#linear_verify).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says: `q` with more than 16 drafts, `parent` that is not contiguous; `log_decay` as of
+/// [`LinearPrefillArgs`](crate::LinearPrefillArgs).
+///
+/// # Example
+/// A tree of three drafts, of which two follow the first:
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     DType, Decay, Device, Kernels, LinearAttention, LinearShape, LinearVerifyArgs, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = LinearShape { heads_q: 1, heads_kv: 1, dim_k: 64, dim_v: 64 };
+/// let layer = LinearAttention::builder(DType::Bf16, shape, Decay::None).scale(1.0 / 64.0).build()?;
+/// let x = vec![bf16::ONE; 3 * 64];
+/// let pool = vec![3f32; 64 * 64];
+/// let slot = Tensor::from_slice(&[0], &[1])?;
+/// let x = Tensor::from_slice(&x, &[1, 3, 1, 64])?;
+/// let mut out = vec![bf16::ZERO; 3 * 64];
+/// let state = Tensor::from_slice(&pool, &[1, 1, 64, 64])?;
+/// let out_rows = TensorMut::from_slice(&mut out, &[1, 3, 1, 64])?;
+/// let mut args = LinearVerifyArgs::new(x, x, x, None, state, slot, out_rows);
+/// args.parent = Some(Tensor::from_slice(&[-1, 0, 0], &[1, 3])?);
+/// kernels.run(&layer, args)?;
+/// assert_eq!([out[0], out[64], out[128]].map(f32::from), [4.0, 5.0, 5.0]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearVerifyArgs<'a> {

@@ -13,6 +13,31 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 ///
 /// Where channels are spread over tensor-parallel ranks, [`SumSquaresArgs`] gives each rank's sums; their total is given here, with the number
 /// of all channels. [`crate::reference::norms::norm_gate`] is the definition.
+///
+/// Roundings: [`semantics`](crate::semantics#norm_gate).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says: a number of channels that is no multiple of 8; `sum_squares` that cover fewer channels than `x` has.
+/// [`Error::Unsupported`](crate::Error::Unsupported) for more channels than the kernels have room for.
+///
+/// # Example
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{DType, Device, Kernels, Norm, NormGateArgs, Tensor, TensorMut};
+/// let kernels = Kernels::load(&Device::host())?;
+/// let norm = Norm::new(DType::Bf16, 0.0)?;
+/// let (x, weight, gate) = (vec![bf16::from_f32(2.0); 8], vec![bf16::ONE; 8], vec![bf16::ZERO; 8]);
+/// let mut out = vec![bf16::ZERO; 8];
+/// let args = NormGateArgs::new(
+///     Some(Tensor::from_slice(&x, &[1, 8])?),
+///     Tensor::from_slice(&weight, &[8])?,
+///     Tensor::from_slice(&gate, &[1, 8])?,
+///     TensorMut::from_slice(&mut out, &[1, 8])?,
+/// );
+/// kernels.run(&norm, args)?;
+/// assert_eq!(out, [bf16::from_f32(0.5); 8]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NormGateArgs<'a> {
@@ -42,6 +67,25 @@ impl<'a> NormGateArgs<'a> {
 }
 
 /// Sums of squares of tokens' channels. The order of a sum follows from the number of channels alone.
+///
+/// [`semantics`](crate::semantics#sum_squares) says it in full, [`crate::reference::norms::sum_squares`] is the definition.
+///
+/// # Errors
+/// As of [`NormGateArgs`].
+///
+/// # Example
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{DType, Device, Kernels, Norm, SumSquaresArgs, Tensor, TensorMut};
+/// let kernels = Kernels::load(&Device::host())?;
+/// let norm = Norm::new(DType::Bf16, 0.0)?;
+/// let x = vec![bf16::from_f32(2.0); 8];
+/// let mut sums = [0f32];
+/// let args = SumSquaresArgs::new(Tensor::from_slice(&x, &[1, 8])?, TensorMut::from_slice(&mut sums, &[1])?);
+/// kernels.run(&norm, args)?;
+/// assert_eq!(sums, [32.0]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SumSquaresArgs<'a> {

@@ -19,7 +19,15 @@ use crate::{DType, Error, Result};
 /// | [`NormGateArgs`] | the norm over all channels of a token, then a gate |
 /// | [`SumSquaresArgs`] | the sums of squares alone, for norms whose channels lie on several ranks |
 ///
-/// Each moves its bytes once. The bits of a token do not depend on the others.
+/// Each moves its bytes once. The bits of a token do not depend on the others. The norm is that of Zhang and Sennrich 2019, with roundings where a model
+/// in 16 bits has them: [`semantics`](crate::semantics#norm_rope).
+///
+/// ```
+/// use sala_kernels::{DType, Norm};
+/// let norm = Norm::new(DType::Bf16, 1e-6)?;
+/// assert!(Norm::new(DType::Bf16, -1.0).is_err() && Norm::new(DType::F32, 1e-6).is_err());
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Norm {
     dtype: DType,

@@ -13,6 +13,31 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 /// ```
 ///
 /// Means and turns are in f32, rounded once each. [`crate::reference::norms::norm_rope`] is the definition.
+///
+/// Roundings, what is refused: [`semantics`](crate::semantics#norm_rope).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says: `out` with heads of another dim than 64 or 128; `positions` where there is no `cos_sin` or the other way round.
+///
+/// # Example
+/// A head of twos at position 0, where nothing turns:
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{DType, Device, Kernels, Norm, NormRopeArgs, Tensor, TensorMut, rotary_cos_sin};
+/// let kernels = Kernels::load(&Device::host())?;
+/// let norm = Norm::new(DType::Bf16, 0.0)?;
+/// let x = vec![bf16::from_f32(2.0); 64];
+/// let table = rotary_cos_sin(16, 64, 10_000.0)?;
+/// let mut out = vec![bf16::ZERO; 64];
+/// let x = Tensor::from_slice(&x, &[1, 1, 64])?;
+/// let mut args = NormRopeArgs::new(Some(x), TensorMut::from_slice(&mut out, &[1, 1, 64])?);
+/// args.cos_sin = Some(Tensor::from_slice(&table, &[16, 64])?);
+/// args.positions = Some(Tensor::from_slice(&[0], &[1])?);
+/// kernels.run(&norm, args)?;
+/// assert_eq!(out, [bf16::ONE; 64]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NormRopeArgs<'a> {

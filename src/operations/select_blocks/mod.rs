@@ -30,6 +30,42 @@ const SHARED_MEMORY: usize = 99 * 1024;
 /// every block. [`crate::reference::select_blocks`] is the definition.
 ///
 /// A token's list is the same alone and in any batch, and however its prompt is cut into chunks.
+///
+/// Scores of NaN and beyond f32, dense sequences, what is refused: [`semantics`](crate::semantics#select_blocks).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `k2` where there is none and scores are normalised by it; `switch_len`
+/// where it is missing, or the layer has no `dense_len`. [`Error::Unsupported`](crate::Error::Unsupported) if no kernel is left that the device and `SALA_KERNELS` allow.
+///
+/// # Example
+/// A list of three: the first block, the token's own, which is block 4, and the best of the others, which one row of K1 speaks for.
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     AttentionShape, DType, Device, Kernels, Keys, Lse, SelectBlocksArgs, Sequences, SparseLayer, Tensor,
+///     TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).lse(Lse::Exact).topk(3).local_blocks(0).build()?;
+/// let q = vec![bf16::ONE; 64];
+/// let mut k1 = vec![bf16::ZERO; 20 * 64];
+/// k1[9 * 64..10 * 64].fill(bf16::ONE); // The mean of tokens 144 to 175, all of block 2.
+/// let keys = Keys::cached(Tensor::from_slice(&[320], &[1])?);
+/// let mut list = [0; 3];
+/// let args = SelectBlocksArgs::new(
+///     Tensor::from_slice(&q, &[1, 1, 64])?,
+///     Tensor::from_slice(&k1, &[1, 20, 1, 64])?,
+///     None,
+///     Sequences::new(Tensor::from_slice(&[0, 1], &[2])?, keys),
+///     None,
+///     TensorMut::from_slice(&mut list, &[1, 1, 3])?,
+/// );
+/// kernels.run(&layer, args)?;
+/// assert_eq!(list, [0, 2, 4]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SelectBlocksArgs<'a> {

@@ -22,6 +22,42 @@ use launch::{Call, Lists};
 /// `dense_len` are attended densely. [`crate::reference::sparse_attention`] is the definition.
 ///
 /// A token's result is the same bits alone and in any batch, however its prompt is cut into chunks, and from either [`Entry`].
+///
+/// Lists, dense sequences, NaN, what is refused: [`semantics`](crate::semantics#sparse_attention).
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `block_indices` if lists have more than 2²⁰ entries; `switch_len` where it is missing, or the layer has
+/// no `dense_len`. A workspace that is too small is no error: [`Entry::Decode`] is then [`Entry::Prefill`].
+///
+/// # Example
+/// 128 keys that are all alike: the output is the mean of the values of block 1, the only one listed.
+///
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     AttentionShape, DType, Device, Kernels, Keys, Sequences, SparseAttentionArgs, SparseLayer, Tensor,
+///     TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).build()?;
+/// let (q, k) = (vec![bf16::ONE; 64], vec![bf16::ONE; 128 * 64]);
+/// let v: Vec<_> = (0..128 * 64).map(|i| bf16::from_f32((i / 4096) as f32 + 1.0)).collect();
+/// let keys = Keys::cached(Tensor::from_slice(&[128], &[1])?);
+/// let mut out = vec![bf16::ZERO; 64];
+/// let args = SparseAttentionArgs::new(
+///     Tensor::from_slice(&q, &[1, 1, 64])?,
+///     Tensor::from_slice(&k, &[1, 128, 1, 64])?,
+///     Tensor::from_slice(&v, &[1, 128, 1, 64])?,
+///     Sequences::new(Tensor::from_slice(&[0, 1], &[2])?, keys),
+///     None,
+///     Tensor::from_slice(&[1, -1], &[1, 1, 2])?,
+///     TensorMut::from_slice(&mut out, &[1, 1, 64])?,
+/// );
+/// kernels.run(&layer, args)?;
+/// assert_eq!(out, [bf16::from_f32(2.0); 64]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SparseAttentionArgs<'a> {
@@ -61,6 +97,36 @@ pub struct SparseAttentionArgs<'a> {
 /// ```
 ///
 /// The bits are those of [`SparseAttentionArgs`] with every block listed.
+///
+/// [`semantics`](crate::semantics#dense_attention) has the source, [`crate::reference::sparse_attention`] the definition.
+///
+/// # Errors
+/// As of [`SparseAttentionArgs`], but for lists and `switch_len`, of which there are none.
+///
+/// # Example
+/// ```
+/// use half::bf16;
+/// use sala_kernels::{
+///     AttentionShape, DType, DenseAttentionArgs, Device, Kernels, Keys, Sequences, SparseLayer, Tensor, TensorMut,
+/// };
+/// let kernels = Kernels::load(&Device::host())?;
+/// let shape = AttentionShape { heads_q: 1, heads_kv: 1, dim: 64 };
+/// let layer = SparseLayer::builder(DType::Bf16, shape, 0).build()?;
+/// let (q, k) = (vec![bf16::ONE; 64], vec![bf16::ONE; 128 * 64]);
+/// let v: Vec<_> = (0..128 * 64).map(|i| bf16::from_f32((i / 4096) as f32 + 1.0)).collect();
+/// let keys = Keys::packed(Tensor::from_slice(&[0, 128], &[2])?);
+/// let mut out = vec![bf16::ZERO; 64];
+/// let args = DenseAttentionArgs::new(
+///     Tensor::from_slice(&q, &[1, 1, 64])?,
+///     Tensor::from_slice(&k, &[128, 1, 64])?,
+///     Tensor::from_slice(&v, &[128, 1, 64])?,
+///     Sequences::new(Tensor::from_slice(&[0, 1], &[2])?, keys),
+///     TensorMut::from_slice(&mut out, &[1, 1, 64])?,
+/// );
+/// kernels.run(&layer, args)?;
+/// assert_eq!(out, [bf16::from_f32(1.5); 64]);
+/// # Ok::<(), sala_kernels::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DenseAttentionArgs<'a> {

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use sala_model::Gpu;
 use sala_model::rows::Row;
 
-/// The lines of a page between which its tables stand.
+/// The lines of a page between which its tables stand, and between which the summary does.
 const BEGIN: &str = "<!-- cargo xtask price --record writes what follows -->\n";
+const BEGIN_SUMMARY: &str = "<!-- cargo xtask price --record writes these shares -->\n";
 const END: &str = "<!-- up to here -->\n";
 
 /// A table for each GPU, for a terminal.
@@ -51,9 +52,35 @@ fn digits(value: f64) -> String {
 
 /// A page with new tables; `None` where it has no place for them.
 pub fn renew(page: &str, gpus: &[&Gpu], rows: &[Row]) -> Option<String> {
-    let (head, rest) = page.split_once(BEGIN)?;
+    let page = renew_part(page, BEGIN_SUMMARY, &summary(gpus, rows))?;
+    renew_part(&page, BEGIN, &markdown(gpus, rows))
+}
+
+fn renew_part(page: &str, begin: &str, text: &str) -> Option<String> {
+    let (head, rest) = page.split_once(begin)?;
     let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}{}{END}{tail}", markdown(gpus, rows)))
+    Some(format!("{head}{begin}{text}{END}{tail}"))
+}
+
+/// One table of all GPUs: what share of the floor each row reaches.
+fn summary(gpus: &[&Gpu], rows: &[Row]) -> String {
+    let names = gpus.iter().map(|gpu| gpu.name);
+    let columns = names.collect::<Vec<_>>().join(" | ");
+    let mut text = format!("\n| row | {columns} |\n|---|{}\n", "---:|".repeat(gpus.len()));
+    let of_gpu = |name| rows.iter().filter(move |row| row.gpu == name);
+    for first in gpus.first().into_iter().flat_map(|gpu| of_gpu(gpu.name)) {
+        let share = |gpu: &&Gpu| {
+            let row = of_gpu(gpu.name).find(|row| row.row == first.row);
+            let floor = row.and_then(|row| Some((row, row.floor?)));
+            floor.map_or_else(String::new, |(row, floor)| {
+                format!("{:.0} %", 100.0 / row.worse_than(floor))
+            })
+        };
+        let shares = gpus.iter().map(share).collect::<Vec<_>>().join(" | ");
+        let _ = writeln!(text, "| `{}` | {shares} |", first.row);
+    }
+    text.push('\n');
+    text
 }
 
 fn markdown(gpus: &[&Gpu], rows: &[Row]) -> String {
