@@ -13,7 +13,7 @@
 //! What only the device knows (lengths, slots, block indices) is checked there: what is out of bounds is not read or written, and counted in
 //! the [`Status`] word, if the caller gives one.
 //!
-//! [`semantics`] says what each operation computes, [`reference`] says it in Rust.
+//! [`semantics`] says what each operation computes, [`mod@reference`] says it in Rust.
 //!
 //! # Where to enter
 //!
