@@ -483,9 +483,10 @@ pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
 pub const SALA_ATTENTION_STEP: u32 = 64;
 pub const SALA_ATTENTION_SET_WORDS: u32 = 8704;
 pub const SALA_ATTENTION_WORD_KEYS: u32 = 1024;
-pub const SALA_ATTENTION_SCORES_WARPS: u32 = 4;
-pub const SALA_ATTENTION_VALUES_WARPS: u32 = 8;
-pub const SALA_ATTENTION_VALUES_COLUMNS: u32 = 32;
+pub const SALA_DECODE_WARPS: u32 = 8;
+pub const SALA_DECODE_MAX_QUERIES: u32 = 16;
+pub const SALA_DECODE_PIECE_KEYS: u32 = 256;
+pub const SALA_DECODE_MAX_PIECES: u32 = 128;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sparse_attention_params {
@@ -551,32 +552,32 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_sparse_attention_split_params {
+pub struct sala_sparse_attention_decode_params {
     pub attention: sala_sparse_attention_params,
-    pub scores: u64,
-    pub maxima: u64,
-    pub steps: u64,
-    pub row_groups: i32,
-    pub places: i32,
+    pub partials: u64,
+    pub softmaxes: u64,
+    pub counts: u64,
+    pub pieces: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_sparse_attention_split_params"]
-        [::core::mem::size_of::<sala_sparse_attention_split_params>() - 408usize];
-    ["Alignment of sala_sparse_attention_split_params"]
-        [::core::mem::align_of::<sala_sparse_attention_split_params>() - 8usize];
-    ["Offset of field: sala_sparse_attention_split_params::attention"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, attention) - 0usize];
-    ["Offset of field: sala_sparse_attention_split_params::scores"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, scores) - 376usize];
-    ["Offset of field: sala_sparse_attention_split_params::maxima"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, maxima) - 384usize];
-    ["Offset of field: sala_sparse_attention_split_params::steps"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, steps) - 392usize];
-    ["Offset of field: sala_sparse_attention_split_params::row_groups"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, row_groups) - 400usize];
-    ["Offset of field: sala_sparse_attention_split_params::places"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 404usize];
+    ["Size of sala_sparse_attention_decode_params"]
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 408usize];
+    ["Alignment of sala_sparse_attention_decode_params"]
+        [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
+    ["Offset of field: sala_sparse_attention_decode_params::attention"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
+    ["Offset of field: sala_sparse_attention_decode_params::partials"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 376usize];
+    ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 384usize];
+    ["Offset of field: sala_sparse_attention_decode_params::counts"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 392usize];
+    ["Offset of field: sala_sparse_attention_decode_params::pieces"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 400usize];
+    ["Offset of field: sala_sparse_attention_decode_params::reserved"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 404usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
@@ -626,8 +627,8 @@ impl crate::launch::Params for sala_select_blocks_params {
 impl crate::launch::Params for sala_sparse_attention_params {
     const NAME: &'static str = "sala_sparse_attention_params";
 }
-impl crate::launch::Params for sala_sparse_attention_split_params {
-    const NAME: &'static str = "sala_sparse_attention_split_params";
+impl crate::launch::Params for sala_sparse_attention_decode_params {
+    const NAME: &'static str = "sala_sparse_attention_decode_params";
 }
 impl crate::launch::Params for sala_unit_test_params {
     const NAME: &'static str = "sala_unit_test_params";
@@ -646,6 +647,6 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_norm_gate_params>(),
     size::<sala_select_blocks_params>(),
     size::<sala_sparse_attention_params>(),
-    size::<sala_sparse_attention_split_params>(),
+    size::<sala_sparse_attention_decode_params>(),
     size::<sala_unit_test_params>(),
 ];

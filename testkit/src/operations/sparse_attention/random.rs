@@ -28,7 +28,7 @@ pub enum Special {
 pub struct RandomAttention {
     pub case: AttentionCase,
     pub storing: Storing,
-    /// Whether it is a step, which may be split.
+    /// Whether it is a decode step.
     pub is_step: bool,
     pub with_lse: bool,
     /// Whether the upper bounds are given.
@@ -47,6 +47,9 @@ impl Described for RandomAttention {
     fn problem(&self) -> AttentionProblem {
         let mut case = self.case.clone();
         case.storage = self.storing;
+        if self.is_step {
+            case = case.step();
+        }
         if !matches!(self.special, Special::Nothing) {
             case.inputs = Inputs::Normal;
         }
