@@ -165,6 +165,9 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     if (sequence.refusal != REFUSED_NOTHING) return;
     const DecodeWork work = find_work(p, sequence);
     if (work.tile.tokens == 0) return;
+    // Where sequences may be dense, most blocks of those with lists find nothing to do: they leave before they read a list.
+    const int shift = cell_shift(a.block_size);
+    if (work.piece > 0 && !may_have_piece(most_blocks(a, work.tile) << shift, work.piece)) return;
     auto& plan = dynamic_shared<DecodePlan<DIM>>();
     QueryRow row[2];
     OnlineSoftmax softmax;
@@ -173,7 +176,6 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
 
     int refused;
     const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, work.tile, refused);
-    const int shift = cell_shift(a.block_size);
     const DecodePieces pieces = cut_into_pieces(blocks.count << shift);
     if (work.piece == 0 && work.row_group == 0 && thread_index() == 0) {
         store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), pieces.count());

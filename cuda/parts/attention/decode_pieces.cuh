@@ -27,6 +27,9 @@ struct DecodePieces {
     DEVICE int first_cell(int piece) const { return minimum(piece * piece_cells, cells); }
 };
 
+// Whether tokens of no more than so many cells have a piece of this number: pieces longer than the shortest are fewer.
+DEVICE bool may_have_piece(int cells, int piece) { return piece * (SALA_DECODE_PIECE_KEYS / AttentionTile::CELL_KEYS) < cells; }
+
 DEVICE DecodePieces cut_into_pieces(int cells) {
     int piece_cells = SALA_DECODE_PIECE_KEYS / AttentionTile::CELL_KEYS;
     while (ceil_div(cells, piece_cells) > SALA_DECODE_MAX_PIECES) piece_cells *= 2;

@@ -111,6 +111,12 @@ DEVICE int sort_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& b
     return count;
 }
 
+// The most blocks that a tile of one token can attend to, whatever its list names.
+DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& tile) {
+    const int position = tile.position(0), past = position < 0 ? 0 : position / p.block_size + 1;
+    return tile.dense ? past : minimum(past, p.list_len);
+}
+
 // Looks through the list of a tile of one token, or at nothing where that is dense. Called by all threads of the block;
 // bits and scratch are free after a barrier. `refused` becomes the number of entries that name no block of the sequence.
 template <int THREADS, int BLOCKS>
