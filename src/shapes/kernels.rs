@@ -125,6 +125,14 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
+    // Attention over two sets of keys made one.
+    KernelFile {
+        name: "merge",
+        machine: Machine::Base,
+        params: "sala_merge_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["merge"],
+    },
     // A decode step over pieces of the keys, and what merges them.
     KernelFile {
         name: "sparse_attention_decode",

@@ -359,6 +359,32 @@ const _: () = {
     ["Offset of field: sala_copy_states_params::columns"]
         [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
 };
+pub const SALA_MERGE_THREADS: u32 = 256;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_merge_params {
+    pub out1: sala_rows,
+    pub out2: sala_rows,
+    pub out: sala_rows,
+    pub lse1: sala_rows,
+    pub lse2: sala_rows,
+    pub lse: sala_rows,
+    pub heads: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_merge_params"][::core::mem::size_of::<sala_merge_params>() - 152usize];
+    ["Alignment of sala_merge_params"][::core::mem::align_of::<sala_merge_params>() - 8usize];
+    ["Offset of field: sala_merge_params::out1"][::core::mem::offset_of!(sala_merge_params, out1) - 0usize];
+    ["Offset of field: sala_merge_params::out2"][::core::mem::offset_of!(sala_merge_params, out2) - 24usize];
+    ["Offset of field: sala_merge_params::out"][::core::mem::offset_of!(sala_merge_params, out) - 48usize];
+    ["Offset of field: sala_merge_params::lse1"][::core::mem::offset_of!(sala_merge_params, lse1) - 72usize];
+    ["Offset of field: sala_merge_params::lse2"][::core::mem::offset_of!(sala_merge_params, lse2) - 96usize];
+    ["Offset of field: sala_merge_params::lse"][::core::mem::offset_of!(sala_merge_params, lse) - 120usize];
+    ["Offset of field: sala_merge_params::heads"][::core::mem::offset_of!(sala_merge_params, heads) - 144usize];
+    ["Offset of field: sala_merge_params::reserved"][::core::mem::offset_of!(sala_merge_params, reserved) - 148usize];
+};
 pub const SALA_NORM_THREADS: u32 = 256;
 pub const SALA_NORM_ROPE_HEADS: u32 = 4;
 #[repr(C)]
@@ -615,6 +641,9 @@ impl crate::launch::Params for sala_linear_drafts_params {
 impl crate::launch::Params for sala_copy_states_params {
     const NAME: &'static str = "sala_copy_states_params";
 }
+impl crate::launch::Params for sala_merge_params {
+    const NAME: &'static str = "sala_merge_params";
+}
 impl crate::launch::Params for sala_norm_rope_params {
     const NAME: &'static str = "sala_norm_rope_params";
 }
@@ -643,6 +672,7 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_linear_attention_params>(),
     size::<sala_linear_drafts_params>(),
     size::<sala_copy_states_params>(),
+    size::<sala_merge_params>(),
     size::<sala_norm_rope_params>(),
     size::<sala_norm_gate_params>(),
     size::<sala_select_blocks_params>(),
