@@ -74,15 +74,34 @@ static_assert(2 * WARP_SIZE * 16 <= HALF * 64 * 2, "half of K has room for the w
 
 // What a block takes.
 struct DecodeWork {
-    QueryTile tile;  // one token
-    int row;         // the token's among those of its sequence
-    int row_group, piece;
+    int row;        // of a token, among those of its sequence
+    int row_group;  // of the token
+    int piece;
 };
 
-DEVICE DecodeWork find_work(const sala_sparse_attention_decode_params& p, const SequenceRange& sequence) {
+DEVICE DecodeWork find_work(const sala_sparse_attention_decode_params& p) {
     const int group = block_index_x() / p.pieces, row = group / p.attention.warps_per_token;
-    const QueryTile tile = find_query_tile(p.attention, cut_tile(sequence, row, 1), block_index_y());
-    return {tile, row, group % p.attention.warps_per_token, block_index_x() % p.pieces};
+    return {row, group - row * p.attention.warps_per_token, block_index_x() - group * p.pieces};
+}
+
+// One of the sixteen rows of a row group of one token: its heads, one after the other.
+DEVICE QueryRow find_token_row(const sala_sparse_attention_params& p, const QueryTile& tile, int row_group, int side) {
+    const int head = row_group * ROWS + accumulator_row(2 * side);
+    const bool exists = head < p.group;
+    return {0, tile.head_kv * p.group + (exists ? head : 0), tile.position(0), exists, {}};
+}
+
+template <int DIM>
+DEVICE FragmentA<DIM> load_token_rows(OnlineSoftmax& softmax, const sala_sparse_attention_params& p, const QueryTile& tile, int row_group) {
+    const SignedScale scale = find_scale(p, tile, 0, true);
+    QueryRow row[2];
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        row[side] = find_token_row(p, tile, row_group, side);
+        row[side].scale = scale;
+        start_row(softmax, side, scale.factor);
+    }
+    return load_query_rows<DIM>(p, tile, row);
 }
 
 // The first key of a cell of the token, by place; −1 behind the last. Called by all threads of the block, each warp with
@@ -128,11 +147,14 @@ DEVICE void add_values(Accumulator<DIM / WARPS>& out, DecodePlan<DIM>& plan, int
 }
 
 template <int DIM>
-DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const QueryRow (&row)[2],
+DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const QueryTile& tile,
                         OnlineSoftmax& softmax, const Accumulator<DIM / WARPS>& out, float (&sums)[ROWS][WARPS]) {
     constexpr int COLUMNS = DIM / WARPS;
     const int heads_q = grid_size_y() * p.attention.group;
     const int64_t at = workspace_row(p, block_index_z(), work.row);
+    QueryRow row[2];
+    UNROLL
+    for (int side = 0; side < 2; ++side) row[side] = find_token_row(p.attention, tile, work.row_group, side);
     reduce_add_each<4>(softmax.sum);
     UNROLL
     for (int side = 0; side < 2; ++side) {
@@ -160,22 +182,18 @@ DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const Deco
 template <class T, int DIM>
 DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p) {
     const sala_sparse_attention_params& a = p.attention;
+    const DecodeWork work = find_work(p);
     const SequenceRange sequence = find_sequence(a.sequences, block_index_z());
     count_refused_sequence(a.status, sequence.refusal);
     if (sequence.refusal != REFUSED_NOTHING) return;
-    const DecodeWork work = find_work(p, sequence);
-    if (work.tile.tokens == 0) return;
+    const QueryTile tile = find_query_tile(a, cut_tile(sequence, work.row, 1), block_index_y());
+    if (tile.tokens == 0) return;
     // Where sequences may be dense, most blocks of those with lists find nothing to do: they leave before they read a list.
     const int shift = cell_shift(a.block_size);
-    if (work.piece > 0 && !may_have_piece(most_blocks(a, work.tile) << shift, work.piece)) return;
+    if (work.piece > 0 && !may_have_piece(most_blocks(a, tile) << shift, work.piece)) return;
     auto& plan = dynamic_shared<DecodePlan<DIM>>();
-    QueryRow row[2];
-    OnlineSoftmax softmax;
-    start_rows(row, softmax, a, work.tile, work.row_group);
-    const FragmentA<DIM> query = load_query_rows<DIM>(a, work.tile, row);
-
     int refused;
-    const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, work.tile, refused);
+    const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, refused);
     const DecodePieces pieces = cut_into_pieces(blocks.count << shift);
     if (work.piece == 0 && work.row_group == 0 && thread_index() == 0) {
         store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), pieces.count());
@@ -183,20 +201,29 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     }
     if (work.piece >= pieces.count()) return;
 
-    const KeyRows keys = find_tile_keys(a, work.tile, block_index_z());
-    const KeyRows values = find_tile_values(a, work.tile, block_index_z());
     const int warp = warp_index(), end = pieces.first_cell(work.piece + 1);
+    OnlineSoftmax softmax;
+    FragmentA<DIM> query;
     Accumulator<DIM / WARPS> out;
     out.fill(0.0f);
     if (blocks.must_sort()) sync_block();  // the scratch is free
+    const int begin = pieces.first_cell(work.piece);
+    int first = begin;
     NO_UNROLL
-    for (int first = pieces.first_cell(work.piece); first < end; first += WARPS) {
-        const KeyCell cell = find_cell(keys, first_key(plan, blocks, first, end, shift), work.tile.position(0));
+    do {
+        // Found anew for each eight cells: between them they would take registers.
+        const KeyRows keys = find_tile_keys(a, tile, block_index_z());
+        const KeyRows values = find_tile_values(a, tile, block_index_z());
+        const KeyCell cell = find_cell(keys, first_key(plan, blocks, first, end, shift), tile.position(0));
         load_cell_rows<CELL>(plan.key_tile(warp), keys, cell, 0);
         async_copy_commit();
         load_cell_rows<HALF>(plan.first_values(warp), values, cell, 0);
         async_copy_commit();
         if (lane_index() == 0) count_bad_pages(a.status, cell);
+        if (first == begin) {
+            // Not earlier: the first keys need not wait for them.
+            query = load_token_rows<DIM>(softmax, a, tile, work.row_group);
+        }
 
         Accumulator<CELL> scores;
         scores.fill(0.0f);
@@ -227,8 +254,9 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         sync_block();  // so are the second halves
         add_values<T>(out, plan, 1);
         sync_block();  // all of it is free
-    }
-    store_piece<DIM>(p, work, row, softmax, out, plan.maxima);
+        first += WARPS;
+    } while (first < end);
+    store_piece<DIM>(p, work, tile, softmax, out, plan.maxima);
 }
 
 #define INSTANCE(name, T, DIM) \

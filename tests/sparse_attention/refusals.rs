@@ -55,7 +55,7 @@ macro_rules! with_options {
         args.scale_factor = Some($spare.tensor(F32, &[QUERIES]));
         args.gate = Some($spare.tensor(Bf16, &ROWS));
         args.lse = Some($spare.tensor_mut(F32, &LSE));
-        args.workspace = Some($spare.tensor_mut(U32, &[WORKSPACE]));
+        args.workspace = Some($spare.tensor_mut(U32, &[1024]));
         args.status = Some($spare.tensor_mut(U32, &[4]));
         args
     }};
@@ -151,16 +151,16 @@ macro_rules! faults_of_both {
             ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[WORKSPACE / 4]))),
             ("workspace", |args, spare| {
                 let misaligned = spare.strided(U32, &[WORKSPACE], &[1], 1);
-                args.workspace = Some(spare.over(misaligned, U32, &[WORKSPACE]));
+                args.workspace = Some(spare.over(misaligned, U32, &[1024]));
             }),
-            ("workspace", |args, spare| args.workspace = Some(spare.over(args.q, U32, &[WORKSPACE]))),
-            ("workspace", |args, spare| args.workspace = Some(spare.over(args.v, U32, &[WORKSPACE]))),
+            ("workspace", |args, spare| args.workspace = Some(spare.over(args.q, U32, &[1024]))),
+            ("workspace", |args, spare| args.workspace = Some(spare.over(args.v, U32, &[1024]))),
             ("workspace", |args, spare| {
                 args.workspace = Some(spare.over(args.sequences.cu_seqlens_q, U32, &[BATCH + 1]));
             }),
             // Of two outputs that share memory, the first is blamed.
             ("out", |args, spare| {
-                args.workspace = Some(spare.over(args.out.as_tensor(), U32, &[WORKSPACE]));
+                args.workspace = Some(spare.over(args.out.as_tensor(), U32, &[1024]));
             }),
             ("out", |args, spare| args.status = Some(spare.over(args.out.as_tensor(), U32, &[4]))),
             ("workspace", |args, spare| {

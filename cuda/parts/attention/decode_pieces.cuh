@@ -16,24 +16,25 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-// The logarithm of the cells of a block of 32, 64 or 128 keys.
-DEVICE int cell_shift(int block_size) { return block_size / (2 * AttentionTile::CELL_KEYS); }
+// The logarithm of the cells of the shortest pieces.
+constexpr int SHORTEST_SHIFT = 3;
+static_assert(AttentionTile::CELL_KEYS << SHORTEST_SHIFT == SALA_DECODE_PIECE_KEYS, "the logarithm is that of the shortest pieces");
 
 struct DecodePieces {
-    int cells;        // of the token's blocks
-    int piece_cells;  // of a piece; the last may have fewer
+    int cells;  // of the token's blocks
+    int shift;  // a piece has 2^shift; the last may have fewer
 
-    DEVICE int count() const { return ceil_div(cells, piece_cells); }
-    DEVICE int first_cell(int piece) const { return minimum(piece * piece_cells, cells); }
+    DEVICE int count() const { return (cells + (1 << shift) - 1) >> shift; }
+    DEVICE int first_cell(int piece) const { return minimum(piece << shift, cells); }
 };
 
 // Whether tokens of no more than so many cells have a piece of this number: pieces longer than the shortest are fewer.
-DEVICE bool may_have_piece(int cells, int piece) { return piece * (SALA_DECODE_PIECE_KEYS / AttentionTile::CELL_KEYS) < cells; }
+DEVICE bool may_have_piece(int cells, int piece) { return piece << SHORTEST_SHIFT < cells; }
 
 DEVICE DecodePieces cut_into_pieces(int cells) {
-    int piece_cells = SALA_DECODE_PIECE_KEYS / AttentionTile::CELL_KEYS;
-    while (ceil_div(cells, piece_cells) > SALA_DECODE_MAX_PIECES) piece_cells *= 2;
-    return {cells, piece_cells};
+    DecodePieces pieces{cells, SHORTEST_SHIFT};
+    while (pieces.count() > SALA_DECODE_MAX_PIECES) ++pieces.shift;
+    return pieces;
 }
 
 // The row of a query token in the workspace: `row` counts those of its sequence.

@@ -27,6 +27,13 @@ struct MergedColumns {
         UNROLL
         for (int i = 0; i < N; ++i) values[i] = fma(weight, part[i], values[i]);
     }
+
+    DEVICE Vector<float, N> packed() const {
+        Vector<float, N> all;
+        UNROLL
+        for (int i = 0; i < N; ++i) all[i] = values[i];
+        return all;
+    }
 };
 
 }  // namespace SALA_VARIANT

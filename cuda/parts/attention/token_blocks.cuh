@@ -20,6 +20,16 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
+// The logarithm of the cells of a block of 32, 64 or 128 keys.
+DEVICE int cell_shift(int block_size) { return block_size / (2 * AttentionTile::CELL_KEYS); }
+
+// The block of a position; −1 before the first.
+DEVICE int block_of(int position, int block_size) {
+    constexpr int CELL_SHIFT = 5;
+    static_assert(1 << CELL_SHIFT == AttentionTile::CELL_KEYS, "the logarithm is that of a cell");
+    return position < 0 ? -1 : position >> (CELL_SHIFT + cell_shift(block_size));
+}
+
 struct TokenBlocks {
     const int* list;  // null: dense, the block at a place is the one of that number
     int list_len;
@@ -77,6 +87,7 @@ DEVICE int sort_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& b
         const int words = minimum(all_words - start, bits.capacity);
         for (int i = thread_index(); i < words; i += THREADS) bits.words[i] = 0;
         sync_block();  // the bits are clear
+        NO_UNROLL
         for (int i = thread_index(); i < blocks.list_len; i += THREADS) {
             const int block = load_global(blocks.list + i), word = block / WORD - start;
             if (blocks.is_past(block) && 0 <= word && word < words) atomic_or_shared(shared_address(bits.words + word), 1u << block % WORD);
@@ -113,7 +124,7 @@ DEVICE int sort_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& b
 
 // The most blocks that a tile of one token can attend to, whatever its list names.
 DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& tile) {
-    const int position = tile.position(0), past = position < 0 ? 0 : position / p.block_size + 1;
+    const int past = block_of(tile.position(0), p.block_size) + 1;
     return tile.dense ? past : minimum(past, p.list_len);
 }
 
@@ -122,12 +133,13 @@ DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& t
 template <int THREADS, int BLOCKS>
 DEVICE TokenBlocks find_token_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& bits, const sala_sparse_attention_params& p,
                                      const QueryTile& tile, int& refused) {
-    const int position = tile.position(0), own = position < 0 ? -1 : position / p.block_size;
+    const int own = block_of(tile.position(0), p.block_size);
     refused = 0;
     if (tile.dense || own < 0) return {nullptr, 0, own, own + 1, true};
     TokenBlocks blocks{row_of<const int>(p.block_indices, tile.row(0), tile.head_kv), p.list_len, own, 0, true};
-    const int last_block = (tile.sequence.keys.count - 1) / p.block_size;
+    const int last_block = block_of(tile.sequence.keys.count - 1, p.block_size);
     int found[3] = {0, 0, 0};  // blocks that the token may attend to, those out of order, entries that are no blocks
+    NO_UNROLL
     for (int i = thread_index(); i < blocks.list_len; i += THREADS) {
         const int block = load_global(blocks.list + i);
         const int before = i == 0 ? -1 : load_global(blocks.list + i - 1);

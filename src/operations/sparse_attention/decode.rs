@@ -32,9 +32,11 @@ impl Plan {
         // `sizeof(DecodePlan<dim>)`: K of all keys, V of half of them, a number for each row and warp, three sums and a block for each warp.
         let keys = PIECE_KEYS * config.shape.dim * 2;
         let shared = keys + keys / 2 + SALA_ATTENTION_WARP_ROWS as usize * WARPS * 4 + WARPS * (3 + 1) * 4;
+        // `sizeof(MergePlan<dim>)`: sums of all warps but the first, a weight for each piece, two numbers for each warp.
+        let merged = (MAX_PIECES / 32 - 1) * config.shape.dim * 4 + MAX_PIECES * 4 + MAX_PIECES / 32 * 8;
         Ok(Self {
             pieces: vec![variant("sparse_attention_decode", WARPS * 32, shared)?],
-            merge: vec![variant("sparse_attention_merge", 32, 0)?],
+            merge: vec![variant("sparse_attention_merge", MAX_PIECES, merged)?],
         })
     }
 
