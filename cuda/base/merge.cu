@@ -68,7 +68,8 @@ DEVICE void merge(const sala_merge_params& p) {
         const int head = first + thread_index() / LANES;
         const bool exists = head < p.heads;
         Side merged{};
-        if (exists) merged = merge_sides<T>(load_side(p.out1, p.lse1, token, head, channel), load_side(p.out2, p.lse2, token, head, channel));
+        if (exists)
+            merged = merge_sides<T>(load_side(p.out1, p.lse1, token, head, channel), load_side(p.out2, p.lse2, token, head, channel));
         sync_warp();  // the logarithms of a row have been read by all of its lanes
         if (!exists) continue;
         store_global(reinterpret_cast<Words4*>(row_of<uint16_t>(p.out, token, head) + channel), merged.out);

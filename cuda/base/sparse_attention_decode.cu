@@ -77,6 +77,9 @@ struct DecodeWork {
     int row;        // of a token, among those of its sequence
     int row_group;  // of the token
     int piece;
+
+    // Whether this thread does what is done once for a token and kv head.
+    DEVICE bool speaks_for_token() const { return piece == 0 && row_group == 0 && thread_index() == 0; }
 };
 
 DEVICE DecodeWork find_work(const sala_sparse_attention_decode_params& p) {
@@ -84,24 +87,27 @@ DEVICE DecodeWork find_work(const sala_sparse_attention_decode_params& p) {
     return {row, group - row * p.attention.warps_per_token, block_index_x() - group * p.pieces};
 }
 
-// One of the sixteen rows of a row group of one token: its heads, one after the other.
-DEVICE QueryRow find_token_row(const sala_sparse_attention_params& p, const QueryTile& tile, int row_group, int side) {
-    const int head = row_group * ROWS + accumulator_row(2 * side);
-    const bool exists = head < p.group;
-    return {0, tile.head_kv * p.group + (exists ? head : 0), tile.position(0), exists, {}};
-}
+// The head of its group that accumulator row 8·side + lane / 4 stands for: those of a token follow each other. There may
+// be no such head.
+DEVICE int head_in_group(int row_group, int side) { return row_group * ROWS + accumulator_row(2 * side); }
 
+// The rows of the token as operand A, and their softmax before the first key.
 template <int DIM>
 DEVICE FragmentA<DIM> load_token_rows(OnlineSoftmax& softmax, const sala_sparse_attention_params& p, const QueryTile& tile, int row_group) {
     const SignedScale scale = find_scale(p, tile, 0, true);
-    QueryRow row[2];
+    const uint32_t flip = scale.sign_flip();
+    FragmentA<DIM> query{};
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        row[side] = find_token_row(p, tile, row_group, side);
-        row[side].scale = scale;
         start_row(softmax, side, scale.factor);
+        const int head = head_in_group(row_group, side);
+        if (head >= p.group) continue;
+        const auto* elements = row_of<const uint16_t>(p.q, tile.row(0), tile.head_kv * p.group + head);
+        const auto* source = reinterpret_cast<const uint32_t*>(elements) + lane_index() % 4;
+        UNROLL
+        for (int i = 0; i < DIM / 8; ++i) query.registers[i / 2][side + i % 2 * 2] = load_global_constant(source + 4 * i) ^ flip;
     }
-    return load_query_rows<DIM>(p, tile, row);
+    return query;
 }
 
 // The first key of a cell of the token, by place; −1 behind the last. Called by all threads of the block, each warp with
@@ -146,21 +152,31 @@ DEVICE void add_values(Accumulator<DIM / WARPS>& out, DecodePlan<DIM>& plan, int
     }
 }
 
+// How many pieces there are. After the results: what the address is made of would take registers until then.
+DEVICE void store_count(const sala_sparse_attention_decode_params& p, const DecodeWork& work, int count) {
+    store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), count);
+}
+
 template <int DIM>
-DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const QueryTile& tile,
-                        OnlineSoftmax& softmax, const Accumulator<DIM / WARPS>& out, float (&sums)[ROWS][WARPS]) {
+DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const QueryTile& tile, OnlineSoftmax& softmax,
+                        const Accumulator<DIM / WARPS>& out, float (&sums)[ROWS][WARPS]) {
     constexpr int COLUMNS = DIM / WARPS;
     const int heads_q = grid_size_y() * p.attention.group;
     const int64_t at = workspace_row(p, block_index_z(), work.row);
-    QueryRow row[2];
+    int head[2];
+    bool exists[2];
     UNROLL
-    for (int side = 0; side < 2; ++side) row[side] = find_token_row(p.attention, tile, work.row_group, side);
+    for (int side = 0; side < 2; ++side) {
+        const int in_group = head_in_group(work.row_group, side);
+        exists[side] = in_group < p.attention.group;
+        head[side] = tile.head_kv * p.attention.group + in_group;
+    }
     reduce_add_each<4>(softmax.sum);
     UNROLL
     for (int side = 0; side < 2; ++side) {
         if (lane_index() % 4 == 0) sums[accumulator_row(2 * side)][warp_index()] = softmax.sum[side];
-        if (!row[side].exists) continue;
-        float* to = piece_out<DIM>(p, at, heads_q, row[side].head, work.piece) + warp_index() * COLUMNS;
+        if (!exists[side]) continue;
+        float* to = piece_out<DIM>(p, at, heads_q, head[side], work.piece) + warp_index() * COLUMNS;
         UNROLL
         for (int j = 0; j < COLUMNS / 8; ++j) {
             const float(&v)[4] = out.values[j];
@@ -171,11 +187,11 @@ DEVICE void store_piece(const sala_sparse_attention_decode_params& p, const Deco
     if (warp_index() != 0 || lane_index() % 4 != 0) return;
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        if (!row[side].exists) continue;
+        if (!exists[side]) continue;
         float sum = 0.0f;
         UNROLL
         for (int warp = 0; warp < WARPS; ++warp) sum += sums[accumulator_row(2 * side)][warp];
-        store_global(piece_softmax(p, at, heads_q, row[side].head, work.piece), {{softmax.maximum[side], sum}});
+        store_global(piece_softmax(p, at, heads_q, head[side], work.piece), {{softmax.maximum[side], sum}});
     }
 }
 
@@ -195,11 +211,11 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     int refused;
     const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, refused);
     const DecodePieces pieces = cut_into_pieces(blocks.count << shift);
-    if (work.piece == 0 && work.row_group == 0 && thread_index() == 0) {
-        store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), pieces.count());
-        count_refused(a.status, REFUSED_BLOCKS, refused);
+    if (work.speaks_for_token()) count_refused(a.status, REFUSED_BLOCKS, refused);
+    if (work.piece >= pieces.count()) {
+        if (work.speaks_for_token()) store_count(p, work, 0);
+        return;
     }
-    if (work.piece >= pieces.count()) return;
 
     const int warp = warp_index(), end = pieces.first_cell(work.piece + 1);
     OnlineSoftmax softmax;
@@ -207,23 +223,24 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     Accumulator<DIM / WARPS> out;
     out.fill(0.0f);
     if (blocks.must_sort()) sync_block();  // the scratch is free
-    const int begin = pieces.first_cell(work.piece);
-    int first = begin;
+    int first = pieces.first_cell(work.piece);
+    bool is_first = true;
     NO_UNROLL
     do {
         // Found anew for each eight cells: between them they would take registers.
         const KeyRows keys = find_tile_keys(a, tile, block_index_z());
-        const KeyRows values = find_tile_values(a, tile, block_index_z());
         const KeyCell cell = find_cell(keys, first_key(plan, blocks, first, end, shift), tile.position(0));
         load_cell_rows<CELL>(plan.key_tile(warp), keys, cell, 0);
         async_copy_commit();
+        if (is_first) {
+            // Not earlier: the first keys need not wait for them.
+            is_first = false;
+            query = load_token_rows<DIM>(softmax, a, tile, work.row_group);
+        }
+        const KeyRows values = find_tile_values(a, tile, block_index_z());
         load_cell_rows<HALF>(plan.first_values(warp), values, cell, 0);
         async_copy_commit();
         if (lane_index() == 0) count_bad_pages(a.status, cell);
-        if (first == begin) {
-            // Not earlier: the first keys need not wait for them.
-            query = load_token_rows<DIM>(softmax, a, tile, work.row_group);
-        }
 
         Accumulator<CELL> scores;
         scores.fill(0.0f);
@@ -257,10 +274,11 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         first += WARPS;
     } while (first < end);
     store_piece<DIM>(p, work, tile, softmax, out, plan.maxima);
+    if (work.speaks_for_token()) store_count(p, work, pieces.count());
 }
 
 #define INSTANCE(name, T, DIM) \
-    KERNEL(name, sala_sparse_attention_decode_params, THREADS, 2) { sparse_attention_decode<T, DIM>(p); }
+    KERNEL(name, sala_sparse_attention_decode_params, THREADS, (DIM == 64 ? 2 : BLOCKS_OF_99_KIB)) { sparse_attention_decode<T, DIM>(p); }
 #include "instances/sparse_attention_decode.h"
 
 }  // namespace SALA_VARIANT

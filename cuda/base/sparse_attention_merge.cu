@@ -106,32 +106,31 @@ DEVICE void sparse_attention_merge(const sala_sparse_attention_decode_params& p)
     const int head = block_index_x(), row = block_index_y(), heads_q = grid_size_x();
     const int head_kv = head / a.group;
     const SequenceRange sequence = find_sequence(a.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        if (head % a.group == 0) store_refused<THREADS, DIM>(a, sequence, head_kv, row, grid_size_y(), 0);
-        return;
+    if (sequence.refusal != REFUSED_NOTHING && head == head_kv * a.group) {
+        store_refused<THREADS, DIM>(a, sequence, head_kv, row, grid_size_y(), 0);
     }
-    if (row >= sequence.queries) return;
+    if (sequence.refusal != REFUSED_NOTHING || row >= sequence.queries) return;
     const QueryTile tile = find_query_tile(a, cut_tile(sequence, row, 1), head_kv);
     const int64_t at = workspace_row(p, block_index_z(), row);
     const int count = load_global_constant(piece_count(p, at, heads_q / a.group, head_kv));
     Vector<float, 2> piece{{LOWEST, 0.0f}};
     if (thread_index() < count) piece = load_global_constant(piece_softmax(p, at, heads_q, head, thread_index()));
     const auto* pieces = reinterpret_cast<const typename Parts::Columns*>(piece_out<DIM>(p, at, heads_q, head, 0));
-    Parts parts;
-    parts.load(pieces, 0, count);
-
     auto& plan = dynamic_shared<MergePlan<DIM>>();
     OnlineSoftmax softmax;
     start_row(softmax, 0, find_scale(a, tile, 0, true).factor);
-    weigh_pieces(softmax, plan, piece);
     MergedColumns<DIM / WARP_SIZE> out;
     out.fill(0.0f);
-    parts.add_to(out, plan, 0, count);
+    int first = 0;
     NO_UNROLL
-    for (int first = AT_ONCE; first * WARPS < count; first += AT_ONCE) {
+    do {
+        Parts parts;
         parts.load(pieces, first, count);
+        // While the first of them are on their way.
+        if (first == 0) weigh_pieces(softmax, plan, piece);
         parts.add_to(out, plan, first, count);
-    }
+        first += AT_ONCE;
+    } while (first * WARPS < count);
     if (warp_index() > 0) plan.out[warp_index() - 1][lane_index()] = out.packed();
     sync_block();  // the sums of all warps are there
     if (warp_index() > 0) return;

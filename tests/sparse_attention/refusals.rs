@@ -55,7 +55,7 @@ macro_rules! with_options {
         args.scale_factor = Some($spare.tensor(F32, &[QUERIES]));
         args.gate = Some($spare.tensor(Bf16, &ROWS));
         args.lse = Some($spare.tensor_mut(F32, &LSE));
-        args.workspace = Some($spare.tensor_mut(U32, &[1024]));
+        args.workspace = Some($spare.tensor_mut(U32, &[WORKSPACE]));
         args.status = Some($spare.tensor_mut(U32, &[4]));
         args
     }};
@@ -151,7 +151,7 @@ macro_rules! faults_of_both {
             ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[WORKSPACE / 4]))),
             ("workspace", |args, spare| {
                 let misaligned = spare.strided(U32, &[WORKSPACE], &[1], 1);
-                args.workspace = Some(spare.over(misaligned, U32, &[1024]));
+                args.workspace = Some(spare.over(misaligned, U32, &[WORKSPACE]));
             }),
             ("workspace", |args, spare| args.workspace = Some(spare.over(args.q, U32, &[1024]))),
             ("workspace", |args, spare| args.workspace = Some(spare.over(args.v, U32, &[1024]))),
