@@ -59,14 +59,17 @@ pub fn merge<T: Value>(dim: usize, out: [&[T]; 2], lse: [&[f32]; 2]) -> Merged {
         } else {
             largest + sum.ln()
         });
-        for channel in row * dim..(row + 1) * dim {
-            let mut parts = [0.0; 2];
-            for side in 0..2 {
-                // What has no weight is not read: it may be NaN.
-                if weights[side] != 0.0 {
-                    parts[side] = weights[side] * out[side][channel].to_f64() / sum;
+        let [first, second] = out.map(|out| &out[row * dim..(row + 1) * dim]);
+        for (&first, &second) in first.iter().zip(second) {
+            // What has no weight is not read: it may be NaN.
+            let part = |weight: f64, value: T| {
+                if weight == 0.0 {
+                    0.0
+                } else {
+                    weight * value.to_f64() / sum
                 }
-            }
+            };
+            let parts = [part(weights[0], first), part(weights[1], second)];
             merged.out.push(parts[0] + parts[1]);
             merged.magnitude.push(parts[0].abs() + parts[1].abs());
         }

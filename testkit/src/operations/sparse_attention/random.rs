@@ -120,7 +120,7 @@ fn poison(problem: &mut AttentionProblem, sequence: usize, with_values: bool) {
     }
 }
 
-/// With lists and without, whole and split.
+/// With lists and without, prefills and decode steps.
 pub(in crate::operations) fn calls() -> BoxedStrategy<RandomAttention> {
     let case = prop_oneof![3 => attention_cases(192), 1 => attention_cases(900)];
     let scale = prop::sample::select(vec![1.0f32, 1.0, 1.0, 0.0, -1.0]);
