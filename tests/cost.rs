@@ -197,6 +197,46 @@ fn selection_without_a_choice_only_writes_lists() {
     assert!(counted.global_bytes_distinct <= floor.bytes() + 1024, "{counted:?}");
 }
 
+/// A decode step at SALA's dims reads keys and values of the blocks that are listed, once; what its pieces leave for the merge is a
+/// fifteenth of that. Several tokens of a sequence cost what they cost one by one.
+#[test]
+fn a_decode_step_reads_listed_keys_once() {
+    for (queries, heads_kv) in [(1, 2), (3, 1)] {
+        let case = AttentionCase {
+            heads_kv,
+            list_len: 96,
+            ..AttentionCase::plain(vec![(queries, 64 * 160)], 1)
+        };
+        let mut problem = case.problem().decode();
+        if let Some(lists) = &mut problem.lists {
+            lists.indices = (64..160).collect::<Vec<_>>().repeat(queries * heads_kv);
+        }
+        let (floor, counted) = (floors::attention(&problem), count(&problem, 1));
+        let heads_q = 16 * heads_kv;
+        let (row, listed) = (128 * 2, 96 * 64);
+        let distinct = (heads_kv * 2 * listed * row) as u64;
+        let keys = queries as u64 * distinct;
+        let out = (queries * heads_q * row) as u64;
+        let pieces = counted.global_bytes_written - out;
+        assert!(
+            pieces as f64 <= 0.07 * keys as f64,
+            "{pieces} bytes of pieces for {keys}"
+        );
+        // Each of the two launches counts its own: the second one reads what the first has written.
+        let others = 3 * out + 2 * pieces;
+        assert!(
+            counted.global_bytes_distinct <= distinct * 102 / 100 + others,
+            "{counted:?}"
+        );
+        // Queries, lists and lengths are asked for by every warp and thread, and pieces once more.
+        assert!(counted.global_bytes_read as f64 <= 1.45 * keys as f64, "{counted:?}");
+        // Every row of a fragment is a head, but keys behind the token are multiplied too.
+        let blocks = counted.tensor_flops as f64 / floor.flops as f64;
+        assert!((1.0..1.02).contains(&blocks), "{blocks} x the products");
+        assert_no_bank_conflicts(&counted);
+    }
+}
+
 /// What a call costs with keys in pages, and with keys in a cache that is as long.
 fn in_pages_and_cached<P: Problem>(problem: impl Fn(Storage) -> P, page_size: usize, keys: usize) -> [Counters; 2] {
     [Storage::paged(page_size), Storage::Cached(keys)].map(|storage| count(&problem(storage), 1))

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 7] = [
+const OPERATIONS: [&str; 8] = [
     "append_keys",
     "choose_blocks",
     "compress_keys",
     "linear_attention",
+    "merge",
     "norms",
     "select_blocks",
     "sparse_attention",

@@ -44,15 +44,15 @@ fn every_operation_takes_rows_far_apart() {
     let mut spreads_out = SpreadsOut(host());
     visit_all(&mut spreads_out, seed);
 
-    // What those calls do not come to: splits, a second step of compressed keys, a state of whose rows each thread takes a part.
-    spreads_out.check("split attention", &split_attention(seed));
+    // What those calls do not come to: several pieces, a second step of compressed keys, a state of whose rows each thread takes a part.
+    spreads_out.check("attention in pieces", &decode_attention(seed));
     let inputs = SelectionInputs::normal(Precision::Bf16, small_config(2, 1, 64), &[2], &[64 * 70], seed);
     let keys = inputs.compress().reference();
     spreads_out.check("long selection", &inputs.select(&keys, None));
     spreads_out.check("transposed state", &transposed_step(seed));
 }
 
-fn split_attention(seed: u64) -> AttentionProblem {
+fn decode_attention(seed: u64) -> AttentionProblem {
     let case = AttentionCase {
         heads_kv: 2,
         group: 3,
@@ -60,9 +60,9 @@ fn split_attention(seed: u64) -> AttentionProblem {
         with_factor: true,
         ..AttentionCase::plain(vec![(1, 300), (2, 70)], seed)
     };
-    let split = case.problem().decode();
-    assert_eq!(split.entry, Entry::Decode);
-    split
+    let step = case.problem().decode();
+    assert_eq!(step.entry, Entry::Decode);
+    step
 }
 
 fn transposed_step(seed: u64) -> LinearProblem {

@@ -11,6 +11,7 @@ use sala_testkit::numbers::{Numbers, normals};
 use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::compress_keys::CompressProblem;
+use sala_testkit::operations::merge::MergeProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -144,13 +145,15 @@ const ATTENTIONS: [(Shape, Choice); 9] = [
     ),
 ];
 
-/// Decode steps that are split over this many multiprocessors.
-const SPLITS: [(Shape, Choice); 3] = [
+/// Decode steps.
+const STEPS: [(Shape, Choice); 3] = [
     (SALA, Choice::Alike),
     (Shape { keys: 4096, ..SALA }, Choice::Dense),
     (Shape { page_size: 64, ..SALA }, Choice::Alike),
 ];
-const MULTIPROCESSORS: u32 = 132;
+
+/// Tokens, heads and channels of merges: a prompt, and a decode step.
+const MERGES: [[usize; 3]; 2] = [[256, 32, 128], [1, 32, 128]];
 
 /// The operation and its only kernel have one name.
 fn alone(name: &'static str) -> Names {
@@ -178,8 +181,11 @@ pub fn visit(visitor: &mut impl Visitor) {
     for (shape, choice) in ATTENTIONS {
         visitor.visit(attention_names(choice), move || attention(&shape, choice));
     }
-    for (shape, choice) in SPLITS {
-        visitor.visit(attention_names(choice), move || split(&shape, choice));
+    for (shape, choice) in STEPS {
+        visitor.visit(attention_names(choice), move || step(&shape, choice));
+    }
+    for shape in MERGES {
+        visitor.visit(alone("merge"), move || merge(shape));
     }
 }
 
@@ -403,16 +409,30 @@ fn attention(shape: &Shape, choice: Choice) -> Call<AttentionProblem> {
     }
 }
 
-/// The same as a decode step, split over [`MULTIPROCESSORS`].
-fn split(shape: &Shape, choice: Choice) -> Call<AttentionProblem> {
+/// The same as a decode step.
+fn step(shape: &Shape, choice: Choice) -> Call<AttentionProblem> {
     let whole = attention(shape, choice);
     let problem = whole.problem.decode();
     Call {
-        shape: format!("{}, {MULTIPROCESSORS} SMs", whole.shape),
-        multiprocessors: MULTIPROCESSORS,
+        shape: format!("{}, a step", whole.shape),
         workspace: problem.workspace.unwrap_or(0),
         problem,
         ..whole
+    }
+}
+
+/// Two sides of all rows.
+fn merge([tokens, heads, dim]: [usize; 3]) -> Call<MergeProblem> {
+    let mut problem = MergeProblem::normal(Precision::Bf16, [tokens, heads, dim], 1.0, 1);
+    for side in &mut problem.sides {
+        side.lse.fill(0.5);
+    }
+    Call {
+        shape: format!("bf16 {tokens}, {heads} x {dim}"),
+        floor: floors::merge(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
     }
 }
 

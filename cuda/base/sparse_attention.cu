@@ -2,7 +2,7 @@
 //
 //     O = softmax(f·s·q Kᵀ) V,   LSE = ln Σ exp
 //
-// Called once per prefill, chunk or decode step for every sparse layer. Grid: (tiles of query tokens, kv
+// Called once per prefill or chunk for every sparse layer. Grid: (tiles of query tokens, kv
 // heads, batch). A tile is eight warps of 16 rows, and a row is one query head of one token: with 16 heads
 // per kv head a warp takes one token; smaller groups put several tokens into a warp, larger ones take two to
 // four warps per token. The lists of a tile's tokens overlap, so each block of keys in their union is loaded
@@ -24,8 +24,8 @@
 //
 // Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step,
 // which a row that did not list the step does not use. Loads of 32 KiB per step are shared by the tokens of
-// the tile and run a whole step ahead. Few tokens leave most of a GPU idle; those go to
-// sparse_attention_scores and sparse_attention_values, with the same bits. Dropped: Q in shared memory (a
+// the tile and run a whole step ahead. Few tokens leave most of a GPU idle; a decode step
+// goes to sparse_attention_decode and sparse_attention_merge. Dropped: Q in shared memory (a
 // quarter more shared-memory traffic, and its 32 KiB hold the sets instead); two tokens of 16 heads per warp
 // (spills at dim 128); a sorted list of the union (a pass over shared memory that the walk does not need).
 #include "machine/async_copy.cuh"

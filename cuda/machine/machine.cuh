@@ -49,6 +49,14 @@ inline namespace SALA_VARIANT {
 
 constexpr int WARP_SIZE = 32;
 
+// How many blocks that take all of 99 KiB of shared memory a multiprocessor has room for: a kernel that asks for
+// registers for more loses them for nothing.
+#if defined(__CUDA_ARCH__) && 900 <= __CUDA_ARCH__ && __CUDA_ARCH__ < 1200
+constexpr int BLOCKS_OF_99_KIB = 2;
+#else
+constexpr int BLOCKS_OF_99_KIB = 1;
+#endif
+
 // Blocks are one-dimensional: a thread's index in its block, its warp, and its lane in that warp.
 DEVICE int thread_index();
 DEVICE int warp_index();

@@ -10,13 +10,14 @@
 
 enum {
     SALA_ATTENTION_WARPS = 8,
-    SALA_ATTENTION_WARP_ROWS = 16,       // query rows of a warp; a row is one head of one token
-    SALA_ATTENTION_STEP = 64,            // keys that are taken in at a time
-    SALA_ATTENTION_SET_WORDS = 8704,     // 32-bit words in shared memory for the sets of blocks
-    SALA_ATTENTION_WORD_KEYS = 1024,     // keys that one word of a set describes
-    SALA_ATTENTION_SCORES_WARPS = 4,     // split: warps of a scores block, one step each
-    SALA_ATTENTION_VALUES_WARPS = 8,     // split: warps of a values block, which are also the steps of its rounds
-    SALA_ATTENTION_VALUES_COLUMNS = 32,  // split: columns of V of a values block
+    SALA_ATTENTION_WARP_ROWS = 16,    // query rows of a warp; a row is one head of one token
+    SALA_ATTENTION_STEP = 64,         // keys that are taken in at a time
+    SALA_ATTENTION_SET_WORDS = 8704,  // 32-bit words in shared memory for the sets of blocks
+    SALA_ATTENTION_WORD_KEYS = 1024,  // keys that one word of a set describes
+    SALA_DECODE_WARPS = 8,            // decode: warps of a block, which take 32 keys each at a time
+    SALA_DECODE_MAX_QUERIES = 16,     // decode: query tokens of a sequence
+    SALA_DECODE_PIECE_KEYS = 256,     // decode: keys of the shortest pieces
+    SALA_DECODE_MAX_PIECES = 128,     // decode: pieces of a token's keys
 };
 
 // A warp takes 16 rows of one kv head: several tokens with all the heads of their group, or 16 heads of one
@@ -37,17 +38,15 @@ typedef struct sala_sparse_attention_params {
     float scale;
 } sala_sparse_attention_params;
 
-// The same attention over more blocks than there are tiles of query rows, in two launches with a workspace
-// between them. A row group is sixteen rows that one warp takes; row groups are counted by sequence, kv head
-// and position in the sequence. A place is one of the steps of 64 keys that a row group takes, in ascending
-// order.
-typedef struct sala_sparse_attention_split_params {
+// Attention of a few tokens, whose keys are cut into pieces: a launch attends to each piece, a second one merges
+// what they gave. A row is counted by sequence and place in it (max_seqlen_q rows for each sequence).
+typedef struct sala_sparse_attention_decode_params {
     sala_sparse_attention_params attention;
-    uint64_t scores;     // f32 [row groups, places, 8, 32, 4]: as the lanes of a warp hold them
-    uint64_t maxima;     // f32 [row groups, places, 16]
-    uint64_t steps;      // i32 [row groups, places]: step · 4 + its listed cells, -1 after the last
-    int32_t row_groups;  // how many one sequence and kv head have
-    int32_t places;      // a multiple of SALA_ATTENTION_VALUES_WARPS
-} sala_sparse_attention_split_params;
+    uint64_t partials;   // f32 [rows, heads_q, pieces, dim]: O of a piece, not normalised
+    uint64_t softmaxes;  // f32 [rows, heads_q, pieces, 2]: its largest score and the sum of its weights
+    uint64_t counts;     // i32 [rows, heads_kv]: how many pieces there are
+    int32_t pieces;      // the most that there may be
+    int32_t reserved;
+} sala_sparse_attention_decode_params;
 
 #endif

@@ -8,6 +8,7 @@ mod choose_blocks;
 mod compress_keys;
 mod keys;
 mod linear_attention;
+mod merge;
 mod norms;
 mod select_blocks;
 mod sequences;
@@ -23,6 +24,7 @@ pub use linear_attention::{
     CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearDecodeArgs,
     LinearPrefillArgs, LinearShape, LinearVerifyArgs, StateLayout, lightning_log_decay,
 };
+pub use merge::{Merge, MergeArgs};
 pub use norms::{Norm, NormGateArgs, NormRopeArgs, SumSquaresArgs, rotary_cos_sin};
 pub use select_blocks::SelectBlocksArgs;
 pub use sequences::{Sequences, SwitchLen};
@@ -60,6 +62,7 @@ pub(crate) mod definitions {
     pub use super::append_keys::reference as append_keys;
     pub use super::compress_keys::reference as compress_keys;
     pub use super::linear_attention::reference as linear_attention;
+    pub use super::merge::reference as merge;
     pub use super::norms::reference as norms;
     pub use super::select_blocks::reference as select_blocks;
     pub use super::sparse_attention::reference as sparse_attention;

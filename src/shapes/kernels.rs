@@ -125,20 +125,27 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
-    // Its scores, when few query tokens are split over many blocks.
+    // Attention over two sets of keys made one.
     KernelFile {
-        name: "sparse_attention_scores",
+        name: "merge",
         machine: Machine::Base,
-        params: "sala_sparse_attention_split_params",
+        params: "sala_merge_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["merge"],
+    },
+    // A decode step over pieces of the keys, and what merges them.
+    KernelFile {
+        name: "sparse_attention_decode",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_decode_params",
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
-    // What follows the scores.
     KernelFile {
-        name: "sparse_attention_values",
+        name: "sparse_attention_merge",
         machine: Machine::Base,
-        params: "sala_sparse_attention_split_params",
-        instances: by_element(&[]),
+        params: "sala_sparse_attention_decode_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
 ];

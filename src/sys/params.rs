@@ -359,6 +359,32 @@ const _: () = {
     ["Offset of field: sala_copy_states_params::columns"]
         [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
 };
+pub const SALA_MERGE_THREADS: u32 = 256;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_merge_params {
+    pub out1: sala_rows,
+    pub out2: sala_rows,
+    pub out: sala_rows,
+    pub lse1: sala_rows,
+    pub lse2: sala_rows,
+    pub lse: sala_rows,
+    pub heads: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_merge_params"][::core::mem::size_of::<sala_merge_params>() - 152usize];
+    ["Alignment of sala_merge_params"][::core::mem::align_of::<sala_merge_params>() - 8usize];
+    ["Offset of field: sala_merge_params::out1"][::core::mem::offset_of!(sala_merge_params, out1) - 0usize];
+    ["Offset of field: sala_merge_params::out2"][::core::mem::offset_of!(sala_merge_params, out2) - 24usize];
+    ["Offset of field: sala_merge_params::out"][::core::mem::offset_of!(sala_merge_params, out) - 48usize];
+    ["Offset of field: sala_merge_params::lse1"][::core::mem::offset_of!(sala_merge_params, lse1) - 72usize];
+    ["Offset of field: sala_merge_params::lse2"][::core::mem::offset_of!(sala_merge_params, lse2) - 96usize];
+    ["Offset of field: sala_merge_params::lse"][::core::mem::offset_of!(sala_merge_params, lse) - 120usize];
+    ["Offset of field: sala_merge_params::heads"][::core::mem::offset_of!(sala_merge_params, heads) - 144usize];
+    ["Offset of field: sala_merge_params::reserved"][::core::mem::offset_of!(sala_merge_params, reserved) - 148usize];
+};
 pub const SALA_NORM_THREADS: u32 = 256;
 pub const SALA_NORM_ROPE_HEADS: u32 = 4;
 #[repr(C)]
@@ -483,9 +509,10 @@ pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
 pub const SALA_ATTENTION_STEP: u32 = 64;
 pub const SALA_ATTENTION_SET_WORDS: u32 = 8704;
 pub const SALA_ATTENTION_WORD_KEYS: u32 = 1024;
-pub const SALA_ATTENTION_SCORES_WARPS: u32 = 4;
-pub const SALA_ATTENTION_VALUES_WARPS: u32 = 8;
-pub const SALA_ATTENTION_VALUES_COLUMNS: u32 = 32;
+pub const SALA_DECODE_WARPS: u32 = 8;
+pub const SALA_DECODE_MAX_QUERIES: u32 = 16;
+pub const SALA_DECODE_PIECE_KEYS: u32 = 256;
+pub const SALA_DECODE_MAX_PIECES: u32 = 128;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sparse_attention_params {
@@ -551,32 +578,32 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_sparse_attention_split_params {
+pub struct sala_sparse_attention_decode_params {
     pub attention: sala_sparse_attention_params,
-    pub scores: u64,
-    pub maxima: u64,
-    pub steps: u64,
-    pub row_groups: i32,
-    pub places: i32,
+    pub partials: u64,
+    pub softmaxes: u64,
+    pub counts: u64,
+    pub pieces: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_sparse_attention_split_params"]
-        [::core::mem::size_of::<sala_sparse_attention_split_params>() - 408usize];
-    ["Alignment of sala_sparse_attention_split_params"]
-        [::core::mem::align_of::<sala_sparse_attention_split_params>() - 8usize];
-    ["Offset of field: sala_sparse_attention_split_params::attention"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, attention) - 0usize];
-    ["Offset of field: sala_sparse_attention_split_params::scores"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, scores) - 376usize];
-    ["Offset of field: sala_sparse_attention_split_params::maxima"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, maxima) - 384usize];
-    ["Offset of field: sala_sparse_attention_split_params::steps"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, steps) - 392usize];
-    ["Offset of field: sala_sparse_attention_split_params::row_groups"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, row_groups) - 400usize];
-    ["Offset of field: sala_sparse_attention_split_params::places"]
-        [::core::mem::offset_of!(sala_sparse_attention_split_params, places) - 404usize];
+    ["Size of sala_sparse_attention_decode_params"]
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 408usize];
+    ["Alignment of sala_sparse_attention_decode_params"]
+        [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
+    ["Offset of field: sala_sparse_attention_decode_params::attention"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
+    ["Offset of field: sala_sparse_attention_decode_params::partials"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 376usize];
+    ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 384usize];
+    ["Offset of field: sala_sparse_attention_decode_params::counts"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 392usize];
+    ["Offset of field: sala_sparse_attention_decode_params::pieces"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 400usize];
+    ["Offset of field: sala_sparse_attention_decode_params::reserved"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 404usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
@@ -614,6 +641,9 @@ impl crate::launch::Params for sala_linear_drafts_params {
 impl crate::launch::Params for sala_copy_states_params {
     const NAME: &'static str = "sala_copy_states_params";
 }
+impl crate::launch::Params for sala_merge_params {
+    const NAME: &'static str = "sala_merge_params";
+}
 impl crate::launch::Params for sala_norm_rope_params {
     const NAME: &'static str = "sala_norm_rope_params";
 }
@@ -626,8 +656,8 @@ impl crate::launch::Params for sala_select_blocks_params {
 impl crate::launch::Params for sala_sparse_attention_params {
     const NAME: &'static str = "sala_sparse_attention_params";
 }
-impl crate::launch::Params for sala_sparse_attention_split_params {
-    const NAME: &'static str = "sala_sparse_attention_split_params";
+impl crate::launch::Params for sala_sparse_attention_decode_params {
+    const NAME: &'static str = "sala_sparse_attention_decode_params";
 }
 impl crate::launch::Params for sala_unit_test_params {
     const NAME: &'static str = "sala_unit_test_params";
@@ -642,10 +672,11 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_linear_attention_params>(),
     size::<sala_linear_drafts_params>(),
     size::<sala_copy_states_params>(),
+    size::<sala_merge_params>(),
     size::<sala_norm_rope_params>(),
     size::<sala_norm_gate_params>(),
     size::<sala_select_blocks_params>(),
     size::<sala_sparse_attention_params>(),
-    size::<sala_sparse_attention_split_params>(),
+    size::<sala_sparse_attention_decode_params>(),
     size::<sala_unit_test_params>(),
 ];

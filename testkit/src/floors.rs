@@ -9,6 +9,7 @@ use crate::operations::choose_blocks::ChooseProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
+use crate::operations::merge::MergeProblem;
 use crate::operations::norms::{Follows, NormProblem};
 use crate::operations::select_blocks::SelectProblem;
 use crate::operations::sparse_attention::AttentionProblem;
@@ -124,6 +125,14 @@ pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
 pub fn append(problem: &AppendProblem) -> Floor {
     let bytes = (problem.k_new.len() + problem.v_new.len()) * ELEMENT;
     Floor::new(0, bytes, bytes)
+}
+
+/// Every row of either side is read once but those that saw no key, and every row written once. No products.
+pub fn merge(problem: &MergeProblem) -> Floor {
+    let row = problem.dim * ELEMENT;
+    let sides = problem.sides.iter().flat_map(|side| &side.lse);
+    let read = sides.filter(|&&lse| lse != f32::NEG_INFINITY).count();
+    Floor::new(0, read * row, problem.rows() * row)
 }
 
 /// Every row and gate, every weight and every row of the table that a token stands at is read once; every row or sum is written once. No products.

@@ -38,6 +38,20 @@ impl Precision {
     pub fn largest(self) -> f64 {
         self.pick(bf16::MAX.to_f64(), f16::MAX.to_f64())
     }
+
+    /// From a number to the next of the type.
+    pub fn ulp(self, x: f64) -> f64 {
+        let (bits, smallest) = match self {
+            Precision::Bf16 => (7, -126),
+            Precision::F16 => (10, -14),
+        };
+        let exponent = if x == 0.0 {
+            smallest
+        } else {
+            (x.abs().log2().floor() as i32).max(smallest)
+        };
+        f64::from(exponent - bits).exp2()
+    }
 }
 
 /// How a result compares with what was expected.

@@ -10,6 +10,7 @@ use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::linear_attention::Phase;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::merge::{MergeProblem, Place};
 use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
 use sala_testkit::problem::Problem;
@@ -281,6 +282,38 @@ fn norms_are_replayed() {
 }
 
 #[test]
+fn merges_are_replayed() {
+    let (shape, rows) = ([3, 2, DIM], [3, 2]);
+    let merge = vec![
+        normals("o1", shape, 1),
+        floats("lse1", &rows, &[0.0, 1.0, f32::NEG_INFINITY, 3.0, -2.0, 0.5]),
+        normals("o2", shape, 2),
+        floats(
+            "lse2",
+            &rows,
+            &[0.0, 1e4, f32::NEG_INFINITY, 2.0, -1.0, f32::NEG_INFINITY],
+        ),
+    ];
+    let replay = read_op("merge", &merge).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(replay.operation(), "merge");
+    let (results, _) = replay.run(&host()).expect("it runs");
+    for results in [results, replay.run_on_reference()] {
+        assert!(results.lse.is_some());
+        replay.judge(&results).assert("merge");
+    }
+    for wrong in [
+        floats("expected.out", &shape, &vec![3.0; 6 * DIM]),
+        floats("expected.lse", &rows, &[3.0; 6]),
+    ] {
+        let replay = read_op("merge", &[&merge[..], &[wrong]].concat()).unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        assert!(!replay.judge(&results).is_pass(), "threes are expected");
+    }
+    let error = read_op("merge", &merge[..3]).unwrap_err().to_string();
+    assert!(error.contains("lse2"), "{error}");
+}
+
+#[test]
 fn weights_and_turns_may_be_left_out() {
     let parts = [
         normals_1("weight", DIM, 2),
@@ -371,7 +404,7 @@ fn written_calls_are_read_as_they_were() {
 }
 
 #[test]
-fn written_drafts_and_norms_are_read_as_they_were() {
+fn written_drafts_merges_and_norms_are_read_as_they_were() {
     let config = Config {
         heads_q: 4,
         heads_kv: 2,
@@ -405,6 +438,14 @@ fn written_drafts_and_norms_are_read_as_they_were() {
             assert!(state[..slot] == expected.pool[slot..2 * slot] && state[slot..] == expected.pool[..slot]);
         }
     }
+    let merge = MergeProblem {
+        place: Place::Over(1),
+        ..MergeProblem::normal(Precision::F16, [3, 2, 64], 4.0, 5)
+    };
+    let bytes = merge.replay().expect("the format can say it");
+    let replay = Replay::from_bytes(Path::new("written"), &bytes).unwrap_or_else(|error| panic!("{error}"));
+    let (got, expected) = (replay.run_on_reference(), merge.reference());
+    assert!(got.out == expected.out && got.lse == Some(expected.lse));
     let rope = NormProblem::rope(Precision::Bf16, [3, 2, 64], 4);
     let gate = NormProblem::gate(Precision::F16, [3, 136], 5);
     assert_eq!(gate.sums().replay(), None, "files have no sums");

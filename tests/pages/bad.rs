@@ -1,6 +1,7 @@
 //! What lies in a page that the table names wrongly is as if it were not there, and the entry is counted.
 
 use crate::{PAGE_SIZES, inputs, seed};
+use sala_kernels::Entry;
 use sala_testkit::batch::{Batch, Storing};
 use sala_testkit::devices::all_orders;
 use sala_testkit::operations::append_keys::AppendProblem;
@@ -81,7 +82,8 @@ fn keys_of_bad_pages_are_not_attended_to() {
     }
 }
 
-/// A listed block in a bad page is one that is not listed, to the bit; one that nobody lists is not asked for.
+/// A listed block in a bad page is one that is not listed, to the bit; one that nobody lists is not asked for. In a decode step it keeps its place
+/// in the list, by which keys are cut, so that others may add up in another order.
 #[test]
 fn a_block_in_a_bad_page_is_as_if_it_were_not_listed() {
     for machine in all_orders(seed()) {
@@ -105,7 +107,10 @@ fn a_block_in_a_bad_page_is_as_if_it_were_not_listed() {
             let got = run(&listed, &machine);
             assert!(got.status.pages > 0, "{}: {:?}", machine.name, problem.entry);
             let what = format!("{}: {:?}", machine.name, problem.entry);
-            assert_same_bits(&unasked, &got, &what);
+            match problem.entry {
+                Entry::Decode => problem.judge(&got, &problem.reference()).assert(&what),
+                _ => assert_same_bits(&unasked, &got, &what),
+            }
         }
         assert_same_bits(&expected, &run(&problem, &machine), &machine.name);
     }

@@ -22,7 +22,7 @@ fn tables_of_any_content_lead_nowhere_else() {
             let compressed = run(&inputs.compress(), &machine).keys;
             run(&inputs.select(&compressed, Some(inputs.blocks())), &machine);
 
-            let mut attention = AttentionCase::plain(vec![(9, 700), (0, 0), (20, 1300)], seed()).problem();
+            let mut attention = AttentionCase::plain(vec![(9, 700), (0, 0), (16, 1300)], seed()).problem();
             attention.batch.storage = Storage::Paged(pages.clone());
             run(&attention, &machine);
             run(&attention.decode(), &machine);

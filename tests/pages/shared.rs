@@ -48,9 +48,9 @@ fn shared_pages_give_the_bits_of_ones_own() {
             let mut of_shared = attention.clone();
             of_shared.batch.storage = shared.batch.storage.clone();
             assert_same_bits(&run(&attention, &machine), &run(&of_shared, &machine), &what);
-            let split = of_shared.decode();
-            compare_on(std::slice::from_ref(&machine), &split);
-            assert_eq!(split.refused(&split.reference()).pages, 0, "{what}");
+            let step = of_shared.decode();
+            compare_on(std::slice::from_ref(&machine), &step);
+            assert_eq!(step.refused(&step.reference()).pages, 0, "{what}");
         }
     }
 }

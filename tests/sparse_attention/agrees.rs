@@ -1,6 +1,6 @@
 //! Outputs and logarithms are those of the definition.
 
-use crate::split::{compare_split, machines_that_split};
+use crate::steps::compare_entries;
 use crate::{PRECISIONS, long_problem};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
@@ -182,13 +182,8 @@ fn factors_of_nan_stay_in_their_tokens() {
     };
     for machine in all() {
         check(&machine.name, &run(&clean, &machine), &run(&sick, &machine));
-    }
-    for machine in machines_that_split() {
-        check(
-            &machine.name,
-            &run(&clean.decode(), &machine),
-            &run(&sick.decode(), &machine),
-        );
+        let [clean, sick] = [&clean, &sick].map(|problem| run(&problem.decode(), &machine));
+        check(&format!("{}, a step", machine.name), &clean, &sick);
     }
 }
 
@@ -224,14 +219,11 @@ fn small_weights_add_up() {
     problem.v = values(keys, &|token| if token == 0 { 0.0 } else { 1.0 });
     let reference = problem.reference();
     for machine in all() {
-        compare_with(&problem, &reference, &machine);
-    }
-    for machine in machines_that_split() {
-        compare_split(&problem, &reference, &machine);
+        compare_entries(&problem, &reference, &machine);
     }
 }
 
-/// A length below zero counts as zero, as it does where a call is split.
+/// A length below zero counts as zero.
 #[test]
 fn negative_switch_lengths_are_lengths_of_zero() {
     let case = AttentionCase {
@@ -247,8 +239,8 @@ fn negative_switch_lengths_are_lengths_of_zero() {
         problem.batch.switch_len = Some(vec![-5, i32::MIN]);
         assert_eq!(problem.batch.dense(), [dense_len > 0; 2]);
         let reference = problem.reference();
-        for machine in machines_that_split() {
-            compare_split(&problem, &reference, &machine);
+        for machine in all() {
+            compare_entries(&problem, &reference, &machine);
         }
     }
 }
@@ -303,9 +295,6 @@ fn long_sequences_are_walked_window_by_window() {
     let problem = long_problem();
     let reference = problem.reference();
     for machine in all() {
-        compare_with(&problem, &reference, &machine);
-    }
-    for machine in machines_that_split() {
-        compare_split(&problem, &reference, &machine);
+        compare_entries(&problem, &reference, &machine);
     }
 }

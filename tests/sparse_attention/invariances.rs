@@ -1,11 +1,10 @@
 //! What a token's bits do not depend on.
 
 use crate::PRECISIONS;
-use crate::split::machines_that_split;
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
-use sala_testkit::devices::{all, all_orders};
+use sala_testkit::devices::{Machine, all, all_orders};
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -23,12 +22,18 @@ fn lists_are_sets() {
                 list_len: 6,
                 ..AttentionCase::plain(vec![(40, 300), (1, 500)], seed())
             };
+            let check = |tidy: &AttentionProblem, untidy: &AttentionProblem, lists| {
+                let (tidy, untidy) = (run(tidy, &machine), run(untidy, &machine));
+                assert_eq!(tidy.status, Status::default(), "{}", machine.name);
+                assert_eq!(untidy.status, Status::from([0, lists, 0, 0]), "{}", machine.name);
+                assert_same_bits(&tidy, &untidy, &machine.name);
+            };
             let tidy = case.problem();
             let (untidy, lists) = shuffled(&tidy);
-            let (tidy, untidy) = (run(&tidy, &machine), run(&untidy, &machine));
-            assert_eq!(tidy.status, Status::default(), "{}", machine.name);
-            assert_eq!(untidy.status, Status::from([0, lists, 0, 0]), "{}", machine.name);
-            assert_same_bits(&tidy, &untidy, &machine.name);
+            check(&tidy, &untidy, lists);
+            let tidy = case.step().problem();
+            let (untidy, lists) = shuffled(&tidy);
+            check(&tidy.decode(), &untidy.decode(), lists);
         }
     }
 }
@@ -67,30 +72,46 @@ fn dense_is_every_block_listed() {
                 lists: ListCase::None,
                 ..AttentionCase::plain(vec![(50, 200), (1, 129), (70, 70)], seed())
             };
-            let dense = case.problem();
-            let list_len = 200usize.div_ceil(block_size);
-            let every_block = |keys: usize| {
-                let blocks = keys.div_ceil(block_size);
-                (0..list_len).map(move |block| if block < blocks { block as i32 } else { -1 })
+            compare_with_every_block(&case, 200, |problem| problem, &machine);
+            let step = AttentionCase {
+                lengths: vec![(16, 600), (1, 129), (9, 9)],
+                ..case
             };
-            let lists = |&(queries, keys): &(usize, usize)| (0..queries).flat_map(move |_| every_block(keys));
-            let indices = case.lengths.iter().flat_map(lists).collect();
-            let listed = AttentionProblem {
-                lists: Some(Lists { indices, list_len }),
-                ..dense.clone()
-            };
-            let expected = run(&dense, &machine);
-            assert_same_bits(&expected, &run(&listed, &machine), &machine.name);
-            // A threshold that no sequence reaches makes the lists meaningless.
-            let mut ignored = listed;
-            ignored.batch.dense_len = 201;
-            if let Some(lists) = &mut ignored.lists {
-                lists.indices.fill(i32::MAX);
-            }
-            let ignored = compare_with(&ignored, &dense.reference(), &machine);
-            assert_same_bits(&expected, &ignored, &machine.name);
+            compare_with_every_block(&step, 600, |problem| problem.decode(), &machine);
         }
     }
+}
+
+/// Compares a dense case, whose longest sequence has so many keys, with lists of all blocks.
+fn compare_with_every_block(
+    case: &AttentionCase,
+    longest: usize,
+    entry: impl Fn(AttentionProblem) -> AttentionProblem,
+    machine: &Machine,
+) {
+    let block_size = case.block_size;
+    let dense = case.problem();
+    let list_len = longest.div_ceil(block_size);
+    let every_block = |keys: usize| {
+        let blocks = keys.div_ceil(block_size);
+        (0..list_len).map(move |block| if block < blocks { block as i32 } else { -1 })
+    };
+    let lists = |&(queries, keys): &(usize, usize)| (0..queries).flat_map(move |_| every_block(keys));
+    let indices = case.lengths.iter().flat_map(lists).collect();
+    let listed = AttentionProblem {
+        lists: Some(Lists { indices, list_len }),
+        ..dense.clone()
+    };
+    let expected = run(&entry(dense.clone()), machine);
+    assert_same_bits(&expected, &run(&entry(listed.clone()), machine), &machine.name);
+    // A threshold that no sequence reaches makes the lists meaningless.
+    let mut ignored = listed;
+    ignored.batch.dense_len = longest + 1;
+    if let Some(lists) = &mut ignored.lists {
+        lists.indices.fill(i32::MAX);
+    }
+    let ignored = compare_with(&entry(ignored), &dense.reference(), machine);
+    assert_same_bits(&expected, &ignored, &machine.name);
 }
 
 #[test]
@@ -192,12 +213,12 @@ fn nan_does_not_leak() {
                 list_len: 2,
                 storage: Storing::Cached,
                 dim: 64,
-                ..AttentionCase::plain(vec![(30, 400), (1, 256), (12, 330)], seed())
+                ..AttentionCase::plain(vec![(15, 400), (1, 256), (12, 330)], seed())
             };
             let mut clean = case.problem();
             if let Some(lists) = &mut clean.lists {
                 // Tokens of the first and last sequence choose between two blocks, so that most are chosen by none.
-                let choices = |index: usize| if index < 60 { [0, 4] } else { [1, 3] };
+                let choices = |index: usize| if index < 30 { [0, 4] } else { [1, 3] };
                 let entries = lists.indices.iter_mut().enumerate();
                 entries.for_each(|(index, entry)| *entry = choices(index)[index % 2]);
             }
@@ -214,9 +235,13 @@ fn nan_does_not_leak() {
                     poisoned.v.poison(elements);
                 }
             }
-            let (clean, poisoned) = (run(&clean, &machine), run(&poisoned, &machine));
-            assert_same_bits(&clean, &poisoned, &format!("{}: group {group}", machine.name));
-            assert!(poisoned.lse.iter().all(|lse| lse.is_finite()), "{}", machine.name);
+            let check = |clean: &AttentionProblem, poisoned: &AttentionProblem| {
+                let (clean, poisoned) = (run(clean, &machine), run(poisoned, &machine));
+                assert_same_bits(&clean, &poisoned, &format!("{}: group {group}", machine.name));
+                assert!(poisoned.lse.iter().all(|lse| lse.is_finite()), "{}", machine.name);
+            };
+            check(&clean, &poisoned);
+            check(&clean.decode(), &poisoned.decode());
         }
     }
 }
@@ -230,11 +255,11 @@ fn nan_beside_a_small_block_does_not_leak() {
             block_size: 32,
             list_len: 3,
             group: 4,
-            ..AttentionCase::plain(vec![(1, 256), (20, 250)], seed())
+            ..AttentionCase::plain(vec![(1, 256), (16, 250)], seed())
         };
         let mut clean = case.problem();
         if let Some(lists) = &mut clean.lists {
-            lists.indices = [0, 3, 6].repeat(clean.config.heads_kv * 21);
+            lists.indices = [0, 3, 6].repeat(clean.config.heads_kv * 17);
         }
         let mut poisoned = clean.clone();
         let row = clean.config.heads_kv * clean.config.dim;
@@ -245,15 +270,14 @@ fn nan_beside_a_small_block_does_not_leak() {
                 poisoned.v.poison(tokens * row..(tokens + 32) * row);
             }
         }
+        let steps = [clean.decode(), poisoned.decode()];
         for machine in all_orders(seed()) {
             let what = format!("{}: {precision:?}", machine.name);
-            let whole = run(&clean, &machine);
-            assert!(whole.out.to_f64().iter().all(|x| x.is_finite()), "{what}");
-            assert_same_bits(&whole, &run(&poisoned, &machine), &what);
-        }
-        for machine in machines_that_split() {
-            let what = format!("{}: {precision:?}, split", machine.name);
-            assert_same_bits(&run(&clean, &machine), &run(&poisoned.decode(), &machine), &what);
+            for [clean, poisoned] in [[&clean, &poisoned], [&steps[0], &steps[1]]] {
+                let whole = run(clean, &machine);
+                assert!(whole.out.to_f64().iter().all(|x| x.is_finite()), "{what}");
+                assert_same_bits(&whole, &run(poisoned, &machine), &what);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ mod invariances;
 mod races;
 mod recorded;
 mod refusals;
-mod split;
+mod steps;
 
 use sala_testkit::operations::sparse_attention::cases::AttentionCase;
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -16,9 +16,9 @@ use sala_testkit::tolerance::Precision;
 
 const PRECISIONS: [Precision; 2] = [Precision::Bf16, Precision::F16];
 
-/// Twenty tokens of one head at the end of 90 003 keys: a tile of 128 tokens has sets for 68 608 keys at a time.
+/// Twelve tokens of one head at the end of 90 003 keys: a tile of 128 tokens has sets for 68 608 keys at a time.
 fn long_problem() -> AttentionProblem {
-    let (tokens, keys, list_len) = (20, 90_003, 6);
+    let (tokens, keys, list_len) = (12, 90_003, 6);
     let case = AttentionCase {
         group: 1,
         dim: 64,

@@ -1,10 +1,9 @@
 //! No order of threads and copies is a race.
 
 use crate::long_problem;
-use crate::split::{compare_split, host_that_splits};
-use sala_testkit::devices::{detect_races, race_detecting_host, shuffle};
+use sala_testkit::devices::race_detecting_host;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
-use sala_testkit::problem::{Problem, compare_on};
+use sala_testkit::problem::compare_on;
 use sala_testkit::property::{check, seed};
 
 /// Groups of several tokens per warp, of one, and of several warps per token.
@@ -27,14 +26,10 @@ fn no_call_races() {
 }
 
 #[test]
-fn no_split_call_races() {
-    let machine = host_that_splits(|options| {
-        shuffle(options, seed());
-        detect_races(options, seed());
-    });
+fn no_step_races() {
+    let machines = [race_detecting_host(seed())];
     check(10, attention_cases(192), |case| {
-        let problem = case.problem();
-        compare_split(&problem, &problem.reference(), &machine);
+        compare_on(&machines, &case.clone().step().problem().decode());
     });
     for (group, lists) in GROUPS {
         let case = AttentionCase {
@@ -43,7 +38,7 @@ fn no_split_call_races() {
             list_len: 20,
             ..AttentionCase::plain(vec![(1, 1500), (2, 700)], seed())
         };
-        let problem = case.problem();
-        compare_split(&problem, &problem.reference(), &machine);
+        compare_on(&machines, &case.problem().decode());
     }
+    compare_on(&machines, &long_problem().decode());
 }

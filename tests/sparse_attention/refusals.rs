@@ -21,7 +21,8 @@ const HEADS_KV: usize = 2;
 const DIM: usize = 64;
 const BATCH: usize = 2;
 const LIST: usize = 3;
-const WORKSPACE: usize = 4096;
+/// More than two sequences of up to ten tokens take.
+const WORKSPACE: usize = 8192;
 
 const ROWS: [usize; 3] = [QUERIES, HEADS_Q, DIM];
 const KEY_ROWS: [usize; 3] = [KEYS, HEADS_KV, DIM];
@@ -145,19 +146,21 @@ macro_rules! faults_of_both {
             ("lse", |args, spare| args.lse = Some(spare.tensor_mut(Bf16, &LSE))),
             ("lse", |args, spare| args.lse = Some(spare.over(args.q, F32, &LSE))),
             ("lse", |args, spare| args.lse = Some(spare.over(args.k, F32, &LSE))),
-            ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[64, 64]))),
+            ("workspace", |args, _| args.workspace = None),
+            ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[64, 128]))),
+            ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[WORKSPACE / 4]))),
             ("workspace", |args, spare| {
                 let misaligned = spare.strided(U32, &[WORKSPACE], &[1], 1);
                 args.workspace = Some(spare.over(misaligned, U32, &[WORKSPACE]));
             }),
-            ("workspace", |args, spare| args.workspace = Some(spare.over(args.q, U32, &[WORKSPACE / 4]))),
-            ("workspace", |args, spare| args.workspace = Some(spare.over(args.v, U32, &[WORKSPACE / 4]))),
+            ("workspace", |args, spare| args.workspace = Some(spare.over(args.q, U32, &[1024]))),
+            ("workspace", |args, spare| args.workspace = Some(spare.over(args.v, U32, &[1024]))),
             ("workspace", |args, spare| {
                 args.workspace = Some(spare.over(args.sequences.cu_seqlens_q, U32, &[BATCH + 1]));
             }),
             // Of two outputs that share memory, the first is blamed.
             ("out", |args, spare| {
-                args.workspace = Some(spare.over(args.out.as_tensor(), U32, &[WORKSPACE / 4]));
+                args.workspace = Some(spare.over(args.out.as_tensor(), U32, &[1024]));
             }),
             ("out", |args, spare| args.status = Some(spare.over(args.out.as_tensor(), U32, &[4]))),
             ("workspace", |args, spare| {

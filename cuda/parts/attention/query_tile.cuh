@@ -238,6 +238,16 @@ DEVICE void store_lse(const sala_sparse_attention_params& p, const QueryTile& ti
     store_global(row_of<float>(p.lse, tile.row(row.token), row.head), log_sum_exp<T>(softmax, side));
 }
 
+// Two neighbouring elements of O, gated if there is a gate, and rounded once.
+template <class T>
+DEVICE uint32_t round_gated(Pair pair, const sala_sparse_attention_params& p, const uint16_t* gate) {
+    if (p.gate.address != 0) {
+        const Pair gates = unpack<T>(load_global_constant(reinterpret_cast<const uint32_t*>(gate)));
+        pair = {pair.lo * sigmoid(gates.lo), pair.hi * sigmoid(gates.hi)};
+    }
+    return pack<T>(pair.lo, pair.hi);
+}
+
 // Writes the N columns from `column` of one of the lane's two rows of O: normalised, gated, rounded once.
 template <class T, int N>
 DEVICE void store_row(const sala_sparse_attention_params& p, const QueryTile& tile, const QueryRow& row, const Accumulator<N>& out,
@@ -250,12 +260,8 @@ DEVICE void store_row(const sala_sparse_attention_params& p, const QueryTile& ti
     UNROLL
     for (int j = 0; j < N / 8; ++j) {
         const int first = accumulator_col(j, 0);
-        Pair pair{out.values[j][2 * side] * factor, out.values[j][2 * side + 1] * factor};
-        if (p.gate.address != 0) {
-            const Pair gates = unpack<T>(load_global_constant(reinterpret_cast<const uint32_t*>(gate + first)));
-            pair = {pair.lo * sigmoid(gates.lo), pair.hi * sigmoid(gates.hi)};
-        }
-        store_global(reinterpret_cast<uint32_t*>(to + first), pack<T>(pair.lo, pair.hi));
+        const Pair pair{out.values[j][2 * side] * factor, out.values[j][2 * side + 1] * factor};
+        store_global(reinterpret_cast<uint32_t*>(to + first), round_gated<T>(pair, p, gate + first));
     }
 }
 

@@ -35,8 +35,8 @@ DEVICE KeyRange find_keys(const sala_keys& keys, int index) {
     const bool packed = keys.cu_seqlens != 0;
     const int64_t begin = packed ? load_global(entry_of<const int>(keys.cu_seqlens, index)) : 0;
     const int64_t end = load_global(packed ? entry_of<const int>(keys.cu_seqlens, index + 1) : entry_of<const int>(keys.seqlens, index));
-    if (!bounds_fit(begin, end, keys.capacity, index) || end - begin > keys.max_seqlen) return refuse_keys(REFUSED_LENGTHS);
     const int cache = keys.cache_index != 0 ? load_global(entry_of<const int>(keys.cache_index, index)) : index;
+    if (!bounds_fit(begin, end, keys.capacity, index) || end - begin > keys.max_seqlen) return refuse_keys(REFUSED_LENGTHS);
     if (cache == NO_CACHE) return {0, 0, NO_CACHE, REFUSED_NOTHING};
     if (keys.cache_index != 0 && (cache < 0 || cache >= keys.caches)) return refuse_keys(REFUSED_SLOTS);
     return {begin, static_cast<int>(end - begin), cache, REFUSED_NOTHING};
@@ -54,14 +54,17 @@ struct SequenceRange {
     DEVICE int position(int row) const { return row + keys.count - queries; }
 };
 
+// All that says of the sequence is asked for at once: each wait is one that a decode step has in full.
 DEVICE SequenceRange find_sequence(const sala_sequences& s, int index) {
     const int64_t begin = load_global(entry_of<const int>(s.cu_seqlens_q, index));
     const int64_t end = load_global(entry_of<const int>(s.cu_seqlens_q, index + 1));
+    const int given_len = s.switch_len != 0 ? load_global(entry_of<const int>(s.switch_len, index)) : 0;
+    const KeyRange found = find_keys(s.keys, index);
     if (!bounds_fit(begin, end, s.total_q, index)) return {refuse_keys(REFUSED_LENGTHS), 0, 0, false, REFUSED_LENGTHS};
     const int queries = static_cast<int>(end - begin);
-    const KeyRange keys = queries <= s.max_seqlen_q ? find_keys(s.keys, index) : refuse_keys(REFUSED_LENGTHS);
+    const KeyRange keys = queries <= s.max_seqlen_q ? found : refuse_keys(REFUSED_LENGTHS);
     if (keys.refusal != REFUSED_NOTHING) return {keys, begin, queries, false, keys.refusal};
-    const int switch_len = s.switch_len != 0 ? load_global(entry_of<const int>(s.switch_len, index)) : keys.count;
+    const int switch_len = s.switch_len != 0 ? given_len : keys.count;
     return {keys, begin, queries, maximum(switch_len, 0) < s.dense_len, REFUSED_NOTHING};
 }
 

@@ -1,6 +1,6 @@
 //! What both kinds of attention launch: the kernels, their geometry and their parameters.
 
-use super::{Entry, split};
+use super::{Entry, decode};
 use crate::launch::{Kernels, Variant, Views, checks};
 use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
@@ -13,15 +13,15 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 /// The kernels of a layer, and how they cut their work.
 #[derive(Debug, Clone)]
 pub(in crate::operations) struct Plan {
-    pub(super) tiling: Tiling,
+    tiling: Tiling,
     pub(super) whole: Vec<Variant<sala_sparse_attention_params>>,
-    pub(super) split: split::Plan,
+    pub(super) decode: decode::Plan,
 }
 
 /// How the rows of a group (one query head of one token each) are dealt to the warps of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiling {
-    pub(super) tokens_per_warp: usize,
+    tokens_per_warp: usize,
     pub(super) warps_per_token: usize,
     tile_tokens: usize,
 }
@@ -50,18 +50,18 @@ impl Plan {
         Ok(Self {
             tiling: Tiling::of(config.group()),
             whole: vec![whole],
-            split: split::Plan::new(config, dim)?,
+            decode: decode::Plan::new(config, dim)?,
         })
     }
 }
 
 /// Bytes of a step of keys or values.
-pub(super) const fn step_bytes(dim: usize) -> usize {
+const fn step_bytes(dim: usize) -> usize {
     SALA_ATTENTION_STEP as usize * dim * 2
 }
 
 /// `sizeof(BlockSets)`.
-pub(super) const SETS_BYTES: usize = SALA_ATTENTION_SET_WORDS as usize * 4;
+const SETS_BYTES: usize = SALA_ATTENTION_SET_WORDS as usize * 4;
 
 /// A call over lists or over all keys.
 pub(super) struct Call<'a> {
@@ -128,21 +128,18 @@ impl<'a> Call<'a> {
     pub(super) unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
         let (config, plan) = (&layer.config, &layer.plans.attend);
         let params = self.params(config, plan.tiling)?;
-        let workspace = split::Workspace::new(self.workspace)?;
-        let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(plan.tiling.tile_tokens);
-        let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-        let blocks = grid.iter().fold(1usize, |product, &n| product.saturating_mul(n));
-        let is_idle = blocks < kernels.device().multiprocessors() as usize;
-        let split = match self.entry {
-            Entry::Decode if is_idle => split::Split::of_call(config, plan.tiling, &params, workspace.bytes),
-            _ => None,
-        };
-        // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
-        // split counts; the rest is the caller's promise.
+        // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the rest is the caller's promise.
         unsafe {
-            match split {
-                Some(split) => plan.split.queue(kernels, stream, params, split, workspace, config),
-                None => kernels.queue(stream, kernels.pick(&plan.whole, |()| true)?, grid, &params),
+            match self.entry {
+                Entry::Decode => {
+                    let (decode, tiling) = (&plan.decode, plan.tiling);
+                    decode.queue(kernels, stream, config, tiling, params, self.workspace)
+                }
+                Entry::Prefill => {
+                    let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(plan.tiling.tile_tokens);
+                    let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
+                    kernels.queue(stream, kernels.pick(&plan.whole, |()| true)?, grid, &params)
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Block-sparse and dense attention.
 
+mod decode;
 mod launch;
 pub mod reference;
-mod split;
 
 pub(super) use launch::Plan;
 
@@ -21,13 +21,14 @@ use launch::{Call, Lists};
 /// launch takes a ragged batch of whole prompts, chunks and single tokens, over packed keys or caches; sequences shorter than the layer's
 /// `dense_len` are attended densely. [`crate::reference::sparse_attention`] is the definition.
 ///
-/// A token's result is the same bits alone and in any batch, however its prompt is cut into chunks, and from either [`Entry`].
+/// A token's result is the same bits alone and in any batch, however its keys are stored, and however its prompt is cut into chunks; with
+/// [`Entry::Decode`], as one of several tokens and alone. The two entries agree to rounding.
 ///
 /// Lists, dense sequences, NaN, what is refused: [`semantics`](crate::semantics#sparse_attention).
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `block_indices` if lists have more than 2²⁰ entries; `switch_len` where it is missing, or the layer has
-/// no `dense_len`. A workspace that is too small is no error: [`Entry::Decode`] is then [`Entry::Prefill`].
+/// no `dense_len`; with [`Entry::Decode`] a `workspace` smaller than [`SparseLayer::workspace_size`].
 ///
 /// # Example
 /// 128 keys that are all alike: the output is the mean of the values of block 1, the only one listed.
@@ -84,7 +85,7 @@ pub struct SparseAttentionArgs<'a> {
     pub gate: Option<Tensor<'a>>,
     /// `LSE`, natural logarithm, `[total_q, heads_q]` f32; −∞ where a token sees no key.
     pub lse: Option<TensorMut<'a>>,
-    /// Memory of any type for [`Entry::Decode`], which belongs to one stream at a time: [`SparseLayer::workspace_size`] bytes.
+    /// Memory of any type for [`Entry::Decode`], [`SparseLayer::workspace_size`] bytes. It need not be initialised, and belongs to one stream at a time.
     pub workspace: Option<TensorMut<'a>>,
     /// See [`Status`](crate::Status).
     pub status: Option<TensorMut<'a>>,
@@ -160,9 +161,9 @@ pub enum Entry {
     /// Many query tokens: each kv head of a sequence gets a block or more, depending on its query tokens.
     #[default]
     Prefill,
-    /// A few query tokens: where blocks by query tokens would leave most of the GPU idle, the keys are split over blocks too, in two launches
-    /// with a workspace between them. With a smaller workspace than [`SparseLayer::workspace_size`], and with query tokens enough, it is
-    /// [`Entry::Prefill`].
+    /// Up to 16 query tokens per sequence: steps that decode or verify. The keys of each token are cut into pieces over the whole GPU, by their
+    /// place in its list, and what they give is merged in order by a second kernel. Asks for a workspace of [`SparseLayer::workspace_size`] bytes, and for
+    /// [`Sequences::max_seqlen_q`] where there are more than 16 query tokens in all.
     Decode,
 }
 

@@ -5,6 +5,7 @@ pub mod choose_blocks;
 pub mod compress_keys;
 pub mod linear_attention;
 pub mod linear_drafts;
+pub mod merge;
 pub mod norms;
 pub mod select_blocks;
 pub mod sparse_attention;
@@ -25,6 +26,7 @@ pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("compress_keys", compress_keys::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));
     visitor.visit("linear_drafts", linear_drafts::samples(seed));
+    visitor.visit("merge", merge::samples(seed));
     visitor.visit("norms", norms::samples(seed));
     visitor.visit("select_blocks", select_blocks::samples(seed));
     visitor.visit("sparse_attention", sparse_attention::cases::samples(seed));
@@ -43,6 +45,7 @@ pub fn fuzz_all(fuzzer: &mut impl Fuzzer) {
     fuzzer.visit("compress_keys", compress_keys::random());
     fuzzer.visit("linear_attention", linear_attention::random::calls());
     fuzzer.visit("linear_drafts", linear_drafts::random::calls());
+    fuzzer.visit("merge", merge::random());
     fuzzer.visit("norms", norms::random::calls());
     fuzzer.visit("select_blocks", select_blocks::random::calls());
     fuzzer.visit("sparse_attention", sparse_attention::random::calls());

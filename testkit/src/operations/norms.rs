@@ -269,9 +269,9 @@ impl Problem for NormProblem {
             Follows::Rope { dim, .. } => {
                 let (row, channel) = (index / dim * dim, index % dim);
                 let pair = row + (channel + dim / 2) % dim;
-                3.0 * ulp(precision, expected[index].abs().max(expected[pair].abs())) + 1e-5
+                3.0 * precision.ulp(expected[index].abs().max(expected[pair].abs())) + 1e-5
             }
-            Follows::Gate { .. } => 2.0 * ulp(precision, expected[index].abs()) + 1e-5,
+            Follows::Gate { .. } => 2.0 * precision.ulp(expected[index]) + 1e-5,
             Follows::Sums => 1e-5 * expected[index],
         };
         let mut judgement = Judgement::default();
@@ -303,20 +303,6 @@ impl Problem for NormProblem {
     fn replay(&self) -> Option<Vec<u8>> {
         replay::norm_bytes(self)
     }
-}
-
-/// From a number to the next of its type.
-fn ulp(precision: Precision, x: f64) -> f64 {
-    let (bits, smallest) = match precision {
-        Precision::Bf16 => (7, -126),
-        Precision::F16 => (10, -14),
-    };
-    let exponent = if x == 0.0 {
-        smallest
-    } else {
-        (x.log2().floor() as i32).max(smallest)
-    };
-    f64::from(exponent - bits).exp2()
 }
 
 impl Run for NormRun {

@@ -74,22 +74,25 @@ impl AttentionProblem {
         self.k.len() / (self.config.heads_kv * self.config.dim)
     }
 
-    /// The same call as one of few tokens, with the workspace that lets it be split.
+    /// The same call as a decode step, with its workspace.
     ///
     /// # Panics
     /// Where there is no such layer.
     pub fn decode(&self) -> AttentionProblem {
         let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
-        let [queries, keys] = self.batch.max_seqlens;
-        let queries = queries.unwrap_or(self.total_q());
-        let keys = keys.unwrap_or(self.batch.capacity());
+        let mut batch = self.batch.clone();
+        let [_, keys] = batch.max_seqlens;
+        let queries = batch.max_seqlens[0].or(batch.clone().bounded().max_seqlens[0]);
+        batch.max_seqlens[0] = queries;
+        let keys = keys.unwrap_or(batch.capacity());
         // With lengths of its own to decide by, a sequence of any length may be dense.
-        let lists = self.lists.as_ref().filter(|_| self.batch.switch_len.is_none());
+        let lists = self.lists.as_ref().filter(|_| batch.switch_len.is_none());
         let list_len = lists.map(|lists| lists.list_len);
-        let entry = Entry::Decode;
+        let (entry, queries) = (Entry::Decode, queries.unwrap_or(0).min(self.total_q()));
         AttentionProblem {
             entry,
-            workspace: Some(layer.workspace_size(entry, self.batch.sequences(), queries, keys, list_len)),
+            workspace: Some(layer.workspace_size(entry, batch.sequences(), queries, keys, list_len)),
+            batch,
             ..self.clone()
         }
     }

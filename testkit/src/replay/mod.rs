@@ -8,6 +8,7 @@
 //! | `linear_attention` | `scale` | `q`, `k`, `v`, `cu_seqlens`, `log_decay` (`[heads]` or `[tokens, heads]`), optional `initial_state` | `out`, `final_state` |
 //! | `linear_verify` | `scale` | `q`, `k`, `v` `[batch · drafts, heads, channels]`, `log_decay`, `initial_state` `[batch, heads, dim_k, dim_v]`, optional `parent` `[batch, drafts]` | `out` |
 //! | `linear_commit` | | `k`, `v`, `log_decay`, `initial_state`, `accepted` `[batch]`, optional `path` `[batch, drafts]` | `final_state` |
+//! | `merge` | | `o1`, `o2` `[tokens, heads, dim]`, `lse1`, `lse2` `[tokens, heads]` | `out`, `lse` |
 //! | `norm_rope` | `eps` | `x` `[tokens, heads, dim]`; optional `weight` `[dim]`; optional `cos_sin` `[count, dim]` with `positions` `[tokens]` | `out` |
 //! | `norm_gate` | `eps` | `x`, `gate` `[tokens, channels]`, `weight` `[channels]` | `out` |
 //! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
@@ -20,15 +21,17 @@
 mod drafts;
 mod file;
 mod linear;
+mod merge;
 mod norms;
 mod sparse;
 mod write;
 
 pub use drafts::DraftsCall;
 pub use linear::LinearCall;
+pub use merge::MergeCall;
 pub use norms::NormCall;
 pub use sparse::SparseCall;
-pub use write::{drafts_bytes, linear_bytes, norm_bytes, sparse_bytes};
+pub use write::{drafts_bytes, linear_bytes, merge_bytes, norm_bytes, sparse_bytes};
 
 use crate::devices::Machine;
 use crate::tolerance::{Judgement, Precision};
@@ -66,6 +69,8 @@ pub enum Call {
     Linear(Box<LinearCall>),
     /// Draft tokens of linear attention: verified, or committed to its states.
     Drafts(Box<DraftsCall>),
+    /// Attention over two sets of keys made one.
+    Merge(Box<MergeCall>),
     /// A norm with what follows it.
     Norm(Box<NormCall>),
     /// Key compression, block selection and attention over the chosen blocks.
@@ -116,6 +121,7 @@ impl Replay {
         match &self.call {
             Call::Linear(_) => "linear_attention",
             Call::Drafts(call) => call.operation(),
+            Call::Merge(_) => "merge",
             Call::Norm(call) => call.operation(),
             Call::Sparse(_) => "sparse_attention",
         }
@@ -126,6 +132,7 @@ impl Replay {
         match &self.call {
             Call::Linear(call) => call.shape(),
             Call::Drafts(call) => call.shape(),
+            Call::Merge(call) => call.shape(),
             Call::Norm(call) => call.shape(),
             Call::Sparse(call) => call.shape(),
         }
@@ -136,6 +143,7 @@ impl Replay {
         match &self.call {
             Call::Linear(call) => call.run_on_reference(),
             Call::Drafts(call) => call.run_on_reference(),
+            Call::Merge(call) => call.run_on_reference(),
             Call::Norm(call) => call.run_on_reference(),
             Call::Sparse(call) => call.run_on_reference(),
         }
@@ -149,6 +157,7 @@ impl Replay {
         match &self.call {
             Call::Linear(call) => call.run(machine),
             Call::Drafts(call) => call.run(machine),
+            Call::Merge(call) => call.run(machine),
             Call::Norm(call) => call.run(machine),
             Call::Sparse(call) => call.run(machine),
         }
@@ -159,6 +168,7 @@ impl Replay {
         match &self.call {
             Call::Linear(call) => call.judge(results),
             Call::Drafts(call) => call.judge(results),
+            Call::Merge(call) => call.judge(results),
             Call::Norm(call) => call.judge(results),
             Call::Sparse(call) => call.judge(results),
         }
@@ -170,6 +180,7 @@ impl Replay {
         let shapes = match &self.call {
             Call::Linear(call) => call.result_shapes(),
             Call::Drafts(call) => call.result_shapes(),
+            Call::Merge(call) => call.result_shapes(),
             Call::Norm(call) => call.result_shapes(),
             Call::Sparse(call) => call.result_shapes(),
         };
@@ -257,11 +268,12 @@ fn parse(bytes: &[u8]) -> Result<Call, String> {
         "linear_attention" => LinearCall::parse(&file).map(|call| Call::Linear(Box::new(call))),
         "linear_verify" => DraftsCall::parse_verify(&file).map(|call| Call::Drafts(Box::new(call))),
         "linear_commit" => DraftsCall::parse_commit(&file).map(|call| Call::Drafts(Box::new(call))),
+        "merge" => MergeCall::parse(&file).map(|call| Call::Merge(Box::new(call))),
         "norm_rope" => NormCall::parse_rope(&file).map(|call| Call::Norm(Box::new(call))),
         "norm_gate" => NormCall::parse_gate(&file).map(|call| Call::Norm(Box::new(call))),
         "sparse_attention" => SparseCall::parse(&file).map(|call| Call::Sparse(Box::new(call))),
         other => Err(format!(
-            "`op` is `{other}`, expected `linear_attention`, `linear_verify`, `linear_commit`, `norm_rope`, `norm_gate` or `sparse_attention`"
+            "`op` is `{other}`, expected `linear_attention`, `linear_verify`, `linear_commit`, `merge`, `norm_rope`, `norm_gate` or `sparse_attention`"
         )),
     }
 }

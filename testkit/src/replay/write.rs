@@ -2,6 +2,7 @@
 
 use crate::operations::linear_attention::{DecayValues, LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
+use crate::operations::merge::MergeProblem;
 use crate::operations::norms::{Follows, NormProblem};
 use crate::operations::sparse_attention::AttentionProblem;
 use crate::storage::{Content, KeyRows, Storage};
@@ -123,6 +124,19 @@ pub fn drafts_bytes(problem: &DraftsProblem) -> Option<Vec<u8>> {
     file.values("v", &[rows, config.heads_kv, config.dim_v], &problem.v);
     file.log_decay(&problem.decay, config.heads_q, rows);
     file.initial_state(&config, &problem.pool, &problem.state_in)?;
+    file.finish()
+}
+
+/// A merge.
+pub fn merge_bytes(problem: &MergeProblem) -> Option<Vec<u8>> {
+    let MergeProblem { tokens, heads, dim, .. } = *problem;
+    let [first, second] = &problem.sides;
+    let mut file = Writer::default();
+    file.constant("op", "merge");
+    file.values("o1", &[tokens, heads, dim], &first.out);
+    file.tensor("lse1", Dtype::F32, &[tokens, heads], &first.lse);
+    file.values("o2", &[tokens, heads, dim], &second.out);
+    file.tensor("lse2", Dtype::F32, &[tokens, heads], &second.lse);
     file.finish()
 }
 

@@ -7,8 +7,6 @@ use crate::{Kernels, Problem};
 
 /// Rows of a step of selection.
 const STEP: f64 = 64.0;
-/// Steps that a round of `sparse_attention_values` takes.
-const ROUND: f64 = 8.0;
 
 pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
     let gpu = table.gpu;
@@ -30,13 +28,16 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
         let name = format!("decode_select_us_{name}");
         table.add_time(name, Unit::Microseconds, 1, work, gpu.microseconds(clocks));
     }
-    let scores = kernels.unit("decode_scores", gpu.arch)?.on(gpu)?.clocks()?;
-    let values = kernels.unit("decode_values", gpu.arch)?.on(gpu)?.clocks()?;
+    // A list of 96 blocks has 24 pieces for each kv head, and 32 heads are merged: every block has a multiprocessor to itself.
+    let pieces = kernels.unit("decode_pieces", gpu.arch)?.on(gpu)?.clocks()?;
+    let merge = kernels.unit("decode_merge", gpu.arch)?.on(gpu)?.clocks()?;
+    // Copies are priced as if L2 had the keys, which come from memory: first K, with half of V, then the other half.
+    let from_memory = 2.0 * (gpu.memory_latency - gpu.l2_latency);
     let work = Work {
         flop: 4.0 * DIM * HEADS * LISTED * BLOCK,
         bytes: 2.0 * HEADS_KV * LISTED * BLOCK * DIM * ELEMENT,
     };
-    let clocks = scores + LISTED / ROUND * values;
+    let clocks = pieces + from_memory + merge;
     let name = "decode_attend_us".to_owned();
     table.add_time(name, Unit::Microseconds, 2, work, gpu.microseconds(clocks));
     Ok(())

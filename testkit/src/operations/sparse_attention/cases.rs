@@ -93,6 +93,14 @@ impl AttentionCase {
         }
     }
 
+    /// The case with no more than so many query tokens per sequence as a decode step takes.
+    pub fn step(mut self) -> AttentionCase {
+        for (queries, _) in &mut self.lengths {
+            *queries = (*queries).min(16);
+        }
+        self
+    }
+
     /// The tensors of the case.
     pub fn problem(&self) -> AttentionProblem {
         let AttentionCase {
@@ -264,7 +272,7 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
     })
 }
 
-/// Lists and none, keys stored in every way, in both types.
+/// Lists and none, keys stored in every way, in both types, whole and as decode steps.
 pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
     let unruly = AttentionCase {
         precision: Precision::F16,
@@ -292,7 +300,7 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         packing: Packing::HeadMajor,
         ..selected.clone()
     };
-    [unruly, dense, selected, paged, large_pages]
-        .map(|case| case.problem())
-        .into()
+    let steps = [&unruly, &dense, &paged, &large_pages].map(|case| case.clone().step().problem().decode());
+    let whole = [unruly, dense, selected, paged, large_pages].map(|case| case.problem());
+    whole.into_iter().chain(steps).collect()
 }

@@ -28,7 +28,7 @@ pub enum Special {
 pub struct RandomAttention {
     pub case: AttentionCase,
     pub storing: Storing,
-    /// Whether it is a step, which may be split.
+    /// Whether it is a decode step.
     pub is_step: bool,
     pub with_lse: bool,
     /// Whether the upper bounds are given.
@@ -47,6 +47,9 @@ impl Described for RandomAttention {
     fn problem(&self) -> AttentionProblem {
         let mut case = self.case.clone();
         case.storage = self.storing;
+        if self.is_step {
+            case = case.step();
+        }
         if !matches!(self.special, Special::Nothing) {
             case.inputs = Inputs::Normal;
         }
@@ -117,7 +120,7 @@ fn poison(problem: &mut AttentionProblem, sequence: usize, with_values: bool) {
     }
 }
 
-/// With lists and without, whole and split.
+/// With lists and without, prefills and decode steps.
 pub(in crate::operations) fn calls() -> BoxedStrategy<RandomAttention> {
     let case = prop_oneof![3 => attention_cases(192), 1 => attention_cases(900)];
     let scale = prop::sample::select(vec![1.0f32, 1.0, 1.0, 0.0, -1.0]);
