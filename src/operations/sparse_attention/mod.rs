@@ -5,6 +5,7 @@ pub mod reference;
 mod split;
 
 pub(super) use launch::Plan;
+pub(super) use split::Workspace;
 
 use super::{Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Views};
@@ -88,15 +89,15 @@ pub struct DenseAttentionArgs<'a> {
     pub status: Option<TensorMut<'a>>,
 }
 
-/// What a call of attention is made for.
+/// What a call of selection or attention is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Entry {
     /// Many query tokens: each kv head of a sequence gets a block or more, depending on its query tokens.
     #[default]
     Prefill,
-    /// A few query tokens: where blocks by query tokens would leave most of the GPU idle, the keys are split over blocks too, in two launches
-    /// with a workspace between them. With a smaller workspace than [`SparseLayer::workspace_size`], and with query tokens enough, it is
-    /// [`Entry::Prefill`].
+    /// A few query tokens: where blocks by query tokens would leave most of the GPU idle, the keys are split over blocks too, in several launches
+    /// with a workspace between them. With a smaller workspace than [`SparseLayer::workspace_size`], and with query tokens enough (selection: more
+    /// than 16 of a sequence), it is [`Entry::Prefill`].
     Decode,
 }
 

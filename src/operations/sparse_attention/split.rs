@@ -2,8 +2,8 @@
 
 use super::launch::{SETS_BYTES, Tiling, step_bytes};
 use crate::launch::{Kernels, Variant, checks};
-use crate::operations::SparseLayer;
 use crate::operations::sparse_layer::Config;
+use crate::operations::{SparseLayer, select_blocks};
 use crate::sys::params::{
     SALA_ATTENTION_SCORES_WARPS, SALA_ATTENTION_SET_WORDS, SALA_ATTENTION_STEP, SALA_ATTENTION_VALUES_COLUMNS,
     SALA_ATTENTION_VALUES_WARPS, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WORD_KEYS, sala_sparse_attention_params,
@@ -85,13 +85,13 @@ impl Plan {
 
 /// The workspace of a call; no bytes if there is none.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Workspace {
-    pub(super) address: u64,
-    pub(super) bytes: u64,
+pub(in crate::operations) struct Workspace {
+    pub(in crate::operations) address: u64,
+    pub(in crate::operations) bytes: u64,
 }
 
 impl Workspace {
-    pub(super) fn new(workspace: Option<&TensorMut<'_>>) -> Result<Self> {
+    pub(in crate::operations) fn new(workspace: Option<&TensorMut<'_>>) -> Result<Self> {
         checks::optional(workspace.map(TensorMut::as_tensor), |workspace| {
             checks::rank("workspace", workspace, 1)?;
             checks::last_axis_contiguous("workspace", workspace)?;
@@ -195,7 +195,7 @@ impl Split {
 }
 
 impl SparseLayer {
-    /// Bytes of workspace that serve the calls of an entry: `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
+    /// Bytes of workspace that serve selection and attention of an entry: `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
     /// `list_len` those over lists of that many entries, with [`SwitchLen::Keys`](crate::SwitchLen::Keys) or no choice; without it every call.
     ///
     /// For one token per sequence [`Entry::Decode`] takes 4 KiB for each step of 64 keys and kv head, at groups of up to 16 query heads.
@@ -219,7 +219,8 @@ impl SparseLayer {
             Entry::Prefill => 0,
             Entry::Decode => Split::of(&self.config, self.plans.attend.tiling, bounds)
                 .and_then(|split| split.bytes())
-                .unwrap_or(0),
+                .unwrap_or(0)
+                .max(select_blocks::workspace_size(self, batch, max_seqlen_q, max_seqlen_k)),
         }
     }
 }
