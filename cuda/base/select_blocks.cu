@@ -37,8 +37,8 @@
 //
 // Limit: the tensor cores, (1 + 1/4) · 2 · dim · 32 columns per row and warp (K1 and K2), with one exp for
 // each 2 · dim FLOP beside it. A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
-// takes a whole block, so that decode of few sequences leaves the GPU idle: splitting the rows of one token
-// over blocks is left for a kernel of its own. Dropped: Q in shared memory (three times the shared-memory
+// would take a whole block: the rows of few tokens are split over blocks by select_sums.cu, select_scores.cu and
+// select_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"

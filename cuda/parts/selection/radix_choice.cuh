@@ -21,6 +21,8 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
+constexpr int RADIX_AHEAD = 8;  // loads of a thread under way
+
 struct RadixPlan {
     uint32_t bins[SALA_SELECT_BINS];  // the best scores first
     int sums[SALA_SELECT_LIST_WARPS];
@@ -64,10 +66,19 @@ DEVICE void find_bin(RadixPlan& plan, int wanted) {
     sync_block();  // the bin is there, and all bins are clear
 }
 
+// The orders of scores first, first + STEP, … below `end`; past it, less than any other has.
+template <int STEP>
+DEVICE void load_orders(uint32_t (&own)[RADIX_AHEAD], const float* scores, int first, int end) {
+    float values[RADIX_AHEAD];
+    UNROLL
+    for (int i = 0; i < RADIX_AHEAD; ++i) values[i] = first + i * STEP < end ? load_global_constant(scores + first + i * STEP) : 0.0f;
+    UNROLL
+    for (int i = 0; i < RADIX_AHEAD; ++i) own[i] = first + i * STEP < end ? order_of(values[i]) : 0;
+}
+
 // Finds the cut of `count` scores, of which `wanted` are taken, at least 1 and at most all. Called by whole blocks.
 DEVICE RadixCut find_cut(RadixPlan& plan, const float* scores, int count, int wanted) {
     constexpr int THREADS = SALA_SELECT_LIST_WARPS * WARP_SIZE;
-    constexpr int AHEAD = 4;  // loads under way
     RadixCut cut{0, wanted};
     for (int i = thread_index(); i < SALA_SELECT_BINS; i += THREADS) store_shared(shared_address(plan.bins + i), 0u);
     sync_block();  // the bins are clear
@@ -76,16 +87,13 @@ DEVICE RadixCut find_cut(RadixPlan& plan, const float* scores, int count, int wa
         const uint32_t bins = shift == 0 ? SALA_SELECT_BINS / 2 : SALA_SELECT_BINS;
         const int bits = shift == 0 ? 10 : 11;
         NO_UNROLL
-        for (int first = thread_index(); first < count; first += AHEAD * THREADS) {
-            float own[AHEAD];
+        for (int first = thread_index(); first < count; first += RADIX_AHEAD * THREADS) {
+            uint32_t own[RADIX_AHEAD];
+            load_orders<THREADS>(own, scores, first, count);
             UNROLL
-            for (int i = 0; i < AHEAD; ++i)
-                own[i] = first + i * THREADS < count ? load_global_constant(scores + first + i * THREADS) : 0.0f;
-            UNROLL
-            for (int i = 0; i < AHEAD; ++i) {
-                const uint32_t order = order_of(own[i]);
-                const bool same = shift == 21 || order >> (shift + bits) == cut.order;
-                const uint32_t bin = bins - 1 - (order >> shift & (bins - 1));
+            for (int i = 0; i < RADIX_AHEAD; ++i) {
+                const bool same = shift == 21 || own[i] >> (shift + bits) == cut.order;
+                const uint32_t bin = bins - 1 - (own[i] >> shift & (bins - 1));
                 if (first + i * THREADS < count && same) atomic_add_shared(shared_address(plan.bins + bin), 1u);
             }
         }
@@ -104,12 +112,16 @@ DEVICE void visit_taken(RadixPlan& plan, const float* scores, int count, RadixCu
     const int share = ceil_div(ceil_div(count, WARPS), WARP_SIZE) * WARP_SIZE;
     const int begin = minimum(warp_index() * share, count);
     const int end = minimum(begin + share, count);
-    const auto order_at = [&](int i) { return i < end ? order_of(load_global_constant(scores + i)) : 0; };
     int above = 0, equal = 0;
-    for (int i = begin + lane_index(); i < end; i += WARP_SIZE) {
-        const uint32_t order = order_at(i);
-        above += order > cut.order;
-        equal += order == cut.order;
+    NO_UNROLL
+    for (int first = begin + lane_index(); first < end; first += RADIX_AHEAD * WARP_SIZE) {
+        uint32_t own[RADIX_AHEAD];
+        load_orders<WARP_SIZE>(own, scores, first, end);
+        UNROLL
+        for (int i = 0; i < RADIX_AHEAD; ++i) {
+            above += own[i] > cut.order;
+            equal += own[i] == cut.order;
+        }
     }
     above = reduce_add<WARP_SIZE>(above);
     equal = reduce_add<WARP_SIZE>(equal);
@@ -121,18 +133,24 @@ DEVICE void visit_taken(RadixPlan& plan, const float* scores, int count, RadixCu
     const bool before = lane_index() < warp_index();
     above = reduce_add<WARP_SIZE>(before ? load_shared<int>(shared_address(plan.above + lane_index() % WARPS)) : 0);
     equal = reduce_add<WARP_SIZE>(before ? load_shared<int>(shared_address(plan.equal + lane_index() % WARPS)) : 0);
-    for (int first = begin; first < end; first += WARP_SIZE) {
-        const int i = first + lane_index();
-        const uint32_t order = order_at(i);
-        const uint32_t earlier = (1u << lane_index()) - 1;
-        const bool is_equal = i < end && order == cut.order;
-        const uint32_t better = ballot(i < end && order > cut.order);
-        const uint32_t equals = ballot(is_equal);
-        const int equal_before = equal + count_bits(equals & earlier);
-        const int place = above + count_bits(better & earlier) + minimum(equal_before, cut.equals);
-        if ((better >> lane_index() & 1) || (is_equal && equal_before < cut.equals)) visit(place, i);
-        above += count_bits(better);
-        equal += count_bits(equals);
+    const uint32_t earlier = (1u << lane_index()) - 1;
+    NO_UNROLL
+    for (int batch = begin; batch < end; batch += RADIX_AHEAD * WARP_SIZE) {
+        const int first = batch + lane_index();
+        uint32_t own[RADIX_AHEAD];
+        load_orders<WARP_SIZE>(own, scores, first, end);
+        UNROLL
+        for (int i = 0; i < RADIX_AHEAD; ++i) {
+            const bool is_above = own[i] > cut.order;
+            const bool is_equal = own[i] == cut.order;
+            const uint32_t better = ballot(is_above);
+            const uint32_t equals = ballot(is_equal);
+            const int equal_before = equal + count_bits(equals & earlier);
+            const int place = above + count_bits(better & earlier) + minimum(equal_before, cut.equals);
+            if (is_above || (is_equal && equal_before < cut.equals)) visit(place, first + i * WARP_SIZE);
+            above += count_bits(better);
+            equal += count_bits(equals);
+        }
     }
 }
 
