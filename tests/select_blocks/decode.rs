@@ -83,7 +83,13 @@ fn ties_and_extreme_scores_agree() {
         // Every third key row is the first one again.
         let row = plain.k.len() / plain.total_k();
         let numbers = plain.k.to_f64();
-        let repeated = (0..numbers.len()).map(|i| numbers[if i / row / 128 % 3 == 0 { i % (128 * row) } else { i }]);
+        let repeated = (0..numbers.len()).map(|i| {
+            numbers[if (i / row / 128).is_multiple_of(3) {
+                i % (128 * row)
+            } else {
+                i
+            }]
+        });
         let same = SelectionInputs {
             k: Values::round(Precision::Bf16, repeated),
             ..plain.clone()

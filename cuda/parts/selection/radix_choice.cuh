@@ -21,7 +21,7 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr int RADIX_AHEAD = 8;  // loads of a thread under way
+constexpr int RADIX_AHEAD = 4;  // loads of a thread under way
 
 struct RadixPlan {
     uint32_t bins[SALA_SELECT_BINS];  // the best scores first
@@ -92,9 +92,10 @@ DEVICE RadixCut find_cut(RadixPlan& plan, const float* scores, int count, int wa
             load_orders<THREADS>(own, scores, first, count);
             UNROLL
             for (int i = 0; i < RADIX_AHEAD; ++i) {
-                const bool same = shift == 21 || own[i] >> (shift + bits) == cut.order;
-                const uint32_t bin = bins - 1 - (own[i] >> shift & (bins - 1));
-                if (first + i * THREADS < count && same) atomic_add_shared(shared_address(plan.bins + bin), 1u);
+                const bool counts = first + i * THREADS < count && (shift == 21 || own[i] >> (shift + bits) == cut.order);
+                // What does not count adds 0 to a bin that no other lane of the warp has, which is cheaper than a branch.
+                const uint32_t bin = counts ? bins - 1 - (own[i] >> shift & (bins - 1)) : static_cast<uint32_t>(lane_index());
+                atomic_add_shared(shared_address(plan.bins + bin), counts ? 1u : 0u);
             }
         }
         sync_block();  // the histogram is complete
