@@ -31,14 +31,14 @@
 // two tokens per warp and 128 entries.
 //
 // A token's bits depend on nothing but its own rows at their absolute positions: m and Z are summed up in pieces of
-// 128 rows, as the kernels for decode do (select_sums.cu), whose lists are the same. P is formed at 2^24 times
+// 128 rows, as the kernels for decode do (select_blocks_sums.cu), whose lists are the same. P is formed at 2^24 times
 // its value, so that heads below 2^−126 still count in the sum; where that leaves the range of f32, or a
 // logit is NaN, the sums are taken again with care (sum_carefully).
 //
 // Limit: the tensor cores, (1 + 1/4) · 2 · dim · 32 columns per row and warp (K1 and K2), with one exp for
 // each 2 · dim FLOP beside it. A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
-// would take a whole block: the rows of few tokens are split over blocks by select_sums.cu, select_scores.cu and
-// select_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
+// would take a whole block: the rows of few tokens are split over blocks by select_blocks_sums.cu, select_blocks_scores.cu and
+// select_blocks_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"

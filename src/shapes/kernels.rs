@@ -107,21 +107,21 @@ pub const KERNELS: &[KernelFile] = &[
     },
     // The same for few query tokens, over more blocks: sums of pieces of rows, scores, lists.
     KernelFile {
-        name: "select_sums",
+        name: "select_blocks_sums",
         machine: Machine::Base,
         params: "sala_select_split_params",
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["select_blocks"],
     },
     KernelFile {
-        name: "select_scores",
+        name: "select_blocks_scores",
         machine: Machine::Base,
         params: "sala_select_split_params",
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["select_blocks"],
     },
     KernelFile {
-        name: "select_lists",
+        name: "select_blocks_lists",
         machine: Machine::Base,
         params: "sala_select_split_params",
         instances: Instances::Shapes {

@@ -32,7 +32,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        let dim = checks::compiled_for("dim", "select_sums", "dim", config.shape.dim)?;
+        let dim = checks::compiled_for("dim", "select_blocks_sums", "dim", config.shape.dim)?;
         let element = Some(config.dtype);
         let threads = SALA_SELECT_PIECE_WARPS as usize * 32;
         let rows = PIECE * config.shape.dim * 2;
@@ -40,9 +40,16 @@ impl Plan {
         let token_bytes = heads_padded(config) * SUM_BYTES + PIECE * 4;
         let lists = SALA_SELECT_LIST_WARPS as usize * 32;
         Ok(Self {
-            sums: vec![Variant::base("select_sums", element, &[dim], threads, rows, ())?],
-            scores: vec![Variant::base("select_scores", element, &[dim], threads, rows, ())?],
-            lists: vec![Variant::base("select_lists", None, &[], lists, RADIX_BYTES, ())?],
+            sums: vec![Variant::base("select_blocks_sums", element, &[dim], threads, rows, ())?],
+            scores: vec![Variant::base(
+                "select_blocks_scores",
+                element,
+                &[dim],
+                threads,
+                rows,
+                (),
+            )?],
+            lists: vec![Variant::base("select_blocks_lists", None, &[], lists, RADIX_BYTES, ())?],
             token_bytes,
         })
     }

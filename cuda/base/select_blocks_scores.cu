@@ -151,7 +151,7 @@ DEVICE void find_shares(float (&sums)[BLOCK_ROWS], const sala_select_blocks_para
 }
 
 template <class T, int DIM>
-DEVICE void select_scores(const sala_select_split_params& split) {
+DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
@@ -221,8 +221,8 @@ DEVICE void select_scores(const sala_select_split_params& split) {
 }
 
 #define INSTANCE(name, T, DIM) \
-    KERNEL(name, sala_select_split_params, THREADS, 2) { select_scores<T, DIM>(p); }
-#include "instances/select_scores.h"
+    KERNEL(name, sala_select_split_params, THREADS, 2) { select_blocks_scores<T, DIM>(p); }
+#include "instances/select_blocks_scores.h"
 
 }  // namespace SALA_VARIANT
 }  // namespace sala

@@ -61,7 +61,7 @@ DEVICE Float4 sum_product(SharedTile<DIM> tile, const FragmentB<DIM, PRODUCT_HEA
 }
 
 template <class T, int DIM>
-DEVICE void select_sums(const sala_select_split_params& split) {
+DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
     // What is refused, or attended densely, is left to the launch that writes lists.
@@ -95,8 +95,8 @@ DEVICE void select_sums(const sala_select_split_params& split) {
 }
 
 #define INSTANCE(name, T, DIM) \
-    KERNEL(name, sala_select_split_params, WARPS* WARP_SIZE, 2) { select_sums<T, DIM>(p); }
-#include "instances/select_sums.h"
+    KERNEL(name, sala_select_split_params, WARPS* WARP_SIZE, 2) { select_blocks_sums<T, DIM>(p); }
+#include "instances/select_blocks_sums.h"
 
 }  // namespace SALA_VARIANT
 }  // namespace sala

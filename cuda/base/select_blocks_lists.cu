@@ -69,7 +69,7 @@ DEVICE void fill_list(const sala_select_split_params& split) {
 
 #define INSTANCE(name) \
     KERNEL(name, sala_select_split_params, THREADS, 1) { fill_list(p); }
-#include "instances/select_lists.h"
+#include "instances/select_blocks_lists.h"
 
 }  // namespace SALA_VARIANT
 }  // namespace sala
