@@ -161,7 +161,7 @@ fn selection(queries: usize, keys: usize, group: usize, dim: usize, lse: Lse) ->
 }
 
 /// Scoring takes 32 columns per warp and 32 rows at a time, of K2 up to the last token and of K1 from the first free block to the last; one
-/// exponential per element of either, and a few for new maxima. Warps without tokens do nothing.
+/// exponential per element of either, and a few for new maxima and for pieces, of which K2 has two here. Warps without tokens do nothing.
 #[test]
 fn selection_scores_free_blocks_alone() {
     for (queries, group, dim, lse, warps) in [
@@ -175,7 +175,7 @@ fn selection_scores_free_blocks_alone() {
         assert_eq!(counted.tensor_flops, issued, "{queries} queries, group {group}");
         let (exponentials, elements) = (counted.exponentials, issued / (2 * dim as u64));
         assert!(
-            exponentials >= elements && exponentials < elements * 5 / 4,
+            exponentials >= elements && exponentials < elements * 3 / 2,
             "{exponentials} for {elements} elements"
         );
         assert_no_bank_conflicts(&counted);

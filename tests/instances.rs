@@ -62,6 +62,7 @@ fn every_instance_runs_on_interpreted_ptx() {
                 let inputs = SelectionInputs::normal(precision, config, &[1], &[700], 1);
                 let keys = run(&inputs.compress(), &machines[0]).keys;
                 compare_on(&machines, &inputs.select(&keys, None));
+                compare_on(&machines, &inputs.select(&keys, None).decode());
             }
             let case = AttentionCase {
                 precision,

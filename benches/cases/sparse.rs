@@ -329,13 +329,17 @@ fn selection(shape: &Shape) -> Call<SelectProblem> {
         scale_factor: None,
         packing: Packing::Separate,
         score_blocks: None,
+        entry: Entry::Prefill,
+        workspace: None,
     };
+    // One token of each sequence is a decode step.
+    let problem = if shape.queries == 1 { problem.decode() } else { problem };
     Call {
         shape: format!("{}, {} blocks", shape.name(), shape.list_len),
         floor: floors::selection(&problem),
+        workspace: problem.workspace.unwrap_or(0),
         problem,
         multiprocessors: 1,
-        workspace: 0,
     }
 }
 

@@ -30,14 +30,15 @@
 // Shared memory (dim 128): ring 3 × 16 KiB, then one queue of queue_capacity × 8 bytes per token, 16 KiB for
 // two tokens per warp and 128 entries.
 //
-// A token's bits depend on nothing but its own rows at their absolute positions. P is formed at 2^24 times
+// A token's bits depend on nothing but its own rows at their absolute positions: m and Z are summed up in pieces of
+// 128 rows, as the kernels for decode do (select_blocks_sums.cu), whose lists are the same. P is formed at 2^24 times
 // its value, so that heads below 2^−126 still count in the sum; where that leaves the range of f32, or a
 // logit is NaN, the sums are taken again with care (sum_carefully).
 //
 // Limit: the tensor cores, (1 + 1/4) · 2 · dim · 32 columns per row and warp (K1 and K2), with one exp for
 // each 2 · dim FLOP beside it. A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
-// takes a whole block, so that decode of few sequences leaves the GPU idle: splitting the rows of one token
-// over blocks is left for a kernel of its own. Dropped: Q in shared memory (three times the shared-memory
+// would take a whole block: the rows of few tokens are split over blocks by select_blocks_sums.cu, select_blocks_scores.cu and
+// select_blocks_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"
@@ -54,6 +55,7 @@
 #include "parts/selection/block_choice.cuh"
 #include "parts/selection/block_list.cuh"
 #include "parts/selection/block_score.cuh"
+#include "parts/selection/score_rows.cuh"
 #include "parts/selection/token_columns.cuh"
 #include "parts/selection/top_k.cuh"
 #include "parts/status.cuh"
@@ -65,10 +67,10 @@ constexpr int WARPS = SALA_SELECT_WARPS;
 constexpr int THREADS = WARPS * WARP_SIZE;
 constexpr int STEP = SALA_SELECT_STEP;
 constexpr int STAGES = SALA_SELECT_STAGES;
+constexpr int PIECE_STEPS = SALA_SELECT_PIECE / STEP;
 constexpr int TURN = ScoreTile::TURN;
 constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
 constexpr int COLUMNS = ScoreTile::COLUMNS;
-constexpr uint32_t TWO_NANS = 0x7fff7fffu;  // of bf16, and of f16
 
 // The tokens' queues follow it.
 template <int DIM>
@@ -79,43 +81,15 @@ struct SelectPlan {
 // What the block does: its tokens, and the rows that they need.
 struct Job {
     TokenTile tile;
-    int sum_rows;                // [0, sum_rows) of C make m and Z
-    int score_begin, score_end;  // [score_begin, score_end) of K1 are scored
+    TokenRows rows;
 };
-
-// Tokens from one row of C to the next.
-DEVICE int sum_stride(const sala_select_blocks_params& p) { return p.exact_lse ? p.lists.block_size / BLOCK_ROWS : p.lists.block_size; }
-
-// Adds the rows that the token at `position` needs, if it needs any.
-DEVICE void add_rows(Job& job, const sala_select_blocks_params& p, int position) {
-    const sala_block_lists& lists = p.lists;
-    const int visible = visible_windows(position, lists.block_size / BLOCK_ROWS);
-    const int query_block = find_query_block(lists, position);
-    const bool chooses = must_choose(lists, query_block) && wanted_blocks(lists) > 0;
-    if (chooses) {
-        job.score_begin = maximum(lists.init_blocks * BLOCK_ROWS - 1, 0);
-        job.score_end = first_local_block(lists, query_block) * BLOCK_ROWS;
-    }
-    if (p.scores.address != 0) {
-        job.score_begin = 0;
-        // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
-        job.score_end = maximum(job.score_end, visible > 0 ? visible + 1 : 0);
-    }
-    if (job.score_begin < job.score_end) job.sum_rows = visible_windows(position, sum_stride(p));
-}
 
 DEVICE Job find_job(const sala_select_blocks_params& p, const SequenceRange& sequence, int block_tokens) {
     const int index = last_tiles_first(sequence, block_index_x(), block_tokens);
-    Job job{cut_tile(sequence, index, block_tokens), 0, 0, 0};
-    if (job.tile.tokens > 0 && !sequence.dense) add_rows(job, p, job.tile.last_position());
+    Job job{cut_tile(sequence, index, block_tokens), {0, 0, 0}};
+    if (job.tile.tokens > 0 && !sequence.dense) job.rows = find_token_rows(p, job.tile.last_position());
     return job;
 }
-
-// Rows [begin, end) of K1 or K2, and how they are stored.
-struct NeededRows {
-    KeyRows rows;
-    int begin, end;
-};
 
 // Field by field, so that they stay in registers.
 DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows& b) {
@@ -129,46 +103,6 @@ DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows&
                        first ? x.page_shift : y.page_shift,
                        x.first_row};
     return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
-}
-
-// Starts the copy of a step's rows, eight of them by each warp. Rows that are not needed become zero, and those of
-// bad pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
-template <int DIM>
-DEVICE void load_step(SharedTile<DIM> tile, const NeededRows& needed, int step, uint64_t status) {
-    constexpr int VECTORS = SharedTile<DIM>::VECTORS;
-    constexpr int WARP_ROWS = STEP / WARPS;
-    constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
-    const KeyRows& rows = needed.rows;
-    const int first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
-    const int vector = lane_index() % VECTORS;
-    const auto is_needed = [&](int row) { return needed.begin <= step * STEP + row && step * STEP + row < needed.end; };
-    if (!rows.paged()) {
-        const uint16_t* source = rows.row_in(0, step * STEP);
-        UNROLL
-        for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-            const int row = first + i;
-            const bool valid = is_needed(row);
-            async_copy<16>(tile.address(score_tile_row(row), vector), source + (valid ? row : 0) * rows.stride + vector * 8, valid);
-        }
-        return;
-    }
-    const int begin = maximum(step * STEP + warp_index() * WARP_ROWS, needed.begin);
-    const int end = minimum(step * STEP + (warp_index() + 1) * WARP_ROWS, needed.end);
-    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, begin, end);
-    const uint32_t bad = ballot(pages.entry == NO_PAGE);
-    if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
-    NO_UNROLL
-    for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-        const int row = first + i;
-        const int page = pages.page(rows, step * STEP + row);
-        const uint32_t target = tile.address(score_tile_row(row), vector);
-        if (is_needed(row) && page == NO_PAGE) {
-            store_shared(target, Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
-        } else {
-            const bool valid = is_needed(row);
-            async_copy<16>(target, (valid ? rows.row_in(page, step * STEP + row) : rows.first) + vector * 8, valid);
-        }
-    }
 }
 
 // Adds what channels [channel, channel + K) give to the logits of a turn.
@@ -212,17 +146,17 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     const KeyRange& keys = job.tile.sequence.keys;
     const int stride = p.lists.block_size / BLOCK_ROWS;
     const KeyRows k1 = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
-    const NeededRows scored{k1, job.score_begin, minimum(job.score_end, full_windows(keys.count, stride))};
-    NeededRows summed{k1, 0, job.sum_rows};
+    const NeededRows scored{k1, job.rows.score_begin, minimum(job.rows.score_end, full_windows(keys.count, stride))};
+    NeededRows summed{k1, 0, job.rows.sum_rows};
     if (!p.exact_lse) summed.rows = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
-    const int sum_steps = ceil_div(job.sum_rows, STEP);
-    const int first_score_step = job.score_begin / STEP;
-    const int steps = sum_steps + maximum(ceil_div(job.score_end, STEP) - first_score_step, 0);
+    const int sum_steps = ceil_div(job.rows.sum_rows, STEP);
+    const int first_score_step = job.rows.score_begin / STEP;
+    const int steps = sum_steps + maximum(ceil_div(job.rows.score_end, STEP) - first_score_step, 0);
     const auto tile_of = [&](int step) { return SharedTile<DIM>{shared_address(plan.rows[step % STAGES])}; };
     const auto start_load = [&](int step) {
         const bool sums = step < sum_steps;
         const int row_step = sums ? step : step - sum_steps + first_score_step;
-        if (step < steps) load_step(tile_of(step), choose_rows(sums, summed, scored), row_step, p.status);
+        if (step < steps) load_rows<WARPS, STEP>(tile_of(step), choose_rows(sums, summed, scored), row_step * STEP, p.status);
         async_copy_commit();
     };
     const auto wait_for = [&](int step) {
@@ -257,22 +191,24 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     for (int step = 0; step < STAGES - 1; ++step) start_load(step);
 
     // Pass 1: m and Z.
-    Normaliser<HEADS> normaliser;
+    Normaliser<HEADS> normaliser, part;
     start_normaliser(normaliser);
+    start_normaliser(part);
     NO_UNROLL
     for (int step = 0; step < sum_steps; ++step) {
         wait_for(step);
         const int first_row = step * STEP;
-        const int turns = count_turns(job, tokens, job.sum_rows - first_row);
+        const int turns = count_turns(job, tokens, job.rows.sum_rows - first_row);
         NO_UNROLL
         for (int turn = 0; turn < turns; ++turn) {
             UNROLL
             for (int slice = 0; slice < SLICES; ++slice) {
                 Logits logits;
                 find_logits(logits, step, turn, slice);
-                add_to_normaliser(normaliser, logits, tokens, first_row + turn * TURN, slice);
+                add_to_normaliser(part, logits, tokens, first_row + turn * TURN, slice);
             }
         }
+        if ((step + 1) % PIECE_STEPS == 0 || step + 1 == sum_steps) end_piece(normaliser, part, tokens, step / PIECE_STEPS);
     }
     finish_normaliser(normaliser, p, tokens);
 
@@ -281,7 +217,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     for (int step = sum_steps; step < steps; ++step) {
         wait_for(step);
         const int first_row = (step - sum_steps + first_score_step) * STEP;
-        const int turns = count_turns(job, tokens, job.score_end - first_row);
+        const int turns = count_turns(job, tokens, job.rows.score_end - first_row);
         NO_UNROLL
         for (int turn = 0; turn < turns; ++turn) {
             float sums[TOKENS][BLOCK_ROWS];
@@ -302,7 +238,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             take_score(best, p, own, row0 / BLOCK_ROWS + lane_index() / 4, score);
         }
     }
-    store_missing_scores(p, own, ceil_div(job.score_end, TURN) * ScoreTile::TURN_BLOCKS);
+    store_missing_scores(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
     store_lists(p, job.tile, tokens, best);
 }
 

@@ -14,6 +14,15 @@ enum {
     SALA_SELECT_COLUMNS = 32,  // columns of a warp: query heads of its tokens
     SALA_SELECT_STEP = 64,     // compressed keys that are loaded at a time
     SALA_SELECT_STAGES = 3,    // steps in shared memory
+    SALA_SELECT_PIECE = 128,   // compressed keys whose m and Z are summed up on their own
+};
+
+// Of the kernels for few query tokens, which take a sequence's rows apart over blocks.
+enum {
+    SALA_SELECT_PIECE_WARPS = 4,    // of a block that takes a piece of rows
+    SALA_SELECT_PIECE_BLOCKS = 31,  // blocks of keys whose scores come from one piece of K1: a block needs the row before its own
+    SALA_SELECT_LIST_WARPS = 16,    // of a block that fills a list
+    SALA_SELECT_BINS = 2048,        // of a histogram of scores
 };
 
 typedef struct sala_select_blocks_params {
@@ -29,5 +38,16 @@ typedef struct sala_select_blocks_params {
     int32_t score_blocks;
     int32_t exact_lse;  // normalise by K1 instead of K2
 } sala_select_blocks_params;
+
+// The same for few query tokens of a sequence, in three launches with a workspace between them.
+typedef struct sala_select_split_params {
+    sala_select_blocks_params select;
+    uint64_t sums;          // f32 [batch, heads_kv, max_seqlen_q, pieces, heads_padded, 2]: m and Z of a piece of rows
+    uint64_t block_scores;  // f32 [batch, heads_kv, max_seqlen_q, blocks]
+    int32_t pieces;         // of the rows that make m and Z
+    int32_t blocks;         // of keys
+    int32_t heads_padded;   // the group, padded to eight heads
+    int32_t heads_kv;
+} sala_select_split_params;
 
 #endif

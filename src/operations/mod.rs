@@ -15,6 +15,7 @@ mod sequences;
 mod sparse_attention;
 mod sparse_layer;
 mod status;
+mod workspace;
 
 pub use append_keys::AppendKeysArgs;
 pub use choose_blocks::ChooseBlocksArgs;

@@ -105,6 +105,32 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[8, 16, 32, 64])]),
         tests: &["select_blocks"],
     },
+    // The same for few query tokens, over more blocks: sums of pieces of rows, scores, lists.
+    KernelFile {
+        name: "select_blocks_sums",
+        machine: Machine::Base,
+        params: "sala_select_split_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["select_blocks"],
+    },
+    KernelFile {
+        name: "select_blocks_scores",
+        machine: Machine::Base,
+        params: "sala_select_split_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["select_blocks"],
+    },
+    KernelFile {
+        name: "select_blocks_lists",
+        machine: Machine::Base,
+        params: "sala_select_split_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["select_blocks"],
+    },
     // The choice alone, by given scores.
     KernelFile {
         name: "choose_blocks",

@@ -460,6 +460,11 @@ pub const SALA_SELECT_WARPS: u32 = 8;
 pub const SALA_SELECT_COLUMNS: u32 = 32;
 pub const SALA_SELECT_STEP: u32 = 64;
 pub const SALA_SELECT_STAGES: u32 = 3;
+pub const SALA_SELECT_PIECE: u32 = 128;
+pub const SALA_SELECT_PIECE_WARPS: u32 = 4;
+pub const SALA_SELECT_PIECE_BLOCKS: u32 = 31;
+pub const SALA_SELECT_LIST_WARPS: u32 = 16;
+pub const SALA_SELECT_BINS: u32 = 2048;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_select_blocks_params {
@@ -503,6 +508,36 @@ const _: () = {
         [::core::mem::offset_of!(sala_select_blocks_params, score_blocks) - 328usize];
     ["Offset of field: sala_select_blocks_params::exact_lse"]
         [::core::mem::offset_of!(sala_select_blocks_params, exact_lse) - 332usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_select_split_params {
+    pub select: sala_select_blocks_params,
+    pub sums: u64,
+    pub block_scores: u64,
+    pub pieces: i32,
+    pub blocks: i32,
+    pub heads_padded: i32,
+    pub heads_kv: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 368usize];
+    ["Alignment of sala_select_split_params"][::core::mem::align_of::<sala_select_split_params>() - 8usize];
+    ["Offset of field: sala_select_split_params::select"]
+        [::core::mem::offset_of!(sala_select_split_params, select) - 0usize];
+    ["Offset of field: sala_select_split_params::sums"]
+        [::core::mem::offset_of!(sala_select_split_params, sums) - 336usize];
+    ["Offset of field: sala_select_split_params::block_scores"]
+        [::core::mem::offset_of!(sala_select_split_params, block_scores) - 344usize];
+    ["Offset of field: sala_select_split_params::pieces"]
+        [::core::mem::offset_of!(sala_select_split_params, pieces) - 352usize];
+    ["Offset of field: sala_select_split_params::blocks"]
+        [::core::mem::offset_of!(sala_select_split_params, blocks) - 356usize];
+    ["Offset of field: sala_select_split_params::heads_padded"]
+        [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 360usize];
+    ["Offset of field: sala_select_split_params::heads_kv"]
+        [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 364usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
@@ -653,6 +688,9 @@ impl crate::launch::Params for sala_norm_gate_params {
 impl crate::launch::Params for sala_select_blocks_params {
     const NAME: &'static str = "sala_select_blocks_params";
 }
+impl crate::launch::Params for sala_select_split_params {
+    const NAME: &'static str = "sala_select_split_params";
+}
 impl crate::launch::Params for sala_sparse_attention_params {
     const NAME: &'static str = "sala_sparse_attention_params";
 }
@@ -676,6 +714,7 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_norm_rope_params>(),
     size::<sala_norm_gate_params>(),
     size::<sala_select_blocks_params>(),
+    size::<sala_select_split_params>(),
     size::<sala_sparse_attention_params>(),
     size::<sala_sparse_attention_decode_params>(),
     size::<sala_unit_test_params>(),

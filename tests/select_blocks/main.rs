@@ -2,6 +2,7 @@
 
 mod agrees;
 mod choose;
+mod decode;
 mod dense;
 mod edges;
 mod invariances;

@@ -47,6 +47,9 @@ DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTi
     return own;
 }
 
+// Scores below the normal numbers are 0.
+DEVICE float flush_score(float score) { return score < SMALLEST_NORMAL ? minimum(score, 0.0f) : score; }
+
 // The score of block row0 / 4 + lane / 4 for the lane's own token.
 template <int TOKENS>
 DEVICE float pool_rows(OwnToken& own, const float (&sums)[TOKENS][ScoreTile::BLOCK_ROWS], int row0) {
@@ -64,7 +67,7 @@ DEVICE float pool_rows(OwnToken& own, const float (&sums)[TOKENS][ScoreTile::BLO
     own.above = last;
     UNROLL
     for (int i = 0; i < BLOCK_ROWS; ++i) score = maximum(score, mine[i]);
-    return score < SMALLEST_NORMAL ? minimum(score, 0.0f) : score;
+    return flush_score(score);
 }
 
 // Stores the score of the lane's own token, if it is asked for, and offers it to the token's queue.

@@ -61,58 +61,93 @@ DEVICE void start_normaliser(Normaliser<HEADS>& n) {
     }
 }
 
-// Adds the rows of a turn, from row0 on. A NaN logit adds nothing: maximum() drops it.
+// Adds the four rows of one column that a thread holds to its sum. A NaN logit adds nothing: maximum() drops it.
+DEVICE void add_to_column(float& most, float& sum, const float (&x)[ScoreTile::BLOCK_ROWS], float factor) {
+    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
+    float largest = most;
+    UNROLL
+    for (int i = 0; i < BLOCK_ROWS; ++i) largest = maximum(largest, x[i]);
+    if (largest > most) {
+        sum *= exp2(factor * (most - largest));
+        most = largest;
+    }
+    UNROLL
+    for (int i = 0; i < BLOCK_ROWS; ++i) sum += maximum(exp2(factor * (x[i] - largest)), 0.0f);
+}
+
+// Adds the rows of a turn, from row0 on.
 template <int HEADS>
 DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const Logits& logits, const WarpTokens<HEADS>& tokens, int row0, int slice) {
     constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
     UNROLL
     for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
         const int token = Deal<HEADS>::token(j);
-        const float factor = tokens.scale[token].factor;
         const int visible = tokens.sum_rows[token] - row0;
         UNROLL
         for (int side = 0; side < 2; ++side) {
             const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
             float x[BLOCK_ROWS];
-            float largest = n.maximum[column];
             UNROLL
             for (int i = 0; i < BLOCK_ROWS; ++i) {
                 const int e = i % 2 * 2 + side;
                 x[i] = turn_row(i / 2, e) < visible ? logits.half[i / 2].values[j][e] : -INFINITE;
-                largest = maximum(largest, x[i]);
             }
-            if (largest > n.maximum[column]) {
-                n.sum[column] *= exp2(factor * (n.maximum[column] - largest));
-                n.maximum[column] = largest;
-            }
-            UNROLL
-            for (int i = 0; i < BLOCK_ROWS; ++i) n.sum[column] += maximum(exp2(factor * (x[i] - largest)), 0.0f);
+            add_to_column(n.maximum[column], n.sum[column], x, tokens.scale[token].factor);
         }
     }
 }
 
-// Merges the threads' sums. A column without a number, and one that pads the group, gets a divisor of
-// infinity: its P is 0.
-template <int HEADS>
-DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens) {
-    constexpr int COUNT = Normaliser<HEADS>::COUNT;
-    constexpr int LANE_COLUMNS = ScoreTile::LANE_COLUMNS;
+// Merges the sums of the eight threads that share columns; all of them have the whole then. `factor(i)` is that of
+// column i of the thread.
+template <int COUNT, class Factor>
+DEVICE void merge_lanes(float (&most)[COUNT], float (&sum)[COUNT], const Factor& factor) {
     float own[COUNT];
     UNROLL
-    for (int i = 0; i < COUNT; ++i) own[i] = n.maximum[i];
-    reduce_max_each<8, 4>(n.maximum);
+    for (int i = 0; i < COUNT; ++i) own[i] = most[i];
+    reduce_max_each<8, 4>(most);
     UNROLL
-    for (int i = 0; i < COUNT; ++i) {
-        const int token = Deal<HEADS>::token(i % LANE_COLUMNS / 2);
-        n.sum[i] *= exp2(tokens.scale[token].factor * (own[i] - n.maximum[i]));
+    for (int i = 0; i < COUNT; ++i) sum[i] *= exp2(factor(i) * (own[i] - most[i]));
+    reduce_add_each<8, 4>(sum);
+}
+
+// Adds the sum of a piece to that of pieces before it. An empty piece changes no bit.
+DEVICE void add_piece(float& most, float& sum, float piece_most, float piece_sum, float factor) {
+    const float largest = maximum(most, piece_most);
+    const float scaled = sum * exp2(factor * (most - largest));
+    sum = fma(piece_sum, exp2(factor * (piece_most - largest)), scaled);
+    most = largest;
+}
+
+// What exponents of P subtract: log2 of the sum, less the guard. A column without a number, and one that pads the
+// group, gets a divisor of infinity: its P is 0.
+DEVICE void finish_column(float& most, float& sum, bool is_head) {
+    const bool counts = is_head && sum != 0.0f;
+    most = counts ? most : 0.0f;
+    sum = counts ? log2(sum) - SHARE_GUARD_BITS : INFINITE;
+}
+
+// The pieces of a token's rows are dealt to the eight threads that share its columns, which add them up in order.
+// Ends piece `piece` of the rows, whose sums are in n.
+template <int HEADS>
+DEVICE void end_piece(Normaliser<HEADS>& total, Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int piece) {
+    const auto factor = [&](int i) { return tokens.scale[Deal<HEADS>::token(i % ScoreTile::LANE_COLUMNS / 2)].factor; };
+    merge_lanes(n.maximum, n.sum, factor);
+    if (lane_index() / 4 == piece % 8) {
+        UNROLL
+        for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) add_piece(total.maximum[i], total.sum[i], n.maximum[i], n.sum[i], factor(i));
     }
-    reduce_add_each<8, 4>(n.sum);
+    start_normaliser(n);
+}
+
+// Merges the threads' sums of pieces.
+template <int HEADS>
+DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens) {
+    constexpr int LANE_COLUMNS = ScoreTile::LANE_COLUMNS;
+    merge_lanes(n.maximum, n.sum, [&](int i) { return tokens.scale[Deal<HEADS>::token(i % LANE_COLUMNS / 2)].factor; });
     UNROLL
-    for (int i = 0; i < COUNT; ++i) {
+    for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) {
         const int head = Deal<HEADS>::head(i / LANE_COLUMNS, i % LANE_COLUMNS / 2) + lane_index() % 4 * 2 + i % 2;
-        const bool counts = head < p.group && n.sum[i] != 0.0f;
-        n.maximum[i] = counts ? n.maximum[i] : 0.0f;
-        n.sum[i] = counts ? log2(n.sum[i]) - SHARE_GUARD_BITS : INFINITE;
+        finish_column(n.maximum[i], n.sum[i], head < p.group);
     }
 }
 

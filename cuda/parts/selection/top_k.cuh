@@ -25,14 +25,16 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-// Larger for better scores, then for lower indices. −0 equals 0, and NaN counts as −∞.
-DEVICE uint64_t rank_of(float score, int index) {
+// Unsigned numbers in the order of scores. −0 equals 0, and NaN counts as −∞.
+DEVICE uint32_t order_of(float score) {
     constexpr uint32_t NEGATIVE_INFINITY = 0xff800000u;
     constexpr uint32_t SIGN = 0x80000000u;
     const uint32_t bits = score == score ? float_bits(score + 0.0f) : NEGATIVE_INFINITY;
-    const uint32_t ordered = bits & SIGN ? ~bits : bits | SIGN;
-    return static_cast<uint64_t>(ordered) << 32 | ~static_cast<uint32_t>(index);
+    return bits & SIGN ? ~bits : bits | SIGN;
 }
+
+// Larger for better scores, then for lower indices.
+DEVICE uint64_t rank_of(float score, int index) { return static_cast<uint64_t>(order_of(score)) << 32 | ~static_cast<uint32_t>(index); }
 
 DEVICE int index_of(uint64_t rank) { return static_cast<int>(~static_cast<uint32_t>(rank)); }
 

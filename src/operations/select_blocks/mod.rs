@@ -1,10 +1,14 @@
 //! Block selection.
 
 pub mod reference;
+mod split;
+
+pub(super) use split::workspace_size;
 
 use super::keys::{KeyRows, Room};
 use super::sparse_layer::Config;
-use super::{CompressedStore, Lse, Sequences, SparseLayer, SwitchLen};
+use super::workspace::Workspace;
+use super::{CompressedStore, Entry, Lse, Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::shapes;
 use crate::sys::params::{
@@ -12,6 +16,7 @@ use crate::sys::params::{
     sala_block_lists, sala_select_blocks_params,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+use split::Split;
 
 /// Shared memory that every GPU has for a block.
 const SHARED_MEMORY: usize = 99 * 1024;
@@ -24,12 +29,13 @@ const SHARED_MEMORY: usize = 99 * 1024;
 /// score[b] = max of P[c], c = 4b − 1 .. 4b + 3
 /// ```
 ///
-/// The first two stages of InfLLM-V2 (Zhao et al. 2025), scoring through compressed keys and top-k, in one launch: scores leave the chip only
-/// if they are asked for. A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with
+/// The first two stages of InfLLM-V2 (Zhao et al. 2025), scoring through compressed keys and top-k. Prefill is one launch, and scores leave the
+/// chip only if they are asked for; with [`Entry::Decode`] and at most 16 query tokens of each sequence it is three, over a workspace, which take
+/// the rows of a sequence apart over blocks. A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with
 /// the highest scores, equal ones in favour of the lower index; `topk + local_blocks` in all. Nothing is scored while the list has room for
 /// every block. [`crate::reference::select_blocks`] is the definition.
 ///
-/// A token's list is the same alone and in any batch, and however its prompt is cut into chunks.
+/// A token's list is the same alone and in any batch, however its prompt is cut into chunks, and from either [`Entry`].
 ///
 /// Scores of NaN and beyond f32, dense sequences, what is refused: [`semantics`](crate::semantics#select_blocks).
 ///
@@ -84,11 +90,15 @@ pub struct SelectBlocksArgs<'a> {
     /// The lists, `[total_q, heads_kv, list_len]` i32: ascending, −1 after the last. Empty for tokens without keys and for sequences that are
     /// attended densely, and for sequences that are refused but for the bounds of their rows. Rows of no sequence are left as they are.
     pub block_indices: TensorMut<'a>,
+    /// How the work is spread over the GPU.
+    pub entry: Entry,
     /// A factor of each token's logits, `[total_q]` f32; the one that attention is given.
     pub scale_factor: Option<Tensor<'a>>,
     /// The scores, `[total_q, heads_kv, blocks]` f32, if wanted: −∞ where a block has no row that the token sees, scores of blocks past the last
     /// axis are dropped. With it, every visible row is scored.
     pub scores: Option<TensorMut<'a>>,
+    /// Memory of any type for [`Entry::Decode`], which belongs to one stream at a time: [`SparseLayer::workspace_size`] bytes.
+    pub workspace: Option<TensorMut<'a>>,
     /// See [`Status`](crate::Status).
     pub status: Option<TensorMut<'a>>,
 }
@@ -111,8 +121,10 @@ impl<'a> SelectBlocksArgs<'a> {
             sequences,
             switch_len,
             block_indices,
+            entry: Entry::Prefill,
             scale_factor: None,
             scores: None,
+            workspace: None,
             status: None,
         }
     }
@@ -122,6 +134,7 @@ impl<'a> SelectBlocksArgs<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     variants: Vec<Variant<sala_select_blocks_params, Tile>>,
+    split: split::Plan,
 }
 
 /// How a kernel cuts its work.
@@ -167,7 +180,10 @@ impl Plan {
         }
         match refused {
             Some(error) if variants.is_empty() => Err(error),
-            _ => Ok(Self { variants }),
+            _ => Ok(Self {
+                variants,
+                split: split::Plan::new(config)?,
+            }),
         }
     }
 }
@@ -236,8 +252,10 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             sequences,
             switch_len,
             block_indices,
+            entry: _,
             scale_factor,
             scores,
+            workspace,
             status,
         } = self;
         Views::new()
@@ -250,6 +268,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             .written("block_indices", block_indices)
             .read("scale_factor", *scale_factor)
             .written("scores", scores)
+            .written("workspace", workspace)
             .written("status", status)
     }
 
@@ -258,8 +277,22 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
         let params = self.params(&layer.config, variant.tile)?;
         let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(variant.tile.tokens);
         let grid = [tiles, layer.config.shape.heads_kv, params.sequences.batch as usize];
-        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
-        unsafe { kernels.queue(stream, variant, grid, &params) }
+        let workspace = Workspace::new(self.workspace.as_ref())?;
+        let split = match self.entry {
+            Entry::Prefill => None,
+            Entry::Decode => Split::of_call(&layer.config, &params, workspace.bytes),
+        };
+        // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
+        // split counts; the rest is the caller's promise.
+        unsafe {
+            match split {
+                Some(split) => {
+                    let plan = &layer.plans.select.split;
+                    plan.queue(kernels, stream, params, split, workspace, &layer.config)
+                }
+                None => kernels.queue(stream, variant, grid, &params),
+            }
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Attention of a few query tokens: their keys are cut into pieces, a block takes each, and a second launch merges them.
 
 use super::launch::Tiling;
-use crate::launch::{Kernels, Variant, checks};
-use crate::operations::SparseLayer;
+use crate::launch::{Kernels, Variant};
 use crate::operations::sparse_layer::Config;
+use crate::operations::workspace::Workspace;
+use crate::operations::{SparseLayer, select_blocks};
 use crate::sys::params::{
     SALA_ATTENTION_WARP_ROWS, SALA_DECODE_MAX_PIECES, SALA_DECODE_MAX_QUERIES, SALA_DECODE_PIECE_KEYS,
     SALA_DECODE_WARPS, sala_sparse_attention_decode_params, sala_sparse_attention_params,
@@ -152,17 +153,7 @@ struct Layout {
 
 impl Layout {
     fn place(&self, workspace: Option<&TensorMut<'_>>) -> Result<sala_sparse_attention_decode_params> {
-        let room = checks::optional(workspace.map(TensorMut::as_tensor), |workspace| {
-            checks::rank("workspace", workspace, 1)?;
-            checks::last_axis_contiguous("workspace", workspace)?;
-            checks::rows_aligned("workspace", workspace)?;
-            Ok((workspace.address(), workspace.extent()))
-        })?;
-        let (address, bytes) = room;
-        if bytes < self.bytes as u64 {
-            let expected = format!("{} bytes (SparseLayer::workspace_size)", self.bytes);
-            return Err(Error::argument("workspace", expected, bytes));
-        }
+        let Workspace { address, .. } = Workspace::with_room(workspace, self.bytes, "SparseLayer::workspace_size")?;
         Ok(sala_sparse_attention_decode_params {
             partials: address,
             softmaxes: address + self.softmaxes as u64,
@@ -173,7 +164,7 @@ impl Layout {
 }
 
 impl SparseLayer {
-    /// Bytes of workspace that the calls of an entry need: of `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
+    /// Bytes of workspace that serve selection and attention of an entry: of `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
     /// `list_len` those over lists of that many entries, with [`SwitchLen::Keys`](crate::SwitchLen::Keys) or no choice; without it every call.
     ///
     /// [`Entry::Prefill`] takes none. For [`Entry::Decode`] it is 16.3 KiB for each query token and 256 of its keys at 32 heads of 128 channels,
@@ -195,7 +186,10 @@ impl SparseLayer {
         };
         match entry {
             Entry::Prefill => 0,
-            Entry::Decode => bounds.layout(&self.config).map_or(usize::MAX, |layout| layout.bytes),
+            Entry::Decode => {
+                let attention = bounds.layout(&self.config).map_or(usize::MAX, |layout| layout.bytes);
+                attention.max(select_blocks::workspace_size(self, batch, max_seqlen_q, max_seqlen_k))
+            }
         }
     }
 }

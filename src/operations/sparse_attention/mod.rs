@@ -155,15 +155,16 @@ pub struct DenseAttentionArgs<'a> {
     pub status: Option<TensorMut<'a>>,
 }
 
-/// What a call of attention is made for.
+/// What a call of selection or attention is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Entry {
     /// Many query tokens: each kv head of a sequence gets a block or more, depending on its query tokens.
     #[default]
     Prefill,
-    /// Up to 16 query tokens per sequence: steps that decode or verify. The keys of each token are cut into pieces over the whole GPU, by their
-    /// place in its list, and what they give is merged in order by a second kernel. Asks for a workspace of [`SparseLayer::workspace_size`] bytes, and for
-    /// [`Sequences::max_seqlen_q`] where there are more than 16 query tokens in all.
+    /// Up to 16 query tokens per sequence: steps that decode or verify. The keys of each token are cut into pieces over the whole GPU: by their
+    /// place in its list for attention, by absolute rows for selection, and what they give is merged in order by later launches. Asks for a
+    /// workspace of [`SparseLayer::workspace_size`] bytes, and for [`Sequences::max_seqlen_q`] where there are more than 16 query tokens in all.
+    /// Selection without them is that of [`Entry::Prefill`], which gives the same lists.
     Decode,
 }
 

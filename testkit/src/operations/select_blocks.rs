@@ -14,7 +14,7 @@ use crate::tolerance::{Judgement, SelectionCase, is_near_score, score_share, sel
 use crate::values::Values;
 use sala_kernels::reference::compress_keys::{CompressedKeys, Window};
 use sala_kernels::reference::select_blocks::{BlockScores, Config, Position, block_scores, select_blocks};
-use sala_kernels::{Result, SelectBlocksArgs, SparseLayer, Status};
+use sala_kernels::{Entry, Result, SelectBlocksArgs, SparseLayer, Status};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub struct SelectProblem {
     pub packing: Packing,
     /// Blocks whose scores are asked for, if any are.
     pub score_blocks: Option<usize>,
+    pub entry: Entry,
+    /// Bytes of workspace, if the call is given one.
+    pub workspace: Option<usize>,
 }
 
 /// What a selection leaves behind.
@@ -63,6 +66,23 @@ pub struct Selection {
 impl SelectProblem {
     pub fn total_q(&self) -> usize {
         self.q.len() / (self.config.heads_q * self.config.dim)
+    }
+
+    /// The same call as one of few tokens, with the workspace that lets it be split.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
+    pub fn decode(&self) -> SelectProblem {
+        let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
+        let [queries, keys] = self.batch.max_seqlens;
+        let queries = queries.unwrap_or(self.total_q());
+        let keys = keys.unwrap_or(self.batch.capacity());
+        let entry = Entry::Decode;
+        SelectProblem {
+            entry,
+            workspace: Some(layer.workspace_size(entry, self.batch.sequences(), queries, keys, None)),
+            ..self.clone()
+        }
     }
 
     /// Where the query tokens stand whose sequences choose blocks.
@@ -129,6 +149,9 @@ impl Problem for SelectProblem {
         if let Some(blocks) = self.score_blocks {
             memory.add::<f32>("scores", &[total_q, heads_kv, blocks], packing.gap(), None)?;
         }
+        if let Some(bytes) = self.workspace {
+            memory.add::<u32>("workspace", &[bytes / 4], 0, None)?;
+        }
         memory.add_status()?;
         Ok(memory)
     }
@@ -145,7 +168,9 @@ impl Problem for SelectProblem {
         );
         args.compressed = self.batch.storage.compressed(memory, self.config.block_size);
         args.scale_factor = memory.get("scale_factor");
+        args.entry = self.entry;
         args.scores = memory.get_mut("scores");
+        args.workspace = memory.get_mut("workspace");
         args.status = memory.get_mut("status");
         submit(machine, layer, args)
     }

@@ -111,7 +111,12 @@ impl SparseCall {
             None if self.is_dense() => (None, Duration::ZERO),
             None => {
                 let compressed = self.inputs.compress().run(machine)?;
-                let selected = self.inputs.select(&compressed.keys, None).run(machine)?;
+                let selection = self.inputs.select(&compressed.keys, None);
+                let selection = match self.entry {
+                    Entry::Prefill => selection,
+                    Entry::Decode => selection.decode(),
+                };
+                let selected = selection.run(machine)?;
                 let elapsed = compressed.elapsed + selected.elapsed;
                 (Some(self.selected(selected.indices)), elapsed)
             }

@@ -2,31 +2,30 @@
 
 use super::select::{SCORED, SUMMED};
 use super::{BLOCK, DIM, ELEMENT, HEADS, HEADS_KV, K, LISTED, M, Table, Unit, Work};
-use crate::machine::Free;
 use crate::{Kernels, Problem};
 
-/// Rows of a step of selection.
-const STEP: f64 = 64.0;
+/// What a GPU's first blocks load, a piece of 128 rows on each of about a hundred multiprocessors.
+const FIRST_BYTES: f64 = 100.0 * 128.0 * DIM * ELEMENT;
 
 pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
     let gpu = table.gpu;
-    // One warp of one block for each kv head works, the others help to load.
-    let one_warp = |name: &str| {
-        kernels
-            .unit(name, gpu.arch)?
-            .on(gpu)?
-            .clocks_with(1, 1, Free::default())
-    };
-    let (sum, score) = (one_warp("select_sum")?, one_warp("select_score")?);
+    // Three launches. Of the first two the blocks are many: what one takes, and the bytes of all of them.
+    let clocks = |name: &str| kernels.unit(name, gpu.arch)?.on(gpu)?.clocks();
+    let sums = clocks("decode_sums")?;
     for (name, tokens) in [("128k", 128.0 * K), ("1m", M)] {
+        let bytes = |rows: f64| rows * HEADS_KV * DIM * ELEMENT;
         let rows = tokens / SCORED + tokens / SUMMED;
         let work = Work {
             flop: 2.0 * DIM * HEADS * rows,
-            bytes: rows * HEADS_KV * DIM * ELEMENT,
+            bytes: bytes(rows),
         };
-        let clocks = tokens / SUMMED / STEP * sum + tokens / SCORED / STEP * score;
+        let scores = clocks(&format!("decode_block_scores_{name}"))?;
+        let lists = clocks(&format!("decode_lists_{name}"))?;
+        // Beyond what its first blocks take, a launch waits for memory.
+        let more = |rows: f64| (gpu.memory_microseconds(bytes(rows)) - gpu.memory_microseconds(FIRST_BYTES)).max(0.0);
+        let microseconds = gpu.microseconds(sums + scores + lists) + more(tokens / SUMMED) + more(tokens / SCORED);
         let name = format!("decode_select_us_{name}");
-        table.add_time(name, Unit::Microseconds, 1, work, gpu.microseconds(clocks));
+        table.add_time(name, Unit::Microseconds, 3, work, microseconds);
     }
     // A list of 96 blocks has 24 pieces for each kv head, and 32 heads are merged: every block has a multiprocessor to itself.
     let pieces = kernels.unit("decode_pieces", gpu.arch)?.on(gpu)?.clocks()?;

@@ -7,8 +7,8 @@ use crate::operations::compress_keys::{CompressCall, CompressProblem, Compressed
 use crate::operations::select_blocks::SelectProblem;
 use crate::tolerance::Precision;
 use crate::values::Values;
-use sala_kernels::Lse;
 use sala_kernels::reference::select_blocks::Config;
+use sala_kernels::{Entry, Lse};
 
 /// A small selection: lists of nine blocks, five of them by score.
 pub fn small_config(heads_q: usize, heads_kv: usize, dim: usize) -> Config {
@@ -135,6 +135,8 @@ impl SelectionInputs {
             scale_factor: self.scale_factor.clone(),
             packing: self.packing,
             score_blocks,
+            entry: Entry::Prefill,
+            workspace: None,
         }
     }
 }

@@ -153,6 +153,8 @@ pub struct SelectCase {
     pub with_k2: bool,
     /// Blocks more than the longest sequence has, or fewer, whose scores are asked for, if any are.
     pub more_scores: Option<isize>,
+    /// Whether it is a call of few tokens; with more than 16 of a sequence it is taken as any other.
+    pub is_decode: bool,
 }
 
 impl Described for SelectCase {
@@ -162,9 +164,13 @@ impl Described for SelectCase {
         let inputs = self.selection.inputs();
         let blocks = |more| inputs.blocks().saturating_add_signed(more);
         let problem = inputs.select(&inputs.compress().reference(), self.more_scores.map(blocks));
-        match self.with_k2 || self.selection.lse == Lse::Coarse {
+        let problem = match self.with_k2 || self.selection.lse == Lse::Coarse {
             true => problem,
             false => SelectProblem { k2: None, ..problem },
+        };
+        match self.is_decode {
+            true => problem.decode(),
+            false => problem,
         }
     }
 
@@ -176,10 +182,13 @@ impl Described for SelectCase {
 /// Selections by the compressed keys that the definition gives, with scores and without.
 pub(in crate::operations) fn calls() -> BoxedStrategy<SelectCase> {
     let more_scores = prop::sample::select(vec![None, Some(0), Some(1), Some(-3)]);
-    let case = |(selection, with_k2, more_scores)| SelectCase {
+    let case = |(selection, with_k2, more_scores, is_decode)| SelectCase {
         selection,
         with_k2,
         more_scores,
+        is_decode,
     };
-    (selections(30), any::<bool>(), more_scores).prop_map(case).boxed()
+    (selections(30), any::<bool>(), more_scores, any::<bool>())
+        .prop_map(case)
+        .boxed()
 }

@@ -1,0 +1,103 @@
+// The rows of compressed keys that selection reads, and their copy to shared memory.
+#pragma once
+
+#include "machine/async_copy.cuh"
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/memory.cuh"
+#include "machine/tile.cuh"
+#include "machine/warp.cuh"
+#include "params/select_blocks.h"
+#include "parts/keys/key_rows.cuh"
+#include "parts/keys/windows.cuh"
+#include "parts/selection/block_list.cuh"
+#include "parts/selection/block_score.cuh"
+#include "parts/selection/token_columns.cuh"
+#include "parts/status.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr uint32_t TWO_NANS = 0x7fff7fffu;  // of bf16, and of f16
+
+// Tokens from one row of C to the next.
+DEVICE int sum_stride(const sala_select_blocks_params& p) {
+    return p.exact_lse ? p.lists.block_size / ScoreTile::BLOCK_ROWS : p.lists.block_size;
+}
+
+// The rows that a token needs, and those of all tokens before it.
+struct TokenRows {
+    int sum_rows;                // [0, sum_rows) of C make m and Z
+    int score_begin, score_end;  // [score_begin, score_end) of K1 are scored
+};
+
+DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int position) {
+    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
+    const sala_block_lists& lists = p.lists;
+    TokenRows rows{0, 0, 0};
+    const int visible = visible_windows(position, lists.block_size / BLOCK_ROWS);
+    const int query_block = find_query_block(lists, position);
+    const bool chooses = must_choose(lists, query_block) && wanted_blocks(lists) > 0;
+    if (chooses) {
+        rows.score_begin = maximum(lists.init_blocks * BLOCK_ROWS - 1, 0);
+        rows.score_end = first_local_block(lists, query_block) * BLOCK_ROWS;
+    }
+    if (p.scores.address != 0) {
+        rows.score_begin = 0;
+        // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
+        rows.score_end = maximum(rows.score_end, visible > 0 ? visible + 1 : 0);
+    }
+    if (rows.score_begin < rows.score_end) rows.sum_rows = visible_windows(position, sum_stride(p));
+    return rows;
+}
+
+// Rows [begin, end) of K1 or K2, and how they are stored.
+struct NeededRows {
+    KeyRows rows;
+    int begin, end;
+};
+
+// Starts the copy of ROWS rows from row `first_row` on, which may be negative, as many of them by each warp. Rows that are not needed become zero, and those of
+// bad pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
+template <int WARPS, int ROWS, int DIM>
+DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_row, uint64_t status) {
+    constexpr int VECTORS = SharedTile<DIM>::VECTORS;
+    constexpr int WARP_ROWS = ROWS / WARPS;
+    constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
+    const KeyRows& rows = needed.rows;
+    const int first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
+    const int vector = lane_index() % VECTORS;
+    const auto is_needed = [&](int row) { return needed.begin <= first_row + row && first_row + row < needed.end; };
+    if (!rows.paged()) {
+        const int base = maximum(first_row, 0);
+        const uint16_t* source = rows.row_in(0, base);
+        UNROLL
+        for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
+            const int row = first + i;
+            const bool valid = is_needed(row);
+            async_copy<16>(tile.address(score_tile_row(row), vector),
+                           source + (valid ? first_row + row - base : 0) * rows.stride + vector * 8, valid);
+        }
+        return;
+    }
+    const int begin = maximum(first_row + warp_index() * WARP_ROWS, needed.begin);
+    const int end = minimum(first_row + (warp_index() + 1) * WARP_ROWS, needed.end);
+    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, begin, end);
+    const uint32_t bad = ballot(pages.entry == NO_PAGE);
+    if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
+    NO_UNROLL
+    for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
+        const int row = first + i;
+        const int page = pages.page(rows, first_row + row);
+        const uint32_t target = tile.address(score_tile_row(row), vector);
+        if (is_needed(row) && page == NO_PAGE) {
+            store_shared(target, Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
+        } else {
+            const bool valid = is_needed(row);
+            async_copy<16>(target, (valid ? rows.row_in(page, first_row + row) : rows.first) + vector * 8, valid);
+        }
+    }
+}
+
+}  // namespace SALA_VARIANT
+}  // namespace sala

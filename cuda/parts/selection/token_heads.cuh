@@ -1,0 +1,83 @@
+// What the kernels for few query tokens share: the query heads of one token, eight at a time, and where the workspace
+// between their launches has what.
+//
+// Bits are those of block_score.cuh: a product has the heads of one token, a thread the same rows of a turn, and heads
+// are added up in the same order.
+#pragma once
+
+#include "machine/machine.cuh"
+#include "machine/math.cuh"
+#include "machine/memory.cuh"
+#include "machine/tile.cuh"
+#include "params/select_blocks.h"
+#include "parts/keys/rows.cuh"
+#include "parts/keys/sequence.cuh"
+#include "parts/selection/block_score.cuh"
+#include "parts/signed_scale.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+constexpr int PRODUCT_HEADS = 8;
+
+// The logits of a turn's 32 rows × `HEADS` heads, without scale.
+template <int HEADS>
+struct HeadLogits {
+    Accumulator<HEADS> half[2];
+};
+
+DEVICE SignedScale find_scale(const sala_select_blocks_params& p, int64_t row) {
+    float scale = p.scale;
+    if (p.scale_factor != 0) scale *= load_global_constant(entry_of<const float>(p.scale_factor, row));
+    return signed_scale(scale);
+}
+
+// Operand B: HEADS heads of the token in row `row` of q, from head `first` of the group on.
+template <int DIM, int HEADS>
+DEVICE FragmentB<DIM, HEADS> load_query_heads(const sala_select_blocks_params& p, int64_t row, int first, SignedScale scale) {
+    FragmentB<DIM, HEADS> query;
+    UNROLL
+    for (int j = 0; j < HEADS / 8; ++j) {
+        const int head = first + j * 8 + lane_index() / 4;
+        const bool valid = head < p.group;
+        const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + (valid ? head : 0);
+        const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, row, head_q)) + lane_index() % 4;
+        UNROLL
+        for (int i = 0; i < DIM / 8; ++i) {
+            const uint32_t pair = valid ? load_global_constant(source + 4 * i) : 0;
+            query.registers[i / 2][j][i % 2] = pair ^ scale.sign_flip();
+        }
+    }
+    return query;
+}
+
+template <class T, int DIM, int HEADS>
+DEVICE HeadLogits<HEADS> find_head_logits(SharedTile<DIM> tile, int turn, const FragmentB<DIM, HEADS>& query) {
+    HeadLogits<HEADS> logits;
+    UNROLL
+    for (int half = 0; half < 2; ++half) {
+        logits.half[half].fill(0.0f);
+        multiply_shared_a<T>(logits.half[half], tile, turn * ScoreTile::TURN + half * ScoreTile::TURN_HALF, 0, query);
+    }
+    return logits;
+}
+
+// ---- the workspace
+
+DEVICE int64_t workspace_row(const sala_select_split_params& p, int token) {
+    const int64_t head = static_cast<int64_t>(block_index_z()) * p.heads_kv + block_index_y();
+    return head * p.select.sequences.max_seqlen_q + token;
+}
+
+// m and Z of two neighbouring heads in a piece of a token's rows: those that a thread has of a product.
+DEVICE Float4* sums_of(const sala_select_split_params& p, int token, int piece, int product) {
+    const int64_t head = (workspace_row(p, token) * p.pieces + piece) * p.heads_padded + product * PRODUCT_HEADS;
+    return entry_of<Float4>(p.sums, head / 2 + lane_index() % 4);
+}
+
+DEVICE float* block_scores_of(const sala_select_split_params& p, int token) {
+    return entry_of<float>(p.block_scores, workspace_row(p, token) * p.blocks);
+}
+
+}  // namespace SALA_VARIANT
+}  // namespace sala

@@ -1,0 +1,203 @@
+//! Selection for few query tokens: a sequence's rows are taken apart over blocks, in three launches.
+
+use crate::launch::{Kernels, Variant, checks};
+use crate::operations::sparse_layer::Config;
+use crate::operations::workspace::Workspace;
+use crate::operations::{Lse, SparseLayer};
+use crate::sys::params::{
+    SALA_SELECT_LIST_WARPS, SALA_SELECT_PIECE, SALA_SELECT_PIECE_BLOCKS, SALA_SELECT_PIECE_WARPS,
+    sala_select_blocks_params, sala_select_split_params,
+};
+use crate::{Result, Stream};
+
+const PIECE: usize = SALA_SELECT_PIECE as usize;
+const PIECE_BLOCKS: usize = SALA_SELECT_PIECE_BLOCKS as usize;
+/// The most query tokens of a sequence.
+const TOKENS: usize = 16;
+/// Heads of a product, and bytes of m and Z of one head.
+const PRODUCT_HEADS: usize = 8;
+const SUM_BYTES: usize = 2 * 4;
+/// `sizeof(RadixPlan)`: a histogram of 2048 bins, three counts of each warp, a bin and a count.
+const RADIX_BYTES: usize = 2048 * 4 + 3 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+
+/// The three kernels.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) sums: Vec<Variant<sala_select_split_params>>,
+    pub(super) scores: Vec<Variant<sala_select_split_params>>,
+    pub(super) lists: Vec<Variant<sala_select_split_params>>,
+    /// Bytes of shared memory that each query token takes when scores are formed.
+    token_bytes: usize,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let dim = checks::compiled_for("dim", "select_blocks_sums", "dim", config.shape.dim)?;
+        let element = Some(config.dtype);
+        let threads = SALA_SELECT_PIECE_WARPS as usize * 32;
+        let rows = PIECE * config.shape.dim * 2;
+        // m and Z of the heads, and P of a piece's rows.
+        let token_bytes = heads_padded(config) * SUM_BYTES + PIECE * 4;
+        let lists = SALA_SELECT_LIST_WARPS as usize * 32;
+        Ok(Self {
+            sums: vec![Variant::base("select_blocks_sums", element, &[dim], threads, rows, ())?],
+            scores: vec![Variant::base(
+                "select_blocks_scores",
+                element,
+                &[dim],
+                threads,
+                rows,
+                (),
+            )?],
+            lists: vec![Variant::base("select_blocks_lists", None, &[], lists, RADIX_BYTES, ())?],
+            token_bytes,
+        })
+    }
+
+    /// Queues the three launches, which the stream orders.
+    ///
+    /// # Safety
+    /// As [`Kernels::queue`]; the workspace has room for the split.
+    pub(super) unsafe fn queue(
+        &self,
+        kernels: &Kernels,
+        stream: &Stream,
+        select: sala_select_blocks_params,
+        split: Split,
+        workspace: Workspace,
+        config: &Config,
+    ) -> Result<()> {
+        let heads_kv = config.shape.heads_kv;
+        let params = sala_select_split_params {
+            select,
+            sums: workspace.address,
+            block_scores: workspace.address + split.sum_bytes() as u64,
+            pieces: split.pieces as i32,
+            blocks: split.blocks as i32,
+            heads_padded: split.heads_padded as i32,
+            heads_kv: heads_kv as i32,
+        };
+        let batch = select.sequences.batch as usize;
+        let queries = select.sequences.max_seqlen_q as usize;
+        // Nothing is scored where every list has room for all blocks, unless scores are asked for.
+        let is_scored = split.blocks > config.list_len() || select.scores.address != 0;
+        let [pieces, score_pieces] = match is_scored {
+            true => [split.pieces, split.blocks.div_ceil(PIECE_BLOCKS)],
+            false => [0, 0],
+        };
+        let sums = kernels.pick(&self.sums, |()| true)?;
+        let mut scores = kernels.pick(&self.scores, |()| true)?.clone();
+        scores.shared += (queries * self.token_bytes) as u32;
+        let lists = kernels.pick(&self.lists, |()| true)?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            kernels.queue(stream, sums, [pieces, heads_kv, batch], &params)?;
+            kernels.queue(stream, &scores, [score_pieces, heads_kv, batch], &params)?;
+            kernels.queue(stream, lists, [queries, heads_kv, batch], &params)
+        }
+    }
+}
+
+/// The query heads of a kv head, padded to products.
+fn heads_padded(config: &Config) -> usize {
+    config.group().next_multiple_of(PRODUCT_HEADS)
+}
+
+/// How the rows of a call are taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Split {
+    /// Query tokens and kv heads of the call.
+    rows: usize,
+    /// Pieces of the rows that make m and Z.
+    pieces: usize,
+    /// Blocks of keys.
+    blocks: usize,
+    heads_padded: usize,
+}
+
+impl Split {
+    /// How a call is taken apart, if it can be and the workspace has room for it.
+    pub(super) fn of_call(config: &Config, params: &sala_select_blocks_params, workspace: u64) -> Option<Self> {
+        let sequences = &params.sequences;
+        let [batch, queries, keys] = [sequences.batch, sequences.max_seqlen_q, sequences.keys.max_seqlen];
+        let split = Self::of(config, batch as usize, queries as usize, keys as usize)?;
+        split.bytes().filter(|&bytes| bytes as u64 <= workspace)?;
+        Some(split)
+    }
+
+    /// How a call of so many sequences of at most so many query tokens and keys is taken apart. None where it has more query tokens than the
+    /// kernels take, or none.
+    fn of(config: &Config, batch: usize, queries: usize, keys: usize) -> Option<Self> {
+        let stride = match config.lse {
+            Lse::Coarse => config.k2_stride(),
+            Lse::Exact => config.k1_stride(),
+        };
+        let rows = batch.checked_mul(queries)?.checked_mul(config.shape.heads_kv)?;
+        let is_few = (1..=TOKENS).contains(&queries);
+        (is_few && rows > 0).then_some(Self {
+            rows,
+            // A window has two strides.
+            pieces: (keys / stride).saturating_sub(1).div_ceil(PIECE),
+            blocks: keys.div_ceil(config.block_size),
+            heads_padded: heads_padded(config),
+        })
+    }
+
+    fn sum_bytes(&self) -> usize {
+        self.rows * self.pieces * self.heads_padded * SUM_BYTES
+    }
+
+    /// Bytes of workspace.
+    fn bytes(&self) -> Option<usize> {
+        let sums = self.pieces.checked_mul(self.heads_padded * SUM_BYTES)?;
+        self.rows.checked_mul(sums.checked_add(self.blocks.checked_mul(4)?)?)
+    }
+}
+
+/// Bytes of workspace that serve selection for `batch` sequences of at most `queries` query tokens and `keys` keys; 0 where it takes none.
+pub(in crate::operations) fn workspace_size(layer: &SparseLayer, batch: usize, queries: usize, keys: usize) -> usize {
+    Split::of(&layer.config, batch, queries, keys)
+        .and_then(|split| split.bytes())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AttentionShape, DType};
+
+    fn layer(lse: Lse) -> SparseLayer {
+        let shape = AttentionShape {
+            heads_q: 32,
+            heads_kv: 2,
+            dim: 128,
+        };
+        SparseLayer::builder(DType::Bf16, shape, 0).lse(lse).build().unwrap()
+    }
+
+    #[test]
+    fn workspaces_are_small() {
+        const MIB: usize = 1 << 20;
+        let size = |batch, queries, keys| workspace_size(&layer(Lse::Coarse), batch, queries, keys);
+        assert_eq!(size(1, 1, 1 << 17), 2 * (16 * 16 * 8 + 2048 * 4));
+        assert!(size(256, 1, 1 << 17) <= 64 * MIB);
+        assert!(size(8, 16, 1 << 20) <= 64 * MIB);
+        assert!(size(256, 16, 1 << 17) <= 96 * MIB);
+        assert_eq!(size(1, 17, 1 << 17), 0, "more query tokens than it takes");
+        assert_eq!(size(0, 1, 1 << 17), 0);
+        let exact = workspace_size(&layer(Lse::Exact), 1, 1, 1 << 17);
+        assert_eq!(exact, 2 * (64 * 16 * 8 + 2048 * 4), "four times the rows");
+    }
+
+    #[test]
+    fn blocks_fit_every_base_architecture() {
+        let plan = layer(Lse::Coarse).plans.select.split;
+        let scores = plan.scores[0].shared as usize + TOKENS * plan.token_bytes;
+        let others = plan
+            .sums
+            .iter()
+            .chain(&plan.lists)
+            .map(|variant| variant.shared as usize);
+        assert!(others.chain([scores]).max().unwrap() <= 99 * 1024);
+    }
+}

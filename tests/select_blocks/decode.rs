@@ -1,0 +1,175 @@
+//! Selection for few query tokens: its lists and scores are those of the prefill entry, bit for bit.
+
+use crate::{compress, inputs, times};
+use sala_kernels::reference::select_blocks::Config;
+use sala_kernels::{Lse, Status};
+use sala_testkit::batch::Batch;
+use sala_testkit::devices::{Machine, all, race_detecting_host};
+use sala_testkit::operations::select_blocks::UNWRITTEN;
+use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
+use sala_testkit::property::seed;
+use sala_testkit::tolerance::Precision;
+use sala_testkit::values::Values;
+
+/// Runs a selection from both entries, with scores and without, and compares decode with the reference.
+#[track_caller]
+fn check(inputs: &SelectionInputs, machine: &Machine, what: &str) {
+    let keys = compress(inputs, machine);
+    for blocks in [Some(inputs.blocks() + 1), None] {
+        let prefill = inputs.select(&keys, blocks);
+        let decode = prefill.decode();
+        let got = compare_with(&decode, &decode.reference(), machine);
+        let what = format!("{}: {what}, {blocks:?} scores", machine.name);
+        assert_same_bits(&run(&prefill, machine), &got, &what);
+    }
+}
+
+#[test]
+fn decode_gives_the_bits_of_prefill() {
+    for machine in all() {
+        for (heads_q, heads_kv, dim) in [(16, 1, 128), (2, 1, 64), (12, 2, 64), (32, 1, 128), (40, 1, 64)] {
+            let config = small_config(heads_q, heads_kv, dim);
+            let plain = inputs(Precision::Bf16, config, &[1, 0, 5, 16, 3], &[1000, 65, 2100, 700, 63]);
+            check(&plain, &machine, &format!("{config:?}"));
+            let exact = SelectionInputs {
+                config: Config {
+                    lse: Lse::Exact,
+                    ..config
+                },
+                ..plain.clone()
+            };
+            check(&exact, &machine, &format!("{:?}", exact.config));
+        }
+    }
+}
+
+/// Sums of more pieces than threads merge, and lists around the sizes that the queues of prefill have.
+#[test]
+fn long_sequences_and_lists_agree() {
+    for machine in all() {
+        for (topk, init_blocks, local_blocks, lse) in [
+            (40, 0, 0, Lse::Exact),
+            (200, 3, 0, Lse::Exact),
+            (256, 1, 32, Lse::Coarse),
+            (1, 0, 4, Lse::Coarse),
+        ] {
+            let config = Config {
+                block_size: 32,
+                topk,
+                init_blocks,
+                local_blocks,
+                lse,
+                ..small_config(2, 1, 64)
+            };
+            let plain = inputs(Precision::F16, config, &[2, 1], &[32 * 400 + 7, 32 * 290]);
+            check(&plain, &machine, &format!("{config:?}"));
+        }
+    }
+}
+
+#[test]
+fn ties_and_extreme_scores_agree() {
+    for machine in all() {
+        let plain = inputs(Precision::Bf16, small_config(4, 1, 64), &[3, 1], &[2000, 1500]);
+        for factor in [0.0, 1e-3, 30.0, 1e4] {
+            let sized = SelectionInputs {
+                q: times(&plain.q, factor),
+                k: times(&plain.k, factor),
+                ..plain.clone()
+            };
+            check(&sized, &machine, &format!("numbers times {factor}"));
+        }
+        // Every third key row is the first one again.
+        let row = plain.k.len() / plain.total_k();
+        let numbers = plain.k.to_f64();
+        let repeated = (0..numbers.len()).map(|i| {
+            numbers[if (i / row / 128).is_multiple_of(3) {
+                i % (128 * row)
+            } else {
+                i
+            }]
+        });
+        let same = SelectionInputs {
+            k: Values::round(Precision::Bf16, repeated),
+            ..plain.clone()
+        };
+        check(&same, &machine, "repeated keys");
+    }
+}
+
+#[test]
+fn caches_pages_and_dense_sequences_agree() {
+    for machine in all() {
+        let plain = inputs(Precision::F16, small_config(6, 2, 64), &[4, 1, 2], &[1100, 300, 900]);
+        for batch in [
+            plain.batch.clone().cached(70),
+            plain.batch.clone().paged(64),
+            plain.batch.clone().paged(16),
+            Batch {
+                dense_len: 500,
+                ..plain.batch.clone()
+            },
+        ] {
+            let what = format!("{:?}", batch.storage);
+            let other = SelectionInputs { batch, ..plain.clone() };
+            check(&other, &machine, &what);
+        }
+    }
+}
+
+/// Token by token and all at once: a chain of drafts gets the lists of decoding it, and of the prompt.
+#[test]
+fn drafts_get_the_lists_of_decoding_them() {
+    for machine in all() {
+        let whole = inputs(Precision::Bf16, small_config(8, 1, 64), &[16], &[1300]);
+        let select =
+            |inputs: &SelectionInputs| run(&inputs.select(&compress(inputs, &machine), Some(21)).decode(), &machine);
+        let expected = select(&whole);
+        for token in 0..16 {
+            let one = select(&whole.chunk(&[1300 - 15 + token], &[1]));
+            let what = format!("{}: token {token}", machine.name);
+            assert_same_bits(&expected.part(16, token..token + 1), &one, &what);
+        }
+    }
+}
+
+#[test]
+fn refused_sequences_get_empty_lists() {
+    for machine in all() {
+        let right = inputs(Precision::Bf16, small_config(2, 1, 64), &[4, 4], &[900, 900]);
+        let mut wrong = right.select(&compress(&right, &machine), Some(20));
+        // The second sequence claims more keys than K1 has rows for.
+        wrong.batch = Batch::new(&[4, 4], &[900, 2000]).bounded();
+        let got = run(&wrong.decode(), &machine);
+        assert_eq!(got.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
+        assert!(got.part(8, 0..4).indices.iter().all(|&block| block != UNWRITTEN));
+        let refused = got.part(8, 4..8);
+        assert!(refused.indices.iter().all(|&block| block == -1));
+        assert!(refused.scores.unwrap().iter().all(|&score| score == f32::NEG_INFINITY));
+    }
+}
+
+/// With less workspace than the split takes, and with more query tokens, it is prefill.
+#[test]
+fn what_is_not_split_is_prefill() {
+    for machine in all() {
+        for (queries, is_short) in [(17, false), (3, true)] {
+            let plain = inputs(Precision::Bf16, small_config(2, 1, 64), &[queries], &[900]);
+            let prefill = plain.select(&compress(&plain, &machine), None);
+            let mut decode = prefill.decode();
+            if is_short {
+                decode.workspace = Some(16);
+            }
+            let got = run(&decode, &machine);
+            assert_same_bits(&run(&prefill, &machine), &got, &machine.name);
+        }
+    }
+}
+
+#[test]
+fn no_split_selection_races() {
+    let machine = race_detecting_host(seed());
+    let plain = inputs(Precision::Bf16, small_config(16, 1, 128), &[3, 1], &[1000, 600]);
+    check(&plain, &machine, "small");
+}
