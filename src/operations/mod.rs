@@ -21,7 +21,7 @@ pub use compress_keys::CompressKeysArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
     CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearDecodeArgs,
-    LinearPrefillArgs, LinearShape, LinearVerifyArgs, StateLayout, lightning_log_decay,
+    LinearPrefillArgs, LinearShape, LinearVerifyArgs, Split, StateLayout, lightning_log_decay,
 };
 pub use norms::{Norm, NormGateArgs, NormRopeArgs, SumSquaresArgs, rotary_cos_sin};
 pub use select_blocks::SelectBlocksArgs;
