@@ -41,6 +41,7 @@ fn linear(precision: Precision, dim_k: usize, dim_v: usize, heads: usize) -> Lin
         packing: Default::default(),
         magnitude: Magnitude::Normal,
         states: StateCase::InPlace,
+        checkpoint_every: 0,
         seed: 1,
     }
 }

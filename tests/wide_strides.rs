@@ -79,6 +79,7 @@ fn transposed_step(seed: u64) -> LinearProblem {
         packing: Packing::Separate,
         magnitude: Magnitude::Normal,
         states: StateCase::InPlace,
+        checkpoint_every: 0,
         seed,
     };
     case.problem()

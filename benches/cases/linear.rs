@@ -1,8 +1,8 @@
 //! The calls of linear attention.
 
 use super::{Call, Names, Visitor};
-use sala_kernels::lightning_log_decay;
 use sala_kernels::reference::linear_attention::Config;
+use sala_kernels::{Split, lightning_log_decay};
 use sala_testkit::floors;
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::{cumulative, normals};
@@ -160,6 +160,8 @@ fn problem(precision: Precision, lengths: &[usize], heads: usize, [dim_k, dim_v]
         pool: vec![0.0; lengths.len() * config.slot_len()],
         state_in: None,
         state_out: Some((0..lengths.len() as i32).collect()),
+        checkpoints: None,
+        split: Split::Auto,
         packing: Packing::Separate,
     }
 }

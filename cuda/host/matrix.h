@@ -27,6 +27,11 @@ DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
     host::mma(ELEMENT<T>, c, a, b0, b1, {file, line});
 }
 
+template <class T>
+DEVICE void mma_if(bool run, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const char* file, int line) {
+    if (run) mma<T>(c, a, b0, b1, file, line);
+}
+
 DEVICE void load_matrix_x1(uint32_t (&r)[1], uint32_t row, const char* file, int line) {
     host::load_matrix(r, row, 1, false, {file, line});
 }

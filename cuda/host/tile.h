@@ -91,5 +91,16 @@ DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, i
     host::multiply(product, c.values[0], nullptr, b.registers[0][0], {file, line});
 }
 
+template <class T, int N, int K>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b, const char* file, int line) {
+    const host::TileProduct product{ELEMENT<T>, N, K, false, false, false, {}, {}};
+    host::multiply(product, c.values[0], a.registers[0], b.registers[0][0], {file, line});
+}
+
+template <class T, int N, int K>
+DEVICE void multiply_if(bool run, Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b, const char* file, int line) {
+    if (run) multiply<T>(c, a, b, file, line);
+}
+
 }  // namespace SALA_VARIANT
 }  // namespace sala

@@ -87,6 +87,10 @@ DEVICE uint32_t dynamic_shared_address(uint32_t bytes SITE);
 // The 32-bit address of an object in shared memory, as the instructions on shared memory take it.
 DEVICE uint32_t shared_address(const void* object SITE);
 
+// The same value, which the compiler keeps in a register instead of making it again.
+DEVICE uint32_t kept(uint32_t value);
+DEVICE int64_t kept(int64_t value);
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
 
@@ -131,6 +135,16 @@ DEVICE Plan& dynamic_shared(uint32_t) {
 }
 
 DEVICE uint32_t shared_address(const void* object) { return static_cast<uint32_t>(__cvta_generic_to_shared(object)); }
+
+DEVICE uint32_t kept(uint32_t value) {
+    asm volatile("mov.u32 %0, %0;" : "+r"(value));
+    return value;
+}
+
+DEVICE int64_t kept(int64_t value) {
+    asm volatile("mov.u64 %0, %0;" : "+l"(value));
+    return value;
+}
 
 DEVICE uint32_t dynamic_shared_address(uint32_t) { return shared_address(&dynamic_shared<unsigned char>()); }
 

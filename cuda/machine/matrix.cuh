@@ -17,6 +17,11 @@ inline namespace SALA_VARIANT {
 template <class T>
 DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 SITE);
 
+// The same if `run`, which is the same in all lanes: a predicate, so that the instructions around it can move,
+// which a branch would stop.
+template <class T>
+DEVICE void mma_if(bool run, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 SITE);
+
 // Loads 1, 2 or 4 matrices of 8 x 8 (ldmatrix). Lane 8 i + r gives the address of row r of matrix i: 16
 // bytes, aligned to 16. The _trans forms transpose each matrix on the way.
 DEVICE void load_matrix_x1(uint32_t (&r)[1], uint32_t row SITE);
@@ -54,6 +59,28 @@ DEVICE void mma<f16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+DEVICE void mma_if<bf16>(bool run, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("{\n"
+        ".reg .pred run;\n"
+        "setp.ne.s32 run, %10, 0;\n"
+        "@run mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+        "}"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(static_cast<int>(run)));
+}
+
+template <>
+DEVICE void mma_if<f16>(bool run, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("{\n"
+        ".reg .pred run;\n"
+        "setp.ne.s32 run, %10, 0;\n"
+        "@run mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+        "}"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(static_cast<int>(run)));
 }
 
 DEVICE void load_matrix_x1(uint32_t (&r)[1], uint32_t row) {

@@ -148,6 +148,80 @@ DEVICE void multiply_shared_trans_kn(Accumulator<N>& c, SharedTile<A_COLS> a, in
 template <class T, int K, int N, int COLS>
 DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, int col0, const FragmentB<K, N>& b SITE);
 
+// C += A B, both in registers.
+template <class T, int N, int K>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b SITE);
+
+// The same if `run`, which is the same in all lanes.
+template <class T, int N, int K>
+DEVICE void multiply_if(bool run, Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b SITE);
+
+// A tile, or a window of WIDTH of its columns from a multiple of WIDTH on, as a lane reads fragments of 16 x 16
+// from it. The lane's addresses are formed once; rows and columns, multiples of 16, are then constants of the
+// instructions, where SharedTile forms an address for each.
+template <int COLS, int WIDTH = COLS>
+struct FragmentPlace {
+    static_assert(WIDTH % 16 == 0 && WIDTH <= COLS, "fragments are 16 columns wide");
+
+    // Four addresses serve more columns: the permutation leaves the bits above alone.
+    static constexpr int COUNT = WIDTH / 16 < 4 ? WIDTH / 16 : 4;
+    uint32_t at[COUNT];
+
+    DEVICE explicit FragmentPlace(SharedTile<COLS> tile, int col0 = 0) {
+        const int lane = lane_index();
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) at[i] = kept(tile.address(lane % 16, col0 / 8 + 2 * i + lane / 16));
+    }
+
+    // The same place in a tile that lies `bytes` further on.
+    DEVICE FragmentPlace moved(uint32_t bytes) const {
+        FragmentPlace other = *this;
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
+        return other;
+    }
+
+    DEVICE uint32_t address(int row0, int col0) const {
+        return at[col0 / 16 % COUNT] + static_cast<uint32_t>(row0 * SharedTile<COLS>::ROW_BYTES + col0 / 16 / COUNT * COUNT * 32);
+    }
+};
+
+// Rows [row0, row0 + 16), columns [col0, col0 + 16): as A; as B whose columns are rows of the tile; as B; and, given
+// the last, its transpose as A.
+template <int COLS, int WIDTH>
+DEVICE FragmentA<16> load_fragment_a(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
+    FragmentA<16> a;
+    load_matrix_x4(a.registers[0], place.address(row0, col0) FORWARD_SITE);
+    return a;
+}
+
+template <int COLS, int WIDTH>
+DEVICE FragmentB<16, 16> load_fragment_nk(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
+    uint32_t r[4];
+    load_matrix_x4(r, place.address(row0, col0) FORWARD_SITE);
+    return {{{{r[0], r[2]}, {r[1], r[3]}}}};
+}
+
+template <int COLS, int WIDTH>
+DEVICE FragmentB<16, 16> load_fragment_kn(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
+    uint32_t r[4];
+    load_matrix_x4_trans(r, place.address(row0, col0) FORWARD_SITE);
+    return {{{{r[0], r[1]}, {r[2], r[3]}}}};
+}
+
+DEVICE FragmentA<16> transposed(const FragmentB<16, 16>& b) {
+    const uint32_t(&r)[2][2] = b.registers[0];
+    return {{{r[0][0], r[1][0], r[0][1], r[1][1]}}};
+}
+
+// Rows of an accumulator (columns [16 step, 16 step + 16)), rounded, as columns of an operand B.
+template <class T, int N>
+DEVICE FragmentB<16, 16> to_fragment_b_trans(const Accumulator<N>& c, int step) {
+    const FragmentA<16> a = to_fragment_a<T, 16>(c, 2 * step);
+    const uint32_t(&r)[4] = a.registers[0];
+    return {{{{r[0], r[2]}, {r[1], r[3]}}}};
+}
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
 
@@ -274,6 +348,24 @@ DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, i
         load_a_step(step, a, row0, col0 + 16 * i);
         UNROLL
         for (int j = 0; j < N / 8; ++j) mma<T>(c.values[j], step, b.registers[i][j][0], b.registers[i][j][1]);
+    }
+}
+
+template <class T, int N, int K>
+DEVICE void multiply_if(bool run, Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b) {
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) mma_if<T>(run, c.values[j], a.registers[i], b.registers[i][j][0], b.registers[i][j][1]);
+    }
+}
+
+template <class T, int N, int K>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b) {
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) mma<T>(c.values[j], a.registers[i], b.registers[i][j][0], b.registers[i][j][1]);
     }
 }
 

@@ -8,8 +8,12 @@
 #include "rows.h"
 
 enum {
-    SALA_LINEAR_CHUNK = 64,               // tokens that the scan takes at a time
-    SALA_LINEAR_SCAN_WARP_CHANNELS = 16,  // value channels of one of its warps
+    SALA_LINEAR_STEP = 32,               // tokens that the scan takes at a time
+    SALA_LINEAR_STAGES = 3,              // steps whose rows are in shared memory or on their way there
+    SALA_LINEAR_ALIGNMENT = 64,          // tokens of which segments and checkpoints are multiples
+    SALA_LINEAR_SEGMENT = 4096,          // tokens that a segment of a split sequence has at least
+    SALA_LINEAR_SEGMENTS = 8,            // segments that a sequence has at most
+    SALA_LINEAR_LONGEST_WARM_UP = 8192,  // tokens
     SALA_LINEAR_DECODE_THREADS = 128,
     SALA_LINEAR_DECODE_CHANNELS = 32,  // value channels of a block of decode, verify and commit
     SALA_LINEAR_MAX_DRAFTS = 16,       // draft tokens of a sequence
@@ -47,6 +51,24 @@ typedef struct sala_linear_attention_params {
     int32_t group;  // query heads of a key and value head
     int32_t reserved;
 } sala_linear_attention_params;
+
+// Whole sequences. Those of at least two times SALA_LINEAR_SEGMENT tokens are split into segments, if `segments` allows;
+// what one segment leaves for others lies in places of the workspace, one per segment.
+typedef struct sala_linear_prefill_params {
+    sala_linear_attention_params attention;
+    sala_states segment_states;  // [places, heads, dim_k, dim_v]: what a segment adds to the state; of the last one, the final state
+    uint64_t segment_decays;     // f32 [places, heads, 2]: the sum of the log decay over a segment, and what the first number lacks
+    uint64_t arrivals;           // u32 [places, heads, blocks of value channels]: segments that have read the initial state
+    uint64_t checkpoint_slots;   // i32 [batch, max_checkpoints]; 0: none
+    int64_t checkpoint_every;    // tokens
+    int64_t max_seqlen;
+    int32_t max_checkpoints;
+    int32_t segments;        // of the longest sequence; 1: no sequence is split
+    int32_t segments_alone;  // the launch is to leave what segments add, and no outputs
+    int32_t dim_v;
+    int32_t places_by_batch;  // the places of sequence b begin at segments * b; otherwise at its first token / SALA_LINEAR_SEGMENT
+    int32_t reserved;
+} sala_linear_prefill_params;
 
 // Drafts of each sequence: tensors [batch, drafts, heads, dim], of which `attention` says where the first sequence
 // lies, and these strides how far the next one is.

@@ -23,7 +23,7 @@ pub use compress_keys::CompressKeysArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
     CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearDecodeArgs,
-    LinearPrefillArgs, LinearShape, LinearVerifyArgs, StateLayout, lightning_log_decay,
+    LinearPrefillArgs, LinearShape, LinearVerifyArgs, Split, StateLayout, lightning_log_decay,
 };
 pub use merge::{Merge, MergeArgs};
 pub use norms::{Norm, NormGateArgs, NormRopeArgs, SumSquaresArgs, rotary_cos_sin};

@@ -4,19 +4,15 @@ use super::{Axis, ELEMENTS, Instances, KernelFile, Machine};
 
 /// Every kernel file.
 pub const KERNELS: &[KernelFile] = &[
-    // Chunked prefill of linear attention. Blocks no wider than the keys: wider ones would not leave room for the state in registers.
+    // Prefill of linear attention.
     KernelFile {
         name: "linear_attention_scan",
         machine: Machine::Base,
-        params: "sala_linear_attention_params",
-        instances: Instances::Shapes {
-            elements: ELEMENTS,
-            axes: &[
-                axis("dim_k", &[64, 128]),
-                axis("value channels of a block", &[32, 64, 128]),
-            ],
-            keep: |values| matches!(values, [dim_k, tile] if tile <= dim_k),
-        },
+        params: "sala_linear_prefill_params",
+        instances: by_element(&[
+            axis("dim_k", &[64, 128]),
+            axis("value channels of a block", &[32, 64, 128]),
+        ]),
         tests: &["linear_attention"],
     },
     // One token per sequence.

@@ -210,8 +210,12 @@ const _: () = {
     ["Offset of field: sala_compress_keys_params::stride"]
         [::core::mem::offset_of!(sala_compress_keys_params, stride) - 252usize];
 };
-pub const SALA_LINEAR_CHUNK: u32 = 64;
-pub const SALA_LINEAR_SCAN_WARP_CHANNELS: u32 = 16;
+pub const SALA_LINEAR_STEP: u32 = 32;
+pub const SALA_LINEAR_STAGES: u32 = 3;
+pub const SALA_LINEAR_ALIGNMENT: u32 = 64;
+pub const SALA_LINEAR_SEGMENT: u32 = 4096;
+pub const SALA_LINEAR_SEGMENTS: u32 = 8;
+pub const SALA_LINEAR_LONGEST_WARM_UP: u32 = 8192;
 pub const SALA_LINEAR_DECODE_THREADS: u32 = 128;
 pub const SALA_LINEAR_DECODE_CHANNELS: u32 = 32;
 pub const SALA_LINEAR_MAX_DRAFTS: u32 = 16;
@@ -295,6 +299,54 @@ const _: () = {
         [::core::mem::offset_of!(sala_linear_attention_params, group) - 216usize];
     ["Offset of field: sala_linear_attention_params::reserved"]
         [::core::mem::offset_of!(sala_linear_attention_params, reserved) - 220usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_linear_prefill_params {
+    pub attention: sala_linear_attention_params,
+    pub segment_states: sala_states,
+    pub segment_decays: u64,
+    pub arrivals: u64,
+    pub checkpoint_slots: u64,
+    pub checkpoint_every: i64,
+    pub max_seqlen: i64,
+    pub max_checkpoints: i32,
+    pub segments: i32,
+    pub segments_alone: i32,
+    pub dim_v: i32,
+    pub places_by_batch: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_linear_prefill_params"][::core::mem::size_of::<sala_linear_prefill_params>() - 352usize];
+    ["Alignment of sala_linear_prefill_params"][::core::mem::align_of::<sala_linear_prefill_params>() - 8usize];
+    ["Offset of field: sala_linear_prefill_params::attention"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, attention) - 0usize];
+    ["Offset of field: sala_linear_prefill_params::segment_states"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, segment_states) - 224usize];
+    ["Offset of field: sala_linear_prefill_params::segment_decays"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, segment_decays) - 288usize];
+    ["Offset of field: sala_linear_prefill_params::arrivals"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, arrivals) - 296usize];
+    ["Offset of field: sala_linear_prefill_params::checkpoint_slots"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, checkpoint_slots) - 304usize];
+    ["Offset of field: sala_linear_prefill_params::checkpoint_every"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, checkpoint_every) - 312usize];
+    ["Offset of field: sala_linear_prefill_params::max_seqlen"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, max_seqlen) - 320usize];
+    ["Offset of field: sala_linear_prefill_params::max_checkpoints"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, max_checkpoints) - 328usize];
+    ["Offset of field: sala_linear_prefill_params::segments"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, segments) - 332usize];
+    ["Offset of field: sala_linear_prefill_params::segments_alone"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, segments_alone) - 336usize];
+    ["Offset of field: sala_linear_prefill_params::dim_v"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, dim_v) - 340usize];
+    ["Offset of field: sala_linear_prefill_params::places_by_batch"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, places_by_batch) - 344usize];
+    ["Offset of field: sala_linear_prefill_params::reserved"]
+        [::core::mem::offset_of!(sala_linear_prefill_params, reserved) - 348usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -670,6 +722,9 @@ impl crate::launch::Params for sala_compress_keys_params {
 impl crate::launch::Params for sala_linear_attention_params {
     const NAME: &'static str = "sala_linear_attention_params";
 }
+impl crate::launch::Params for sala_linear_prefill_params {
+    const NAME: &'static str = "sala_linear_prefill_params";
+}
 impl crate::launch::Params for sala_linear_drafts_params {
     const NAME: &'static str = "sala_linear_drafts_params";
 }
@@ -708,6 +763,7 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_choose_blocks_params>(),
     size::<sala_compress_keys_params>(),
     size::<sala_linear_attention_params>(),
+    size::<sala_linear_prefill_params>(),
     size::<sala_linear_drafts_params>(),
     size::<sala_copy_states_params>(),
     size::<sala_merge_params>(),

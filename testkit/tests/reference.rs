@@ -312,6 +312,7 @@ fn state_layouts_are_transposes() {
         pool: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
         state_in: Some(&[0]),
         state_out: Some(&[0]),
+        checkpoints: None,
     };
     let kv = linear_attention::prefill(&config, &q, &k, &v, &[0, 10], LogDecay::PerHead(&[-0.1]), &states);
     let config = linear_attention::Config {
@@ -342,6 +343,7 @@ fn decays_below_the_lowest_are_the_lowest_and_resets_forget_even_nan() {
             pool: &[state],
             state_in: Some(&[0]),
             state_out: Some(&[0]),
+            checkpoints: None,
         };
         linear_attention::decode(&config, &[1.0], &[0.0], &[0.0], LogDecay::PerHead(&[g]), &states).out[0]
     };

@@ -38,6 +38,7 @@ fn plain_case() -> LinearCase {
         packing: Packing::Separate,
         magnitude: Magnitude::Normal,
         states: StateCase::InPlace,
+        checkpoint_every: 0,
         seed: seed(),
     }
 }

@@ -1,6 +1,7 @@
 //! What the ways to advance a sequence have in common.
 
 use crate::{config, seed};
+use sala_kernels::Split;
 use sala_testkit::devices::all;
 use sala_testkit::operations::linear_attention::cases::DecayCase;
 use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
@@ -64,6 +65,8 @@ fn decode_step(chain: &DraftsProblem, draft: usize, pool: Vec<f32>) -> LinearPro
         pool,
         state_in: Some(chain.state_in.clone()),
         state_out: None,
+        checkpoints: None,
+        split: Split::Auto,
         packing: chain.packing,
     }
 }

@@ -76,7 +76,7 @@ DEVICE void leave_out_slot(int& shared_out, StateSlots& slots, const sala_states
 }
 
 // The state of one head in one slot; its rows are `row_stride` apart.
-DEVICE float* state_of(const sala_states& states, int slot, int head) {
+DEVICE float* state_of(const sala_states& states, int64_t slot, int64_t head) {
     return entry_of<float>(states.pool, slot * states.slot_stride + head * states.head_stride);
 }
 

@@ -41,6 +41,21 @@ pub enum StateLayout {
     Vk,
 }
 
+/// Whether long sequences are scanned in several places at a time.
+///
+/// A sequence of at least [`LinearAttention::SPLIT_LEN`] tokens is then cut into up to eight segments of at least 4096. A head whose decay is a
+/// constant that forgets within 8192 tokens starts each segment early, from zero, by as many tokens as it takes for `e^(g·tokens) ≤ 2⁻²⁴`: what
+/// that leaves out is less than an f32 state rounds away. Other heads, and all with a decay per token, are exact: a pass before adds up what
+/// each segment does to the state. Results depend on a sequence's own length, never on the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Split {
+    /// By their length.
+    #[default]
+    Auto,
+    /// Never: the same bits however a sequence is cut into calls of multiples of 64 tokens. A long sequence alone leaves most of a GPU idle.
+    Never,
+}
+
 /// Heads of a linear-attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearShape {
@@ -50,7 +65,7 @@ pub struct LinearShape {
     pub heads_kv: usize,
     /// Channels of a query and a key: 64 or 128.
     pub dim_k: usize,
-    /// Channels of a value and an output: 64 or 128.
+    /// Channels of a value and an output: 64, 128 or 256.
     pub dim_v: usize,
 }
 
@@ -64,13 +79,14 @@ pub struct LinearShape {
 ///
 /// | arguments | what is launched |
 /// |---|---|
-/// | [`LinearPrefillArgs`] | whole sequences, in chunks of 64 tokens |
+/// | [`LinearPrefillArgs`] | whole sequences, in steps of 32 tokens |
 /// | [`LinearDecodeArgs`] | one token per sequence |
 /// | [`LinearVerifyArgs`] | outputs of up to 16 draft tokens per sequence, a chain or a tree; states stay as they are |
 /// | [`LinearCommitArgs`] | the states after those drafts that were accepted |
 ///
 /// All of them read states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
-/// token, and [`semantics`](crate::semantics#linear_prefill) says it in words. Results are the same bits for a sequence alone and in any batch, and for any chunking at multiples of 64 tokens.
+/// token, and [`semantics`](crate::semantics#linear_prefill) says it in words. Results are the same bits for a sequence alone and in any batch, and for any
+/// chunking at multiples of 64 tokens in which no call is long enough to be [split](Split).
 ///
 /// ```
 /// use sala_kernels::{DType, Decay, LinearAttention, LinearShape};
@@ -98,6 +114,7 @@ struct Config {
     scale: f32,
     decay: Decay,
     state_layout: StateLayout,
+    split: Split,
 }
 
 impl Config {
@@ -133,7 +150,7 @@ pub struct LinearAttentionBuilder {
 }
 
 impl LinearAttention {
-    /// Describes a layer in bf16 or f16. Without further calls: scale `1/√dim_k`, [`StateLayout::Kv`].
+    /// Describes a layer in bf16 or f16. Without further calls: scale `1/√dim_k`, [`StateLayout::Kv`], [`Split::Auto`].
     pub fn builder(dtype: DType, shape: LinearShape, decay: Decay) -> LinearAttentionBuilder {
         LinearAttentionBuilder {
             config: Config {
@@ -142,6 +159,7 @@ impl LinearAttention {
                 scale: (shape.dim_k as f32).powf(-0.5),
                 decay,
                 state_layout: StateLayout::default(),
+                split: Split::default(),
             },
         }
     }
@@ -157,6 +175,12 @@ impl LinearAttentionBuilder {
     /// The order of a state's axes.
     pub fn state_layout(mut self, layout: StateLayout) -> Self {
         self.config.state_layout = layout;
+        self
+    }
+
+    /// Whether long sequences are split.
+    pub fn split(mut self, split: Split) -> Self {
+        self.config.split = split;
         self
     }
 

@@ -1,11 +1,14 @@
-//! Whole sequences: the chunked scan.
+//! Whole sequences: the scan in steps, of sequences that are split into segments where they are long.
 
-use super::{Common, Config, LinearAttention, States};
+use super::{Common, Config, LinearAttention, Split, States};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::operations::keys::bounds;
 use crate::shapes::{self, Axis};
-use crate::sys::params::{SALA_LINEAR_CHUNK, SALA_LINEAR_SCAN_WARP_CHANNELS, sala_linear_attention_params};
-use crate::{DType, Result, Stream, Tensor, TensorMut};
+use crate::sys::params::{
+    SALA_LINEAR_ALIGNMENT, SALA_LINEAR_DECODE_CHANNELS, SALA_LINEAR_SEGMENT, SALA_LINEAR_SEGMENTS, SALA_LINEAR_STAGES,
+    SALA_LINEAR_STEP, sala_linear_attention_params, sala_linear_prefill_params, sala_states,
+};
+use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
 const KERNEL: &str = "linear_attention_scan";
 
@@ -15,13 +18,14 @@ const KERNEL: &str = "linear_attention_scan";
 /// S_t = exp(g_t)·S_{t−1} + k_t v_tᵀ          o_t = scale · S_tᵀ q_t
 /// ```
 ///
-/// Walks sequences in chunks of 64 tokens (the chunked form of Lightning Attention-2, Qin et al. 2024, section 3, and of Gated Linear
-/// Attention, Yang et al. 2023, section 4).
+/// Walks sequences in steps of 32 tokens (the chunked form of Lightning Attention-2, Qin et al. 2024, section 3, and of Gated Linear
+/// Attention, Yang et al. 2023, section 4), long ones in several places at a time: see [`Split`].
 ///
 /// Decays, slots, what is refused: [`semantics`](crate::semantics#linear_prefill). [`crate::reference::linear_attention::prefill`] is the definition.
 ///
 /// # Errors
-/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `log_decay` where it is missing, or the layer has no decay; `state` where slots are given and no pool.
+/// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `log_decay` where it is missing, or the layer has no decay; `state` where slots are given and no pool; `workspace` where it is
+/// smaller than [`LinearAttention::workspace_size`]; `checkpoint_every` where it is no multiple of 64, or 0 with slots.
 ///
 /// # Example
 /// Three tokens without decay, whose state goes to slot 0:
@@ -71,6 +75,17 @@ pub struct LinearPrefillArgs<'a> {
     /// The slot each sequence leaves its state in, `[batch]` i32; −1 or an absent tensor: nowhere. May equal `state_in`. Of two sequences
     /// that name one slot the first has it; that, a slot that another sequence starts from, and an index out of range are refused and counted.
     pub state_out: Option<Tensor<'a>>,
+    /// Tokens from checkpoint to checkpoint, a multiple of 64; 0 without `checkpoint_slots`.
+    pub checkpoint_every: usize,
+    /// The slots that the states after `checkpoint_every`, `2 · checkpoint_every`, … tokens of each sequence go to, contiguous
+    /// `[batch, max_checkpoints]` i32; −1 skips one. Entries beyond a sequence's last checkpoint are not read. A slot that a `state_in` or
+    /// `state_out` names, and one out of range, is refused and counted; of equal slots the content is unspecified.
+    pub checkpoint_slots: Option<Tensor<'a>>,
+    /// At least [`LinearAttention::workspace_size`] bytes of any type, from a multiple of 16; it need not be initialised. Without long
+    /// sequences none is needed.
+    pub workspace: Option<TensorMut<'a>>,
+    /// An upper bound of the lengths of sequences; absent: `tokens`. A longer sequence is refused and counted.
+    pub max_seqlen_q: Option<usize>,
     /// See [`Status`](crate::Status).
     pub status: Option<TensorMut<'a>>,
 }
@@ -95,6 +110,10 @@ impl<'a> LinearPrefillArgs<'a> {
             state: None,
             state_in: None,
             state_out: None,
+            checkpoint_every: 0,
+            checkpoint_slots: None,
+            workspace: None,
+            max_seqlen_q: None,
             status: None,
         }
     }
@@ -104,19 +123,20 @@ impl<'a> LinearPrefillArgs<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// With the value channels of a block.
-    variants: Vec<Variant<sala_linear_attention_params, usize>>,
+    variants: Vec<Variant<sala_linear_prefill_params, usize>>,
 }
 
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let dim_k = checks::compiled_for("dim_k", KERNEL, "dim_k", config.shape.dim_k)?;
-        // Values have as many channels as keys may have: that is what the kernels are tried with.
-        checks::compiled_for("dim_v", KERNEL, "dim_k", config.shape.dim_v)?;
-        let most = config.shape.dim_k.min(config.shape.dim_v);
-        let tiles = tiles().iter().rev().filter(|&&tile| tile as usize <= most);
+        let dim_v = config.shape.dim_v;
+        if ![64, 128, 256].contains(&dim_v) {
+            return Err(Error::argument("dim_v", "64, 128 or 256", dim_v));
+        }
+        let tiles = tiles().iter().rev().filter(|&&tile| tile as usize <= dim_v);
         let variant = |&tile: &u32| {
             let (channels, shared) = (tile as usize, shared_memory(config.shape.dim_k, tile as usize));
-            let threads = channels / SALA_LINEAR_SCAN_WARP_CHANNELS as usize * 32;
+            let threads = channels / warp_channels(config.dtype, channels) * 32;
             Variant::base(KERNEL, Some(config.dtype), &[dim_k, tile], threads, shared, channels)
         };
         Ok(Self {
@@ -129,12 +149,12 @@ impl Plan {
         &'p self,
         kernels: &Kernels,
         config: &Config,
-        batch: usize,
-    ) -> Result<&'p Variant<sala_linear_attention_params, usize>> {
+        segments: usize,
+    ) -> Result<&'p Variant<sala_linear_prefill_params, usize>> {
         let multiprocessors = kernels.device().multiprocessors() as usize;
         let narrowest = self.variants.last().map_or(0, |variant| variant.tile);
         kernels.pick(&self.variants, |&tile| {
-            tile == narrowest || batch * config.shape.heads_q * (config.shape.dim_v / tile) >= multiprocessors
+            tile == narrowest || segments * config.shape.heads_q * (config.shape.dim_v / tile) >= multiprocessors
         })
     }
 }
@@ -146,11 +166,110 @@ fn tiles() -> &'static [u32] {
     axis.map_or(&[], |axis| axis.values)
 }
 
-/// `sizeof(ScanPlan<dim_k, tile>)`: two stages of Q and K, V, P, two decay tables, the scales of P.
+/// `ScanShape<T, tile>::WARP_CHANNELS`: value channels of a warp.
+fn warp_channels(dtype: DType, tile: usize) -> usize {
+    if tile == 128 && dtype == DType::Bf16 { 32 } else { 16 }
+}
+
+/// `sizeof(ScanPlan<dim_k, tile>)`: the rows of the stages, then P twice, two decay tables, the factors of P, the scales of its rows, and what
+/// the block knows of its segment.
 const fn shared_memory(dim_k: usize, tile: usize) -> usize {
-    const CHUNK: usize = SALA_LINEAR_CHUNK as usize;
-    let decay_table = (4 * CHUNK + 2) * 4;
-    2 * CHUNK * dim_k * 2 * 2 + CHUNK * tile * 2 + CHUNK * CHUNK * 2 + 2 * decay_table + 2 * CHUNK * 8
+    const STEP: usize = SALA_LINEAR_STEP as usize;
+    const SCORES: usize = 2 * STEP * STEP * 2;
+    const DECAY_TABLE: usize = 4 * STEP * 4 + 8;
+    const SCORE_FACTORS: usize = 3 * 2 * 32 * 16;
+    const SCORE_SCALES: usize = 2 * 2 * STEP * 8;
+    const SEGMENT: usize = 8 + 8 + 72;
+    let stages = SALA_LINEAR_STAGES as usize * STEP * (2 * dim_k + tile) * 2;
+    (stages + SCORES + 2 * DECAY_TABLE + SCORE_FACTORS + SCORE_SCALES + SEGMENT).next_multiple_of(16)
+}
+
+/// How a call splits its sequences, and what of its workspace is where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segments {
+    /// Of the longest sequence.
+    count: usize,
+    /// Segments that there is room for in the workspace.
+    places: usize,
+    /// Sequence b has places from `count · b` on; otherwise they follow from its first token.
+    by_batch: bool,
+}
+
+impl Segments {
+    fn new(config: &Config, batch: usize, tokens: usize, max_seqlen: usize) -> Self {
+        const SEGMENT: usize = SALA_LINEAR_SEGMENT as usize;
+        let count = match config.split {
+            Split::Never => 1,
+            Split::Auto => (max_seqlen.min(tokens) / SEGMENT).clamp(1, SALA_LINEAR_SEGMENTS as usize),
+        };
+        let by_batch = batch.saturating_mul(count) <= tokens / SEGMENT;
+        let places = match (count, by_batch) {
+            (1, _) => 0,
+            (_, true) => batch * count,
+            (_, false) => tokens / SEGMENT,
+        };
+        Self {
+            count,
+            places,
+            by_batch,
+        }
+    }
+
+    /// Bytes of states, of the sums of their decays, and of counters, one after the other.
+    fn sizes(&self, config: &Config) -> [usize; 3] {
+        let places = self.places.saturating_mul(config.shape.heads_q);
+        let state = config.shape.dim_k * config.shape.dim_v * 4;
+        let counters = config.shape.dim_v / SALA_LINEAR_DECODE_CHANNELS as usize * 4;
+        [state, 8, counters].map(|bytes| places.saturating_mul(bytes))
+    }
+
+    fn bytes(&self, config: &Config) -> usize {
+        self.sizes(config).into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// What the kernel is told of the workspace.
+    fn params(&self, config: &Config, workspace: Option<&TensorMut<'_>>) -> Result<sala_linear_prefill_params> {
+        let (address, room) = checks::optional(workspace.map(TensorMut::as_tensor), |workspace| {
+            checks::rank("workspace", workspace, 1)?;
+            checks::last_axis_contiguous("workspace", workspace)?;
+            checks::rows_aligned("workspace", workspace)?;
+            Ok((workspace.address(), workspace.extent()))
+        })?;
+        let bytes = self.bytes(config) as u64;
+        if room < bytes {
+            let expected = format!("{bytes} bytes (LinearAttention::workspace_size)");
+            return Err(Error::argument("workspace", expected, room));
+        }
+        let [states, decays, _] = self.sizes(config).map(|bytes| bytes as u64);
+        let (dim_k, dim_v) = (config.shape.dim_k as i64, config.shape.dim_v as i64);
+        Ok(sala_linear_prefill_params {
+            segment_states: sala_states {
+                pool: address,
+                slot_stride: config.shape.heads_q as i64 * dim_k * dim_v,
+                head_stride: dim_k * dim_v,
+                row_stride: dim_v,
+                slots: self.places as i64,
+                ..sala_states::default()
+            },
+            segment_decays: address + states,
+            arrivals: address + states + decays,
+            segments: self.count as i32,
+            places_by_batch: i32::from(self.by_batch),
+            dim_v: dim_v as i32,
+            ..Default::default()
+        })
+    }
+}
+
+impl LinearAttention {
+    /// Sequences of at least so many tokens are split: see [`Split`].
+    pub const SPLIT_LEN: usize = 2 * SALA_LINEAR_SEGMENT as usize;
+
+    /// Bytes of workspace of a [`LinearPrefillArgs`] of `batch` sequences, `total_q` tokens in all, of at most `max_seqlen_q` each: none if that
+    /// is less than [`Self::SPLIT_LEN`], else at most one state per head for every 4096 tokens, and no more than eight for each sequence.
+    pub fn workspace_size(&self, batch: usize, total_q: usize, max_seqlen_q: usize) -> usize {
+        Segments::new(&self.config, batch, total_q, max_seqlen_q).bytes(&self.config)
+    }
 }
 
 // SAFETY: every view is named, and the parameters are made of nothing else.
@@ -168,6 +287,10 @@ unsafe impl Arguments for LinearPrefillArgs<'_> {
             state,
             state_in,
             state_out,
+            checkpoint_every: _,
+            checkpoint_slots,
+            workspace,
+            max_seqlen_q: _,
             status,
         } = self;
         Views::new()
@@ -180,6 +303,8 @@ unsafe impl Arguments for LinearPrefillArgs<'_> {
             .written("state", state)
             .read("state_in", *state_in)
             .read("state_out", *state_out)
+            .read("checkpoint_slots", *checkpoint_slots)
+            .written("workspace", workspace)
             .written("status", status)
     }
 
@@ -199,14 +324,77 @@ unsafe impl Arguments for LinearPrefillArgs<'_> {
             out: &self.out,
             status: self.status.as_ref(),
         };
-        let params = sala_linear_attention_params {
-            cu_seqlens: checks::list("cu_seqlens", &self.cu_seqlens, DType::I32, batch + 1)?,
-            ..common.params(config, checks::first_axis(&self.q), batch)?
+        let tokens = checks::first_axis(&self.q);
+        let max_seqlen = self.max_seqlen_q.map_or(tokens, |bound| bound.min(tokens));
+        let segments = Segments::new(config, batch, tokens, max_seqlen);
+        let checkpoints = self.checkpoints(batch)?;
+        let params = sala_linear_prefill_params {
+            attention: sala_linear_attention_params {
+                cu_seqlens: checks::list("cu_seqlens", &self.cu_seqlens, DType::I32, batch + 1)?,
+                ..common.params(config, tokens, batch)?
+            },
+            checkpoint_slots: checkpoints.address,
+            checkpoint_every: self.checkpoint_every as i64,
+            max_checkpoints: checkpoints.max as i32,
+            max_seqlen: max_seqlen as i64,
+            ..segments.params(config, self.workspace.as_ref())?
         };
-        let variant = layer.prefill.pick(kernels, config, batch)?;
-        let grid = [config.shape.dim_v / variant.tile, config.shape.heads_q, batch];
-        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
-        unsafe { kernels.queue(stream, variant, grid, &params) }
+        let blocks = batch.saturating_mul(segments.count);
+        let variant = layer.prefill.pick(kernels, config, blocks)?;
+        let tiles = config.shape.dim_v / variant.tile;
+        let grid = [segments.count * tiles, config.shape.heads_q, batch];
+        // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes, and the workspace has room for
+        // the segments; the rest is the caller's promise.
+        unsafe {
+            if segments.count > 1 {
+                let alone = sala_linear_prefill_params {
+                    segments_alone: 1,
+                    ..params
+                };
+                kernels.queue(stream, variant, grid, &alone)?;
+            }
+            kernels.queue(stream, variant, grid, &params)
+        }
+    }
+}
+
+/// The slots of checkpoints, `max` for each sequence.
+#[derive(Default)]
+struct Checkpoints {
+    address: u64,
+    max: usize,
+}
+
+impl LinearPrefillArgs<'_> {
+    fn checkpoints(&self, batch: usize) -> Result<Checkpoints> {
+        const ALIGNMENT: usize = SALA_LINEAR_ALIGNMENT as usize;
+        let every = self.checkpoint_every;
+        let is_given = self.checkpoint_slots.is_some();
+        if is_given != (every > 0) || !every.is_multiple_of(ALIGNMENT) || i32::try_from(every).is_err() {
+            let expected = match is_given {
+                true => format!("a multiple of {ALIGNMENT} with checkpoint_slots"),
+                false => "0 without checkpoint_slots".to_owned(),
+            };
+            return Err(Error::argument("checkpoint_every", expected, every));
+        }
+        checks::optional(self.checkpoint_slots, |slots| {
+            checks::rank("checkpoint_slots", slots, 2)?;
+            let max = checks::last_axis(slots);
+            checks::fits_i32("checkpoint_slots", max)?;
+            let rows = checks::numbers("checkpoint_slots", slots, DType::I32, &[batch, max])?;
+            if ![0, max as i64].contains(&rows.token_stride) {
+                let strides = format!("strides {:?}", slots.strides());
+                return Err(Error::argument("checkpoint_slots", "contiguous rows", strides));
+            }
+            if self.state.is_none() {
+                let expected = "a pool of states for checkpoint_slots";
+                return Err(Error::argument("state", expected, "none"));
+            }
+            Ok(Checkpoints {
+                address: rows.address,
+                max,
+            })
+        })
     }
 }
 
@@ -225,13 +413,13 @@ mod tests {
         LinearAttention::builder(dtype, shape, Decay::PerHead).build().unwrap()
     }
 
-    fn tile(layer: &LinearAttention, batch: usize, multiprocessors: u32) -> usize {
+    fn tile(layer: &LinearAttention, segments: usize, multiprocessors: u32) -> usize {
         let options = HostOptions {
             multiprocessors,
             ..HostOptions::default()
         };
         let kernels = Kernels::load(&Device::host_with(options)).unwrap();
-        layer.prefill.pick(&kernels, &layer.config, batch).unwrap().tile
+        layer.prefill.pick(&kernels, &layer.config, segments).unwrap().tile
     }
 
     #[test]
@@ -241,7 +429,23 @@ mod tests {
         let tiles = tiles.map(|(batch, multiprocessors)| tile(&wide, batch, multiprocessors));
         assert_eq!(tiles, [128, 128, 64, 64, 32, 128]);
         let narrow = layer(DType::F16, 4, 64, 128);
-        assert_eq!(tile(&narrow, 1, 1), 64, "a block wider than dim_k has no kernel");
+        assert_eq!(tile(&narrow, 1, 1), 128);
+        assert_eq!(tile(&layer(DType::F16, 4, 64, 64), 1, 1), 64, "no wider than a value");
+    }
+
+    #[test]
+    fn a_workspace_has_a_state_for_each_segment() {
+        let layer = layer(DType::Bf16, 1, 128, 128);
+        let places = |batch, tokens, longest| layer.workspace_size(batch, tokens, longest) / (128 * 128 * 4 + 8 + 16);
+        assert_eq!(places(1, 8191, 8191), 0, "nothing is split");
+        assert_eq!(places(1, 8192, 8192), 2);
+        assert_eq!(places(1, 1 << 20, 1 << 20), 8);
+        assert_eq!(places(100, 100 * 64, 64), 0);
+        assert_eq!(places(100, 1 << 16, 1 << 16), 16, "whichever of the sequences is long");
+        assert_eq!(places(2, 1 << 20, 1 << 14), 8);
+        let shape = layer.config.shape;
+        let never = LinearAttention::builder(DType::Bf16, shape, Decay::None).split(Split::Never);
+        assert_eq!(never.build().unwrap().workspace_size(1, 1 << 20, 1 << 20), 0);
     }
 
     #[test]

@@ -103,6 +103,19 @@ pub struct States<'a> {
     pub state_in: Option<&'a [i32]>,
     /// `[batch]`; −1 stores nothing, as happens for every sequence without it.
     pub state_out: Option<&'a [i32]>,
+    /// States on the way, of whole sequences alone.
+    pub checkpoints: Option<Checkpoints<'a>>,
+}
+
+/// The slots that states go to after every so many tokens of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints<'a> {
+    /// Tokens from one to the next.
+    pub every: usize,
+    /// Slots of each sequence; later checkpoints have none.
+    pub max: usize,
+    /// `[batch, max]`; −1 stores nothing. One that a sequence starts from or ends in, or that is outside the pool, is refused.
+    pub slots: &'a [i32],
 }
 
 /// What a call leaves behind.
@@ -127,7 +140,7 @@ pub struct Output {
 /// ```
 /// use sala_kernels::reference::linear_attention::{Config, LogDecay, States, prefill};
 /// let config = Config { heads_q: 1, heads_kv: 1, dim_k: 1, dim_v: 1, scale: 1.0, state_is_vk: false };
-/// let states = States { pool: &[10.0], state_in: Some(&[0]), state_out: Some(&[0]) };
+/// let states = States { pool: &[10.0], state_in: Some(&[0]), state_out: Some(&[0]), checkpoints: None };
 /// let ones = [1.0f32; 3];
 /// let answer = prefill(&config, &ones, &ones, &ones, &[0, 3], LogDecay::None, &states);
 /// assert_eq!(answer.out, [11.0, 12.0, 13.0]);
@@ -169,6 +182,12 @@ pub fn prefill<T: Value>(
                 );
                 let out = config.output(&mut answer.out, token, head);
                 read_out(out, config.scale, &state, config.query(q, token, head));
+                if let Some(slot) = checkpoint_slot(states, sequence, token + 1 - range.start) {
+                    let in_pool = usize::try_from(slot).ok().filter(|&slot| slot < slot_count);
+                    let slot = in_pool.filter(|_| !is_named(states, slot));
+                    answer.refused_slots += u32::from(slot.is_none() && head == 0);
+                    store_state(config, &mut answer.pool, slot, head, &state);
+                }
             }
             store_state(config, &mut answer.pool, slots.output, head, &state);
         }
@@ -408,6 +427,24 @@ fn resolve_slots(states: &States<'_>, count: usize, sequence: usize) -> Slots {
 /// The slot that a list names for `sequence`, if it names one.
 fn named_slot(list: Option<&[i32]>, sequence: usize) -> Option<i32> {
     list.map(|list| list[sequence]).filter(|&slot| slot != -1)
+}
+
+/// The slot of the checkpoint after so many tokens of a sequence, if there is one there and it names a slot.
+fn checkpoint_slot(states: &States<'_>, sequence: usize, tokens: usize) -> Option<i32> {
+    let Checkpoints { every, max, slots } = states.checkpoints?;
+    let index = tokens.checked_div(every)?;
+    if !tokens.is_multiple_of(every) || index > max {
+        return None;
+    }
+    Some(slots[sequence * max + index - 1]).filter(|&slot| slot != -1)
+}
+
+/// Whether a sequence starts from a slot or stores its state there.
+fn is_named(states: &States<'_>, slot: i32) -> bool {
+    [states.state_in, states.state_out]
+        .into_iter()
+        .flatten()
+        .any(|list| list.contains(&slot))
 }
 
 /// Whether `sequence` may not store to `slot`: an earlier sequence stores there, or another one starts from it.

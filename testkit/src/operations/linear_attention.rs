@@ -9,10 +9,10 @@ use crate::problem::{Problem, Run, same_bits, submit};
 use crate::replay;
 use crate::tolerance::{self, Judgement, Precision, linear_out, linear_state};
 use crate::values::Values;
-use sala_kernels::reference::linear_attention::{self as reference, Config, LogDecay, Output, States};
+use sala_kernels::reference::linear_attention::{self as reference, Checkpoints, Config, LogDecay, Output, States};
 use sala_kernels::reference::sequences;
 use sala_kernels::{
-    DType, Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Result, StateLayout, Status,
+    DType, Decay, LinearAttention, LinearDecodeArgs, LinearPrefillArgs, LinearShape, Result, Split, StateLayout, Status,
 };
 use std::ops::Range;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl DecayValues {
 }
 
 /// The layer that calls of linear attention are of.
-pub(super) fn layer(config: &Config, dtype: DType, decay: &DecayValues) -> Result<LinearAttention> {
+pub(super) fn layer(config: &Config, dtype: DType, decay: &DecayValues, split: Split) -> Result<LinearAttention> {
     let Config {
         heads_q,
         heads_kv,
@@ -63,7 +63,7 @@ pub(super) fn layer(config: &Config, dtype: DType, decay: &DecayValues) -> Resul
         dim_v,
     };
     let builder = LinearAttention::builder(dtype, shape, decay.kind());
-    builder.scale(scale).state_layout(layout).build()
+    builder.scale(scale).state_layout(layout).split(split).build()
 }
 
 /// Which arguments a call is made with.
@@ -97,6 +97,10 @@ pub struct LinearProblem {
     pub state_in: Option<Vec<i32>>,
     /// `[batch]`. Absent: all −1 for a prefill, `state_in` for a decode step.
     pub state_out: Option<Vec<i32>>,
+    /// Tokens from checkpoint to checkpoint of a prefill, and `[batch, max_checkpoints]` slots of them.
+    pub checkpoints: Option<(usize, Vec<i32>)>,
+    /// Whether a prefill splits long sequences.
+    pub split: Split,
     /// How q, k, v and the output lie in memory.
     pub packing: Packing,
 }
@@ -143,12 +147,22 @@ impl LinearProblem {
         self.state_out.as_ref().or(in_place).map(Vec::as_slice)
     }
 
+    /// All slots that the call is to write.
+    fn written_slots(&self) -> Option<Vec<i32>> {
+        let checkpoints = self.checkpoints.as_ref().map(|(_, slots)| slots.as_slice());
+        let lists = [self.stored_to(), checkpoints].into_iter().flatten();
+        lists.map(<[i32]>::to_vec).reduce(|a, b| [a, b].concat())
+    }
+
     /// The arguments of the call as a prefill, over [`Self::upload`].
     pub fn prefill_args<'a>(&self, memory: &'a Memory) -> LinearPrefillArgs<'a> {
         let [q, k, v, cu_seqlens] = ["q", "k", "v", "cu_seqlens"].map(|name| memory.tensor(name));
         let (log_decay, out) = (memory.get("log_decay"), memory.tensor_mut("out"));
         let mut args = LinearPrefillArgs::new(q, k, v, cu_seqlens, log_decay, out);
         (args.state_in, args.state_out) = (memory.get("state_in"), memory.get("state_out"));
+        args.checkpoint_every = self.checkpoints.as_ref().map_or(0, |(every, _)| *every);
+        args.checkpoint_slots = memory.get("checkpoint_slots");
+        args.workspace = memory.get_mut("workspace");
         let has_pool = !self.pool.is_empty() || args.state_in.is_some() || args.state_out.is_some();
         args.state = has_pool.then(|| memory.tensor_mut("state"));
         args.status = memory.get_mut("status");
@@ -279,6 +293,11 @@ impl Problem for LinearProblem {
             pool: &self.pool,
             state_in: self.state_in.as_deref(),
             state_out: self.stored_to(),
+            checkpoints: self.checkpoints.as_ref().map(|(every, slots)| Checkpoints {
+                every: *every,
+                max: slots.len() / self.batch().max(1),
+                slots,
+            }),
         };
         let decay = self.decay.as_reference();
         match self.phase {
@@ -288,7 +307,7 @@ impl Problem for LinearProblem {
     }
 
     fn layer(&self) -> Result<LinearAttention> {
-        layer(&self.config, self.q.dtype(), &self.decay)
+        layer(&self.config, self.q.dtype(), &self.decay, self.split)
     }
 
     fn upload(&self, machine: &Machine) -> Result<Memory> {
@@ -335,6 +354,14 @@ impl Problem for LinearProblem {
                 memory.add(name, &[slots.len()], 0, Some(slots))?;
             }
         }
+        if let Some((_, slots)) = &self.checkpoints {
+            let shape = [self.batch(), slots.len() / self.batch().max(1)];
+            memory.add("checkpoint_slots", &shape, 0, Some(slots))?;
+        }
+        if self.phase == Phase::Prefill {
+            let bytes = self.layer()?.workspace_size(self.batch(), tokens, tokens);
+            memory.add::<f32>("workspace", &[bytes / 4], 0, None)?;
+        }
         memory.add_status()?;
         Ok(memory)
     }
@@ -365,7 +392,7 @@ impl Problem for LinearProblem {
             &self.pool,
             &run.pool,
             &reference.pool,
-            self.stored_to(),
+            self.written_slots().as_deref(),
         );
         out.and(pool)
     }

@@ -13,7 +13,9 @@ use crate::storage::{KeyRows, Places};
 use crate::tolerance::{self, Judgement, Precision, linear_out};
 use crate::values::Values;
 use sala_kernels::reference::linear_attention::{self as reference, Config, Output, States};
-use sala_kernels::{CopyStates, CopyStatesArgs, LinearAttention, LinearCommitArgs, LinearVerifyArgs, Result, Status};
+use sala_kernels::{
+    CopyStates, CopyStatesArgs, LinearAttention, LinearCommitArgs, LinearVerifyArgs, Result, Split, Status,
+};
 use std::time::Duration;
 
 /// What is done with the drafts of a call.
@@ -160,6 +162,7 @@ impl Problem for DraftsProblem {
             pool: &self.pool,
             state_in: Some(&self.state_in),
             state_out: self.stored_to(),
+            checkpoints: None,
         };
         let (config, drafts, decay) = (&self.config, self.drafts, self.decay.as_reference());
         match &self.step {
@@ -175,7 +178,7 @@ impl Problem for DraftsProblem {
         Ok(match self.step {
             Step::Copy => DraftsLayer::Copies(CopyStates::new()?),
             Step::Verify { .. } | Step::Commit { .. } => {
-                DraftsLayer::Linear(layer(&self.config, self.q.dtype(), &self.decay)?)
+                DraftsLayer::Linear(layer(&self.config, self.q.dtype(), &self.decay, Split::default())?)
             }
         })
     }

@@ -7,6 +7,7 @@ use crate::memory::Packing;
 use crate::operations::linear_attention::{DecayValues, LinearProblem, LinearRun, Phase};
 use crate::problem::Problem;
 use crate::tolerance::{Judgement, LinearShape, linear_out, linear_state};
+use sala_kernels::Split;
 use sala_kernels::reference::linear_attention::Config;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ impl LinearCall {
             decay: parse_log_decay(file, tokens, heads)?,
             state_in: initial_state.is_some().then(|| slots.clone()),
             state_out: Some(slots),
+            checkpoints: None,
+            split: Split::Auto,
             pool: initial_state.unwrap_or_else(|| vec![0.0; batch * config.slot_len()]),
             packing: Packing::Separate,
         };

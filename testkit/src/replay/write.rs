@@ -76,11 +76,11 @@ impl Writer {
     }
 }
 
-/// A call of linear attention over whole sequences, with a slot of its own for each.
+/// A call of linear attention over whole sequences, with a slot of its own for each. A file knows no checkpoints.
 pub fn linear_bytes(problem: &LinearProblem) -> Option<Vec<u8>> {
     let config = problem.config;
     let (tokens, heads, heads_kv) = (problem.tokens(), config.heads_q, config.heads_kv);
-    if problem.phase != Phase::Prefill {
+    if problem.phase != Phase::Prefill || problem.checkpoints.is_some() {
         return None;
     }
     let mut file = Writer::default();

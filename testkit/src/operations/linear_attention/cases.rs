@@ -9,8 +9,8 @@ use crate::property::{lengths, precisions};
 use crate::tolerance::Precision;
 use crate::values::Values;
 use proptest::prelude::*;
-use sala_kernels::lightning_log_decay;
 use sala_kernels::reference::linear_attention::Config;
+use sala_kernels::{Split, lightning_log_decay};
 
 /// Decays that a head or a token is tried with, besides the slopes of SALA: none, the slowest, one that leaves nothing after a token,
 /// and one that forgets everything before it.
@@ -71,6 +71,8 @@ pub struct LinearCase {
     pub packing: Packing,
     pub magnitude: Magnitude,
     pub states: StateCase,
+    /// Tokens from checkpoint to checkpoint, which go to slots of their own; 0: none.
+    pub checkpoint_every: usize,
     pub seed: u64,
 }
 
@@ -111,6 +113,8 @@ impl LinearCase {
         let (k, v) = (tensor(dim_k, k_size), tensor(dim_v, v_size));
         let decay = decay_values(self.decay, &mut numbers, heads * group, tokens);
         let (state_in, state_out, slots) = self.slots(&mut numbers);
+        let checkpoints = self.checkpoints(slots);
+        let slots = slots + checkpoints.as_ref().map_or(0, |(_, slots)| slots.len());
         let mut pool = vec![f32::NAN; slots * config.slot_len()];
         for &slot in state_in.iter().flatten().filter(|&&slot| slot >= 0) {
             let slot = &mut pool[slot as usize * config.slot_len()..][..config.slot_len()];
@@ -127,8 +131,19 @@ impl LinearCase {
             pool,
             state_in,
             state_out,
+            checkpoints,
+            split: Split::Auto,
             packing: self.packing,
         }
+    }
+
+    /// A slot behind the first `slots` for each checkpoint of the longest sequence, but for some that are left out; none without a pool.
+    fn checkpoints(&self, slots: usize) -> Option<(usize, Vec<i32>)> {
+        let is_possible = self.phase == Phase::Prefill && slots > 0;
+        let longest = self.lengths.iter().max()?;
+        let max = longest.checked_div(self.checkpoint_every).filter(|_| is_possible)?;
+        let slot = |index: usize| if index % 7 == 3 { -1 } else { (slots + index) as i32 };
+        Some((self.checkpoint_every, (0..self.lengths.len() * max).map(slot).collect()))
     }
 
     /// `state_in`, `state_out` and the number of slots.
@@ -215,9 +230,12 @@ pub fn device_indices() -> impl Strategy<Value = (Vec<i32>, Vec<i32>, Vec<i32>)>
 
 /// Prefills with sequences of up to `longest` tokens.
 pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
-    let dim = || prop::sample::select(vec![64usize, 128]);
+    let dims = (
+        prop::sample::select(vec![64usize, 128]),
+        prop::sample::select(vec![64usize, 128, 256]),
+    );
     let heads = prop::sample::select(vec![(1, 1), (2, 1), (3, 1), (1, 2), (2, 3)]);
-    let shape = (precisions(), heads, dim(), dim(), lengths(longest));
+    let shape = (precisions(), heads, dims, lengths(longest));
     let packing = prop::sample::select(vec![Packing::Separate, Packing::Fused, Packing::HeadMajor]);
     let magnitude = prop_oneof![
         6 => Just(Magnitude::Normal),
@@ -231,9 +249,18 @@ pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
         StateCase::InPlace,
         StateCase::Mixed,
     ]);
-    let rest = (decays(), any::<bool>(), packing, magnitude, states, any::<u64>());
-    (shape, rest).prop_map(|((precision, (heads, group), dim_k, dim_v, lengths), rest)| {
-        let (decay, state_is_vk, packing, magnitude, states, seed) = rest;
+    let checkpoints = prop_oneof![2 => Just(0usize), 1 => Just(64), 1 => Just(128)];
+    let rest = (
+        decays(),
+        any::<bool>(),
+        packing,
+        magnitude,
+        states,
+        checkpoints,
+        any::<u64>(),
+    );
+    (shape, rest).prop_map(|((precision, (heads, group), (dim_k, dim_v), lengths), rest)| {
+        let (decay, state_is_vk, packing, magnitude, states, checkpoint_every, seed) = rest;
         LinearCase {
             phase: Phase::Prefill,
             precision,
@@ -247,6 +274,7 @@ pub fn linear_cases(longest: usize) -> impl Strategy<Value = LinearCase> {
             packing,
             magnitude,
             states,
+            checkpoint_every,
             seed,
         }
     })
@@ -267,6 +295,7 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<LinearProblem> {
         packing: Packing::Separate,
         magnitude: Magnitude::Normal,
         states: StateCase::InPlace,
+        checkpoint_every: 0,
         seed,
     };
     let gated = LinearCase {
