@@ -50,6 +50,7 @@ fn linear_case(lengths: Vec<usize>, dim_k: usize, dim_v: usize) -> LinearCase {
         packing: Packing::Separate,
         magnitude: Magnitude::Normal,
         states: StateCase::InPlace,
+        checkpoint_every: 0,
         seed: 1,
     }
 }

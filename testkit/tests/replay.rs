@@ -392,6 +392,7 @@ fn written_calls_are_read_as_they_were() {
             packing: Packing::Fused,
             magnitude: Magnitude::Normal,
             states: StateCase::InPlace,
+            checkpoint_every: 0,
             seed: 2,
         };
         let replay = read(case.problem().replay());

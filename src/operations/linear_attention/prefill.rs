@@ -3,6 +3,7 @@
 use super::{Common, Config, LinearAttention, Split, States};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::operations::keys::bounds;
+use crate::operations::workspace::Workspace;
 use crate::shapes::{self, Axis};
 use crate::sys::params::{
     SALA_LINEAR_ALIGNMENT, SALA_LINEAR_DECODE_CHANNELS, SALA_LINEAR_SEGMENT, SALA_LINEAR_SEGMENTS, SALA_LINEAR_STAGES,
@@ -229,17 +230,8 @@ impl Segments {
 
     /// What the kernel is told of the workspace.
     fn params(&self, config: &Config, workspace: Option<&TensorMut<'_>>) -> Result<sala_linear_prefill_params> {
-        let (address, room) = checks::optional(workspace.map(TensorMut::as_tensor), |workspace| {
-            checks::rank("workspace", workspace, 1)?;
-            checks::last_axis_contiguous("workspace", workspace)?;
-            checks::rows_aligned("workspace", workspace)?;
-            Ok((workspace.address(), workspace.extent()))
-        })?;
-        let bytes = self.bytes(config) as u64;
-        if room < bytes {
-            let expected = format!("{bytes} bytes (LinearAttention::workspace_size)");
-            return Err(Error::argument("workspace", expected, room));
-        }
+        let bytes = self.bytes(config);
+        let Workspace { address, .. } = Workspace::with_room(workspace, bytes, "LinearAttention::workspace_size")?;
         let [states, decays, _] = self.sizes(config).map(|bytes| bytes as u64);
         let (dim_k, dim_v) = (config.shape.dim_k as i64, config.shape.dim_v as i64);
         Ok(sala_linear_prefill_params {
