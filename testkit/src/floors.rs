@@ -43,10 +43,10 @@ impl Floor {
 const ELEMENT: usize = 2;
 const FLOAT: usize = 4;
 
-/// Tokens of a chunk of the linear-attention scan.
-const CHUNK: usize = 64;
+/// Tokens of a step of the linear-attention scan.
+const SCAN_STEP: usize = 32;
 
-/// Two FLOPs per multiply-add. A chunk of c tokens needs the causal half of Q Kᵀ and of P V, c(c + 1)/2 · (dim_k + dim_v); the state's update,
+/// Two FLOPs per multiply-add. A step of c tokens needs the causal half of Q Kᵀ and of P V, c(c + 1)/2 · (dim_k + dim_v); the state's update,
 /// c · dim_k · dim_v; and, unless it starts from zero, Q S, the same again. A decode step needs the update and Q S.
 pub fn linear(problem: &LinearProblem) -> Floor {
     let linear_attention::Config {
@@ -61,8 +61,8 @@ pub fn linear(problem: &LinearProblem) -> Floor {
     let (mut multiplications, mut tokens, mut read, mut stored) = (0, 0, 0, 0);
     for (sequence, length) in lengths.enumerate() {
         let starts_from_state = named(problem.state_in.as_deref(), sequence);
-        for start in (0..length).step_by(CHUNK) {
-            let count = CHUNK.min(length - start);
+        for start in (0..length).step_by(SCAN_STEP) {
+            let count = SCAN_STEP.min(length - start);
             let states = 1 + usize::from(start > 0 || starts_from_state);
             multiplications += count * states * dim_k * dim_v;
             if problem.phase == Phase::Prefill {
@@ -104,7 +104,7 @@ pub fn drafts(problem: &DraftsProblem) -> Floor {
     }
 }
 
-/// FLOPs that the scan issues where a block has `tile` value channels: per chunk and block the pieces of 16 × 32 of Q Kᵀ and the blocks of 16 × 16
+/// FLOPs that the scan issues where a block has `tile` value channels: per step and block the pieces of 16 × 16 of Q Kᵀ and
 /// of P V that touch the causal triangle, and Q S and the update of S in full.
 pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
     let linear_attention::Config {
@@ -113,12 +113,12 @@ pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
         dim_v,
         ..
     } = problem.config;
-    let scores = 6 * 16 * 32 * dim_k;
-    let from_scores = 10 * 16 * 16 * tile;
-    let states = 2 * CHUNK * dim_k * tile;
+    let scores = 3 * 16 * 16 * dim_k;
+    let from_scores = 3 * 16 * 16 * tile;
+    let states = 2 * SCAN_STEP * dim_k * tile;
     let lengths = problem.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-    let chunks: usize = lengths.map(|length| length.div_ceil(CHUNK)).sum();
-    (2 * (scores + from_scores + states) * chunks * (dim_v / tile) * heads) as u64
+    let steps: usize = lengths.map(|length| length.div_ceil(SCAN_STEP)).sum();
+    (2 * (scores + from_scores + states) * steps * (dim_v / tile) * heads) as u64
 }
 
 /// Every new row is read once and written once, with its key and its value. No products.

@@ -5,6 +5,7 @@
 mod agrees;
 mod garbage;
 mod invariances;
+mod long;
 mod races;
 mod recorded;
 mod refusals;
@@ -89,6 +90,7 @@ fn part(problem: &LinearProblem, tokens: Range<usize>, pool: Vec<f32>, slots: [i
         pool,
         state_in: Some(vec![slots[0]]),
         state_out: Some(vec![slots[1]]),
+        checkpoints: None,
         ..problem.clone()
     }
 }

@@ -75,6 +75,21 @@ const PREFILL_FAULTS: &[Fault<Prefill>] = &[
     ("state_in", |args, spare| args.state_in = Some(spare.tensor(F32, &[BATCH]))),
     ("state_out", |args, spare| args.state_out = Some(spare.tensor(I32, &[BATCH - 1]))),
     ("state_out", |args, spare| args.state_out = Some(spare.tensor(F32, &[BATCH]))),
+    ("checkpoint_every", |args, _| args.checkpoint_every = 64),
+    ("checkpoint_every", |args, spare| args.checkpoint_slots = Some(spare.tensor(I32, &[BATCH, 2]))),
+    ("checkpoint_every", |args, spare| {
+        (args.checkpoint_every, args.checkpoint_slots) = (100, Some(spare.tensor(I32, &[BATCH, 2])));
+    }),
+    ("checkpoint_slots", |args, spare| {
+        (args.checkpoint_every, args.checkpoint_slots) = (64, Some(spare.tensor(I32, &[BATCH + 1, 2])));
+    }),
+    ("checkpoint_slots", |args, spare| {
+        (args.checkpoint_every, args.checkpoint_slots) = (64, Some(spare.tensor(F32, &[BATCH, 2])));
+    }),
+    ("checkpoint_slots", |args, spare| {
+        (args.checkpoint_every, args.checkpoint_slots) = (64, Some(spare.strided(I32, &[BATCH, 2], &[3, 1], 0)));
+    }),
+    ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(F32, &[2, 8]))),
     ("out", |args, spare| args.out = spare.tensor_mut(Bf16, &[TOKENS + 1, HEADS, DIM])),
     ("out", |args, spare| args.out = spare.tensor_mut(F32, &ROWS)),
     ("out", |args, spare| args.out = spare.over(args.q, Bf16, &ROWS)),

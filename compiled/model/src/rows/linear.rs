@@ -4,8 +4,13 @@ use super::{DIM, ELEMENT, HEADS, K, M, Table, Unit, Work};
 use crate::machine::Free;
 use crate::{Gpu, Kernels, Problem};
 
-/// Tokens of a chunk.
-const CHUNK: f64 = 64.0;
+/// Tokens of a step.
+const STEP: f64 = 32.0;
+/// Tokens that a segment has at least, and segments that a sequence has at most.
+const SEGMENT: f64 = 4096.0;
+const SEGMENTS: f64 = 8.0;
+/// Tokens that a segment warms up for, with SALA's slopes: on average, and in the head that forgets slowest.
+const WARM_UP: [f64; 2] = [834.0, 4260.0];
 /// The kernels by the value channels of a block, the widest first, as the planner tries them.
 const SCANS: [(&str, usize); 3] = [("scan_128", 128), ("scan_64", 64), ("scan_32", 32)];
 
@@ -17,7 +22,7 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
             flop: heads * tokens * 4.0 * DIM * DIM,
             bytes: heads * tokens * 4.0 * DIM * ELEMENT,
         };
-        let clocks = tokens / CHUNK * chunk_clocks(kernels, table.gpu, heads as usize)?;
+        let clocks = scan_clocks(kernels, table.gpu, heads, tokens)?;
         let name = format!("linear_prefill_ms_{name}");
         table.add_time(name, Unit::Milliseconds, 1, work, table.gpu.microseconds(clocks));
     }
@@ -48,10 +53,11 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
     Ok(())
 }
 
-/// Clocks from chunk to chunk of a grid, in which every block walks a whole sequence of one head.
-fn chunk_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: usize) -> Result<f64, Problem> {
+/// Clocks of a grid in which every block walks a segment of one head, a step of its warm-up for the price of any other.
+fn scan_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: f64, tokens: f64) -> Result<f64, Problem> {
     let multiprocessors = gpu.multiprocessors as usize;
-    let blocks = |channels: usize| heads * (DIM as usize / channels);
+    let segments = (tokens / SEGMENT).floor().clamp(1.0, SEGMENTS);
+    let blocks = |channels: usize| (heads * segments) as usize * (DIM as usize / channels);
     // The widest blocks while there is one for every multiprocessor.
     let chosen = SCANS.iter().find(|(_, channels)| blocks(*channels) >= multiprocessors);
     let (name, channels) = *chosen.unwrap_or(&SCANS[SCANS.len() - 1]);
@@ -67,15 +73,20 @@ fn chunk_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: usize) -> Result<f6
             gpu.name
         )));
     }
-    // As many at a time as fit, then the rest.
     let scan = unit.on(gpu)?;
     let clocks = |blocks: usize| match blocks {
         0 => Ok(0.0),
         blocks => scan.clocks_with(usize::MAX, blocks, Free::default()),
     };
+    // As many at a time as fit, then the rest.
     let at_once = multiprocessors * resident;
     let waves = (blocks(channels) / at_once) as f64;
     let rest = (blocks(channels) % at_once).div_ceil(multiprocessors);
     let whole = if waves > 0.0 { waves * clocks(resident)? } else { 0.0 };
-    Ok(whole + clocks(rest)?)
+    // The first segment of a sequence does not warm up.
+    let [mean, longest] = WARM_UP.map(|warm_up| match segments {
+        1.0 => tokens / STEP,
+        _ => (tokens / segments + warm_up * (segments - 1.0) / segments) / STEP,
+    });
+    Ok((mean * (whole + clocks(rest)?)).max(longest * clocks(1)?))
 }
