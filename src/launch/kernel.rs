@@ -108,25 +108,27 @@ impl<P: Params, T> Variant<P, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::params::{sala_compress_keys_params, sala_linear_attention_params};
+    use crate::sys::params::{sala_compress_keys_params, sala_linear_attention_params, sala_linear_prefill_params};
 
     #[test]
     fn an_index_is_a_place_in_the_list_of_names() {
-        let kernel = |file, values: &[u32]| {
-            Kernel::<sala_linear_attention_params>::find(Machine::Base, file, Some(DType::F16), values).unwrap()
-        };
+        let element = Some(DType::F16);
         let name = |index| shapes::instance_names().nth(index);
-        let scan = kernel("linear_attention_scan", &[128, 64]);
+        let scan =
+            Kernel::<sala_linear_prefill_params>::find(Machine::Base, "linear_attention_scan", element, &[128, 64]);
+        let scan = scan.unwrap();
         assert_eq!(name(scan.index()).as_deref(), Some("linear_attention_scan_f16_128_64"));
-        let decode = kernel("linear_attention_decode", &[64]);
+        let decode =
+            Kernel::<sala_linear_attention_params>::find(Machine::Base, "linear_attention_decode", element, &[64]);
+        let decode = decode.unwrap();
         assert_eq!(name(decode.index()).as_deref(), Some("linear_attention_decode_f16_64"));
     }
 
     #[test]
     fn an_unknown_shape_is_refused() {
         let find = Kernel::<sala_linear_attention_params>::find;
-        let error = find(Machine::Base, "linear_attention_scan", Some(DType::Bf16), &[64, 128]).unwrap_err();
-        let expected = "linear_attention_scan for bf16, 64, 128 is not supported: no kernel of that shape is compiled";
+        let error = find(Machine::Base, "linear_attention_scan", Some(DType::Bf16), &[64, 256]).unwrap_err();
+        let expected = "linear_attention_scan for bf16, 64, 256 is not supported: no kernel of that shape is compiled";
         assert_eq!(error.to_string(), expected);
         assert!(find(Machine::Sm90a, "linear_attention_scan", Some(DType::Bf16), &[64, 64]).is_err());
         assert!(find(Machine::Base, "linear_attention_decode", Some(DType::F32), &[64]).is_err());

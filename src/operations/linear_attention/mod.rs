@@ -390,7 +390,8 @@ mod tests {
         assert_eq!(refused(DType::F32, 1, 64, 64, 1.0), "dtype");
         assert_eq!(refused(DType::F16, 0, 64, 64, 1.0), "heads_q");
         assert_eq!(refused(DType::F16, 1, 32, 64, 1.0), "dim_k");
-        assert_eq!(refused(DType::F16, 1, 64, 256, 1.0), "dim_v");
+        assert_eq!(refused(DType::F16, 1, 64, 96, 1.0), "dim_v");
+        assert_eq!(refused(DType::F16, 1, 64, 512, 1.0), "dim_v");
         assert_eq!(refused(DType::F16, 1, 64, 64, f32::NAN), "scale");
     }
 }
