@@ -35,6 +35,8 @@ pub struct LinearMixer {
     /// One slot, and its number.
     state: Array,
     slot: Array,
+    /// For prompts that are split.
+    workspace: Array,
     /// What the kernels have refused.
     status: Array,
 }
@@ -52,6 +54,7 @@ impl LinearMixer {
         let layer = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead)
             .scale(config.linear_scale())
             .build()?;
+        let workspace = layer.workspace_size(1, tokens, tokens).div_ceil(size_of::<u32>());
         let device = &meter.device;
         let rows = [tokens, heads, dim];
         let channels = tokens * heads * dim;
@@ -77,6 +80,7 @@ impl LinearMixer {
             log_decay: Array::of(device, &lightning_log_decay(0, heads, heads)?, &[heads])?,
             state: Array::zeros::<f32>(device, &[1, heads, dim, dim])?,
             slot: Array::of(device, &[0i32], &[1])?,
+            workspace: Array::zeros::<u32>(device, &[workspace])?,
             status: Array::zeros::<u32>(device, &[4])?,
         })
     }
@@ -96,6 +100,7 @@ impl LinearMixer {
         );
         args.state = Some(self.state.view_mut()?);
         args.state_out = Some(self.slot.view()?);
+        args.workspace = Some(self.workspace.view_mut()?);
         args.status = Some(self.status.view_mut()?);
         meter.run("linear_attention prefill", &self.layer, args)?;
         self.norm_and_gate(meter, &tokens)
