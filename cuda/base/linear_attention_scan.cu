@@ -12,7 +12,7 @@
 //     32 │     Q     │   dim_k  │ S 16·M │       32 │  P   │   │ V 16·M │         32 │ O 16·M │                  Sᵀ = e^G_last Sᵀ + (Vᵀ ⊙ w) K
 //        └───────────┘          └────────┘          └──────┘   └────────┘            └────────┘
 //
-// Shared memory (bf16, 128 × 128): three stages of Q, K and V of 8 KiB each, P twice 2 KiB, decay 2 × 0.5 KiB = 77 KiB:
+// Shared memory (bf16, 128 × 128): three stages of Q, K and V of 8 KiB each, P twice 2 KiB, decay 5 KiB = 81 KiB:
 // two blocks on an SM of sm_80 and sm_90, one on sm_120.
 //
 //     step n  | Q K V n+2 ─────────────────────── load ──────────────────────▶|
