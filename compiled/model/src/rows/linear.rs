@@ -24,7 +24,7 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
         };
         let clocks = scan_clocks(kernels, table.gpu, heads, tokens)?;
         let name = format!("linear_prefill_ms_{name}");
-        table.add_time(name, Unit::Milliseconds, 1, work, table.gpu.microseconds(clocks));
+        table.add_time(name, Unit::Milliseconds, 2, work, table.gpu.microseconds(clocks));
     }
 
     let gpu = table.gpu;
@@ -53,7 +53,7 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
     Ok(())
 }
 
-/// Clocks of a grid in which every block walks a segment of one head, a step of its warm-up for the price of any other.
+/// Clocks of a grid in which every block walks a segment of one head.
 fn scan_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: f64, tokens: f64) -> Result<f64, Problem> {
     let multiprocessors = gpu.multiprocessors as usize;
     let segments = (tokens / SEGMENT).floor().clamp(1.0, SEGMENTS);
@@ -84,9 +84,11 @@ fn scan_clocks(kernels: &Kernels, gpu: &'static Gpu, heads: f64, tokens: f64) ->
     let rest = (blocks(channels) % at_once).div_ceil(multiprocessors);
     let whole = if waves > 0.0 { waves * clocks(resident)? } else { 0.0 };
     // The first segment of a sequence does not warm up.
+    let warm_up = kernels.unit("scan_warm_up", gpu.arch)?.on(gpu)?.clocks()?;
+    let share = warm_up / kernels.unit("scan_128", gpu.arch)?.on(gpu)?.clocks()?;
     let [mean, longest] = WARM_UP.map(|warm_up| match segments {
         1.0 => tokens / STEP,
-        _ => (tokens / segments + warm_up * (segments - 1.0) / segments) / STEP,
+        _ => (tokens / segments + share * warm_up * (segments - 1.0) / segments) / STEP,
     });
     Ok((mean * (whole + clocks(rest)?)).max(longest * clocks(1)?))
 }
