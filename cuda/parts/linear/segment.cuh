@@ -49,7 +49,7 @@ struct Segment {
 // Steps of the warm-up of a head with a constant log decay, 0 if that takes too long. NaN and 0 take too long.
 DEVICE int warm_up_steps(float g) {
     constexpr float FORGOTTEN = -16.64f;  // ln 2^-24
-    if (!(g * SALA_LINEAR_LONGEST_WARM_UP <= FORGOTTEN)) return 0;
+    if (!(g * static_cast<float>(SALA_LINEAR_LONGEST_WARM_UP) <= FORGOTTEN)) return 0;
     return static_cast<int>(FORGOTTEN / g) / SALA_LINEAR_STEP + 1;
 }
 
