@@ -9,6 +9,7 @@ use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::linear_attention::Phase;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::merge::MergeProblem;
 use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
@@ -92,6 +93,7 @@ fn every_instance_runs_on_interpreted_ptx() {
     for precision in PRECISIONS {
         for dim in DIMS {
             compare_on(&machines, &NormProblem::rope(precision, [2, 3, dim], 1));
+            compare_on(&machines, &MergeProblem::normal(precision, [2, 3, dim], 1.0, 1));
         }
         for channels in [2048, 4096, 8192, 16384] {
             let gate = NormProblem::gate(precision, [1, channels], 1);
