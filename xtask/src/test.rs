@@ -22,13 +22,14 @@ const PROPERTY_CASES: &str = "6";
 const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
 
 /// What runs on the PTX of one of them.
-const ON_ONE: [&str; 8] = [
+const ON_ONE: [&str; 9] = [
     "append_keys",
     "pages",
     "compress_keys",
     "select_blocks",
     "linear_attention",
     "linear_drafts",
+    "merge",
     "norms",
     "sparse_attention",
 ];
