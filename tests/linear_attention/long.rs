@@ -85,7 +85,7 @@ fn f16_sums_16k_tokens_that_do_not_decay() {
 
 /// More blocks than multiprocessors, in any order, none of which may read the initial state once the final one is there.
 #[test]
-fn split_sequences_are_safe_in_place() {
+fn split_sequences_in_place_do_not_race() {
     for seed in [seed(), seed().wrapping_add(1)] {
         let machine = race_detecting_host(seed);
         for decay in [DecayCase::Constant(-0.1), DecayCase::None] {
