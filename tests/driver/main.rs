@@ -335,8 +335,8 @@ fn a_launch_can_be_captured() {
     let mut graph = std::ptr::null_mut();
     // SAFETY: the types are those of CUDA's header; the stream lives, and `graph` is a place for a graph.
     unsafe {
-        let begin = driver.library().get::<Begin>(b"cuStreamBeginCapture_v2\0").unwrap();
-        let end = driver.library().get::<End>(b"cuStreamEndCapture\0").unwrap();
+        let begin = driver.symbols().get::<Begin>(b"cuStreamBeginCapture_v2\0").unwrap();
+        let end = driver.symbols().get::<End>(b"cuStreamEndCapture\0").unwrap();
         assert_eq!(begin(stream, 0), 0);
         step.launch().unwrap();
         assert_eq!((end(stream, &mut graph), graph.is_null()), (0, false));
@@ -512,7 +512,7 @@ fn whole_life(driver: &Driver) -> (Result<()>, bool) {
     let is_balanced = || {
         let mut context = std::ptr::null_mut();
         // SAFETY: the types are those of CUDA's header, and `context` is a place for a context.
-        unsafe { driver.library().get::<Pop>(b"cuCtxPopCurrent_v2").unwrap()(&mut context) };
+        unsafe { driver.symbols().get::<Pop>(b"cuCtxPopCurrent_v2").unwrap()(&mut context) };
         // The one context was that of the device, which making it has made current.
         driver.current().is_null()
     };

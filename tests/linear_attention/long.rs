@@ -1,13 +1,15 @@
 //! Sequences long enough to be split into segments, and states left on the way.
 
-use crate::{PRECISIONS, agree, part, plain_case, rows, slot, tokens};
-use sala_kernels::{LinearAttention, Split};
+use crate::{PRECISIONS, agree, part, plain_case, rows, run_in_parts, slot, tokens};
+use sala_kernels::{LinearAttention, Split, Status};
 use sala_testkit::devices::{all, host, host_with, race_detecting_host};
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, StateCase};
-use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem};
-use sala_testkit::problem::{Problem, assert_same_bits, run, same_bits};
+use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, LinearRun};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_with, launch, run, same_bits};
 use sala_testkit::property::seed;
+use sala_testkit::refusals::assert_blamed;
 use sala_testkit::tolerance::Precision;
+use std::time::Duration;
 
 /// One head of 64 channels.
 fn narrow(lengths: Vec<usize>, decay: DecayCase) -> LinearCase {
@@ -56,6 +58,82 @@ fn heads_that_warm_up_and_heads_that_do_not_share_a_call() {
     let mut problem = case.problem();
     problem.decay = DecayValues::PerHead(vec![0.0, -0.01, f32::NEG_INFINITY]);
     agree(&all(), &problem);
+}
+
+/// Two warps per 64 channels or one per 32, blocks of fewer channels than a value has, grouped heads, two sequences with segments.
+#[test]
+fn every_width_of_blocks_is_split() {
+    let machines = [
+        host(),
+        host_with("many multiprocessors", |options| options.multiprocessors = 200),
+    ];
+    for (precision, decay) in [
+        (Precision::Bf16, DecayCase::None),
+        (Precision::F16, DecayCase::Constant(-0.02)),
+    ] {
+        let case = LinearCase {
+            precision,
+            dim_k: 128,
+            dim_v: 128,
+            ..narrow(vec![SPLIT + 50], decay)
+        };
+        agree(&machines, &case.problem());
+    }
+    let case = LinearCase {
+        group: 2,
+        dim_v: 128,
+        ..narrow(vec![SPLIT + 5, 30, SPLIT], DecayCase::PerToken)
+    };
+    agree(&machines, &case.problem());
+}
+
+#[test]
+fn a_sequence_longer_than_its_bound_is_refused() {
+    for machine in all() {
+        let problem = narrow(vec![40, 65, 64], DecayCase::Lightning).problem();
+        let whole = run(&problem, &machine);
+        let mut memory = problem.upload(&machine).unwrap();
+        let mut args = problem.prefill_args(&memory);
+        args.max_seqlen_q = Some(64);
+        launch(&machine, &problem.layer().unwrap(), args).unwrap();
+        memory.take_back();
+        let bounded = problem.read(&memory, Duration::ZERO).unwrap();
+        assert_eq!(bounded.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
+        let bits = |run: &LinearRun, sequence| rows(&problem, &run.out, tokens(&problem, sequence)).to_bits();
+        assert!(bits(&bounded, 1).iter().all(|&bits| bits == 0), "{}", machine.name);
+        for sequence in [0, 2] {
+            assert!(
+                bits(&bounded, sequence) == bits(&whole, sequence),
+                "{}: {sequence}",
+                machine.name
+            );
+        }
+        let state = problem.slot(slot(&problem.state_out, 1) as usize);
+        assert!(
+            same_bits(&bounded.pool[state.clone()], &problem.pool[state]),
+            "{}: the state",
+            machine.name
+        );
+    }
+}
+
+#[test]
+fn a_long_call_without_room_is_refused() {
+    let problem = narrow(vec![SPLIT], DecayCase::None).problem();
+    let machine = host();
+    let mut memory = problem.upload(&machine).unwrap();
+    let mut args = problem.prefill_args(&memory);
+    args.workspace = None;
+    assert_blamed(
+        launch(&machine, &problem.layer().unwrap(), args),
+        "workspace",
+        "none is given",
+    );
+    // A bound says that no sequence is long.
+    memory.take_back();
+    let mut args = problem.prefill_args(&memory);
+    (args.workspace, args.max_seqlen_q) = (None, Some(SPLIT - 1));
+    launch(&machine, &problem.layer().unwrap(), args).unwrap();
 }
 
 #[test]
@@ -203,7 +281,7 @@ fn checkpoints_of_split_sequences_and_bad_ones() {
     }
     assert_eq!(problem.reference().refused_slots, 3);
     for machine in all() {
-        sala_testkit::problem::compare_with(&problem, &problem.reference(), &machine);
+        compare_with(&problem, &problem.reference(), &machine);
     }
 }
 
@@ -216,7 +294,7 @@ fn a_sequence_that_is_never_split_has_the_bits_of_its_parts() {
         ..case.problem()
     };
     let whole = run(&problem, &machine);
-    let (out, pool) = crate::run_in_parts(&problem, problem.phase, &[4096, SPLIT - 4096 + 64], &machine);
+    let (out, pool) = run_in_parts(&problem, problem.phase, &[4096, SPLIT - 4096 + 64], &machine);
     assert!(out.to_bits() == whole.out.to_bits());
     assert!(same_bits(&pool, &whole.pool));
     let again = run(&problem, &machine);

@@ -1,6 +1,6 @@
 //! What a token's bits do not depend on.
 
-use crate::PRECISIONS;
+use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
@@ -10,7 +10,6 @@ use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase,
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
 use sala_testkit::property::{check, seed};
-use sala_testkit::storage::Storage;
 use sala_testkit::tolerance::Precision;
 
 #[test]
@@ -159,32 +158,7 @@ fn any_chunking_gives_the_same_bits() {
 fn a_sequence_has_the_same_bits_in_any_batch_and_store() {
     let machines = all();
     check(12, attention_cases(192), |case| {
-        for machine in &machines {
-            let problem = case.problem();
-            let expected = run(&problem, machine);
-            let longest = problem.batch.key_lengths().into_iter().max().unwrap_or(0) as usize;
-            for storage in [
-                Storage::Packed,
-                Storage::Cached(longest),
-                Storage::Cached(longest + 100),
-                Storage::Indexed(longest),
-                Storage::paged(1),
-                Storage::paged(16),
-                Storage::paged(64),
-                Storage::paged(1024),
-            ] {
-                let mut stored = problem.clone();
-                let what = format!("{}: {storage:?}", machine.name);
-                stored.batch.storage = storage;
-                assert_same_bits(&expected, &run(&stored, machine), &what);
-            }
-            for (sequence, &(queries, keys)) in case.lengths.iter().enumerate() {
-                let first = problem.batch.cu_seqlens_q[sequence] as usize;
-                let alone = run(&problem.part(sequence, 0..queries, keys), machine);
-                let within = expected.part(problem.total_q(), first..first + queries);
-                assert_same_bits(&within, &alone, &format!("{}: sequence {sequence}", machine.name));
-            }
-        }
+        assert_same_in_any_batch_and_store(&machines, &case, AttentionProblem::clone);
     });
 }
 

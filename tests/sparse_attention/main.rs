@@ -9,9 +9,12 @@ mod recorded;
 mod refusals;
 mod steps;
 
+use sala_testkit::devices::Machine;
 use sala_testkit::operations::sparse_attention::cases::AttentionCase;
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
+use sala_testkit::problem::{assert_same_bits, run};
 use sala_testkit::property::seed;
+use sala_testkit::storage::Storage;
 use sala_testkit::tolerance::Precision;
 
 const PRECISIONS: [Precision; 2] = [Precision::Bf16, Precision::F16];
@@ -38,4 +41,39 @@ fn long_problem() -> AttentionProblem {
     let indices = lists.concat().repeat(tokens / lists.len());
     problem.lists = Some(Lists { indices, list_len });
     problem
+}
+
+/// Asserts that a sequence has the same bits however the keys of its batch are stored, and alone. `entry` gives the call that is tried.
+fn assert_same_in_any_batch_and_store(
+    machines: &[Machine],
+    case: &AttentionCase,
+    entry: impl Fn(&AttentionProblem) -> AttentionProblem,
+) {
+    let problem = case.problem();
+    let longest = problem.batch.key_lengths().into_iter().max().unwrap_or(0) as usize;
+    for machine in machines {
+        let expected = run(&entry(&problem), machine);
+        for storage in [
+            Storage::Packed,
+            Storage::Cached(longest),
+            Storage::Cached(longest + 100),
+            Storage::Cached(longest + 50_000),
+            Storage::Indexed(longest),
+            Storage::paged(1),
+            Storage::paged(16),
+            Storage::paged(64),
+            Storage::paged(1024),
+        ] {
+            let mut stored = problem.clone();
+            let what = format!("{}: {storage:?}", machine.name);
+            stored.batch.storage = storage;
+            assert_same_bits(&expected, &run(&entry(&stored), machine), &what);
+        }
+        for (sequence, &(queries, keys)) in case.lengths.iter().enumerate() {
+            let first = problem.batch.cu_seqlens_q[sequence] as usize;
+            let alone = run(&entry(&problem.part(sequence, 0..queries, keys)), machine);
+            let within = expected.part(problem.total_q(), first..first + queries);
+            assert_same_bits(&within, &alone, &format!("{}: sequence {sequence}", machine.name));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Decode steps: few tokens, whose keys are cut into pieces.
 
-use crate::PRECISIONS;
+use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_kernels::reference::sparse_attention::Attention;
 use sala_testkit::batch::Storing;
@@ -10,7 +10,6 @@ use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
 use sala_testkit::property::{check, seed};
 use sala_testkit::refusals::assert_blamed;
-use sala_testkit::storage::Storage;
 
 /// Compares everything a call leaves behind with the reference, by either entry.
 #[track_caller]
@@ -139,33 +138,7 @@ fn verifying_a_chain_is_decoding_it_where_pieces_grow() {
 fn a_step_has_the_same_bits_in_any_batch_and_store() {
     let machines = all();
     check(12, attention_cases(192), |case| {
-        let case = case.clone().step();
-        let problem = case.problem();
-        for machine in &machines {
-            let expected = run(&problem.decode(), machine);
-            let longest = problem.batch.key_lengths().into_iter().max().unwrap_or(0) as usize;
-            for storage in [
-                Storage::Packed,
-                Storage::Cached(longest + 100),
-                Storage::Cached(longest + 50_000),
-                Storage::Indexed(longest),
-                Storage::paged(1),
-                Storage::paged(16),
-                Storage::paged(64),
-                Storage::paged(1024),
-            ] {
-                let mut stored = problem.clone();
-                let what = format!("{}: {storage:?}", machine.name);
-                stored.batch.storage = storage;
-                assert_same_bits(&expected, &run(&stored.decode(), machine), &what);
-            }
-            for (sequence, &(queries, keys)) in case.lengths.iter().enumerate() {
-                let first = problem.batch.cu_seqlens_q[sequence] as usize;
-                let alone = run(&problem.part(sequence, 0..queries, keys).decode(), machine);
-                let within = expected.part(problem.total_q(), first..first + queries);
-                assert_same_bits(&within, &alone, &format!("{}: sequence {sequence}", machine.name));
-            }
-        }
+        assert_same_in_any_batch_and_store(&machines, &case.clone().step(), AttentionProblem::decode);
     });
 }
 

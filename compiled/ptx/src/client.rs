@@ -57,7 +57,7 @@ functions! {
 #[derive(Debug)]
 pub struct Driver {
     functions: Functions,
-    library: Library,
+    symbols: Library,
 }
 
 /// Devices that are pretended.
@@ -131,13 +131,13 @@ impl Driver {
         let library = unsafe { Library::new(path)? };
         Ok(Self {
             functions: Functions::find(&library)?,
-            library,
+            symbols: library,
         })
     }
 
-    /// The library itself, to look up the driver's functions.
-    pub fn library(&self) -> &Library {
-        &self.library
+    /// The loaded library, to look up the functions of the driver in.
+    pub fn symbols(&self) -> &Library {
+        &self.symbols
     }
 
     /// Forgets calls, faults, launches and reports; devices and options are as the environment says again.

@@ -193,7 +193,7 @@ fn a_driver_may_lack_a_function() {
     let library = client::install_without(&client::built().unwrap(), &folder, "cuLaunchKernel").unwrap();
     let driver = Driver::open(&library).unwrap();
     // SAFETY: the function is not called.
-    let found = |name: &[u8]| unsafe { driver.library().get::<unsafe extern "C" fn()>(name) }.is_ok();
+    let found = |name: &[u8]| unsafe { driver.symbols().get::<unsafe extern "C" fn()>(name) }.is_ok();
     assert!(!found(b"cuLaunchKernel\0"));
     assert!(found(b"cuInit\0") && found(b"cuLaunchKernelEx\0"));
     assert!(client::install_without(&client::built().unwrap(), &folder, "cuNothing").is_err());

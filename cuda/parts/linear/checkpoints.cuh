@@ -34,7 +34,7 @@ DEVICE Stop find_stop(const sala_linear_prefill_params& p, const Segment& s, int
 DEVICE int checkpoint_slot(const sala_linear_prefill_params& p, const Segment& s, int checkpoint) {
     const sala_states& states = p.attention.states;
     const int64_t entry = static_cast<int64_t>(s.sequence) * p.max_checkpoints + checkpoint;
-    const int slot = load_slot(p.checkpoint_slots + entry * sizeof(int), 0);
+    const int slot = load_slot(p.checkpoint_slots, entry);
     if (slot == NO_SLOT) return NO_SLOT;
     bool is_refused = slot < 0 || slot >= states.slots;
     for (int other = lane_index(); other < states.batch; other += WARP_SIZE) {

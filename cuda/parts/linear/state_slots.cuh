@@ -36,7 +36,7 @@ DEVICE bool slot_is_taken(const sala_states& states, int index, int slot) {
 }
 
 // An entry of a list of slots, which one lane loads for its warp.
-DEVICE int load_slot(uint64_t list, int index) {
+DEVICE int load_slot(uint64_t list, int64_t index) {
     if (list == 0) return NO_SLOT;
     return shuffle(lane_index() == 0 ? load_global(entry_of<const int>(list, index)) : NO_SLOT, 0);
 }

@@ -6,8 +6,8 @@ use crate::operations::keys::bounds;
 use crate::operations::workspace::Workspace;
 use crate::shapes::{self, Axis};
 use crate::sys::params::{
-    SALA_LINEAR_ALIGNMENT, SALA_LINEAR_DECODE_CHANNELS, SALA_LINEAR_SEGMENT, SALA_LINEAR_SEGMENTS, SALA_LINEAR_STAGES,
-    SALA_LINEAR_STEP, sala_linear_attention_params, sala_linear_prefill_params, sala_states,
+    SALA_LINEAR_ALIGNMENT, SALA_LINEAR_SEGMENT, SALA_LINEAR_SEGMENTS, SALA_LINEAR_STAGES, SALA_LINEAR_STEP,
+    sala_linear_attention_params, sala_linear_prefill_params, sala_states,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -220,7 +220,8 @@ impl Segments {
     fn sizes(&self, config: &Config) -> [usize; 3] {
         let places = self.places.saturating_mul(config.shape.heads_q);
         let state = config.shape.dim_k * config.shape.dim_v * 4;
-        let counters = config.shape.dim_v / SALA_LINEAR_DECODE_CHANNELS as usize * 4;
+        let narrowest = tiles().first().map_or(1, |&tile| tile as usize);
+        let counters = config.shape.dim_v / narrowest * 4;
         [state, 8, counters].map(|bytes| places.saturating_mul(bytes))
     }
 

@@ -162,6 +162,12 @@ pub fn prefill<T: Value>(
         refused_lengths: 0,
         refused_slots: 0,
     };
+    let update = Update {
+        config,
+        k,
+        v,
+        log_decay,
+    };
     let slot_count = states.pool.len() / config.slot_len();
     for (sequence, range) in sequences(cu_seqlens, tokens).into_iter().enumerate() {
         let slots = resolve_slots(states, slot_count, sequence);
@@ -173,13 +179,7 @@ pub fn prefill<T: Value>(
         for head in 0..config.heads_q {
             let mut state = load_state(config, states.pool, slots.input, head);
             for token in range.clone() {
-                let factor = log_decay.factor(config, token, head);
-                advance(
-                    &mut state,
-                    factor,
-                    config.key(k, token, head),
-                    config.value(v, token, head),
-                );
+                update.advance(&mut state, token, head);
                 let out = config.output(&mut answer.out, token, head);
                 read_out(out, config.scale, &state, config.query(q, token, head));
                 if let Some(slot) = checkpoint_slot(states, sequence, token + 1 - range.start) {
@@ -235,6 +235,12 @@ pub fn verify<T: Value>(
         refused_lengths: 0,
         refused_slots: 0,
     };
+    let update = Update {
+        config,
+        k,
+        v,
+        log_decay,
+    };
     let slot_count = states.pool.len() / config.slot_len();
     let batch = (q.len() / (config.heads_q * config.dim_k))
         .checked_div(drafts)
@@ -261,13 +267,7 @@ pub fn verify<T: Value>(
                     Err(_) => load_state(config, states.pool, slots.input, head),
                 };
                 let token = first + draft;
-                let factor = log_decay.factor(config, token, head);
-                advance(
-                    &mut state,
-                    factor,
-                    config.key(k, token, head),
-                    config.value(v, token, head),
-                );
+                update.advance(&mut state, token, head);
                 let out = config.output(&mut answer.out, token, head);
                 read_out(out, config.scale, &state, config.query(q, token, head));
                 after.push(state);
@@ -299,6 +299,12 @@ pub fn commit<T: Value>(
         refused_lengths: 0,
         refused_slots: 0,
     };
+    let update = Update {
+        config,
+        k,
+        v,
+        log_decay,
+    };
     let slot_count = states.pool.len() / config.slot_len();
     for (sequence, &accepted) in accepted.iter().enumerate() {
         let slots = resolve_slots(states, slot_count, sequence);
@@ -321,13 +327,7 @@ pub fn commit<T: Value>(
             let mut state = load_state(config, states.pool, slots.input, head);
             for &token in &tokens {
                 let token = sequence * drafts + token as usize;
-                let factor = log_decay.factor(config, token, head);
-                advance(
-                    &mut state,
-                    factor,
-                    config.key(k, token, head),
-                    config.value(v, token, head),
-                );
+                update.advance(&mut state, token, head);
             }
             store_state(config, &mut answer.pool, slots.output, head, &state);
         }
@@ -341,14 +341,27 @@ pub fn copy_states(config: &Config, states: &States<'_>) -> Output {
     commit::<f32>(config, &[], &[], 0, LogDecay::None, &vec![0; batch], None, states)
 }
 
-/// `S ← factor·S + k vᵀ`. A factor of zero forgets what the state held, whatever that was.
-fn advance<T: Value>(state: &mut [f64], factor: f64, key: &[T], value: &[T]) {
-    let value: Vec<f64> = value.iter().map(|v| v.to_f64()).collect();
-    for (row, key) in state.chunks_exact_mut(value.len()).zip(key) {
-        let key = key.to_f64();
-        for (s, v) in row.iter_mut().zip(&value) {
-            let kept = if factor == 0.0 { 0.0 } else { factor * *s };
-            *s = kept + key * v;
+/// What advances a state.
+struct Update<'a, T> {
+    config: &'a Config,
+    k: &'a [T],
+    v: &'a [T],
+    log_decay: LogDecay<'a>,
+}
+
+impl<T: Value> Update<'_, T> {
+    /// `S ← exp(g)·S + k vᵀ`. A factor of zero forgets what the state held, whatever that was.
+    fn advance(&self, state: &mut [f64], token: usize, head: usize) {
+        let factor = self.log_decay.factor(self.config, token, head);
+        let value = self.config.value(self.v, token, head);
+        let value: Vec<f64> = value.iter().map(|v| v.to_f64()).collect();
+        let key = self.config.key(self.k, token, head);
+        for (row, key) in state.chunks_exact_mut(value.len()).zip(key) {
+            let key = key.to_f64();
+            for (s, v) in row.iter_mut().zip(&value) {
+                let kept = if factor == 0.0 { 0.0 } else { factor * *s };
+                *s = kept + key * v;
+            }
         }
     }
 }

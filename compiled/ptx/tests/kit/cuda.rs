@@ -42,7 +42,7 @@ macro_rules! calls {
             type Function = unsafe extern "C" fn($($type),*) -> c_uint;
             let name = concat!(stringify!($symbol), "\0");
             // SAFETY: the types are those of CUDA's header.
-            let function = unsafe { self.driver.library().get::<Function>(name.as_bytes()) }.unwrap();
+            let function = unsafe { self.driver.symbols().get::<Function>(name.as_bytes()) }.unwrap();
             // SAFETY: tests give valid places and texts.
             match unsafe { function($($argument),*) } {
                 0 => Ok(()),
@@ -59,7 +59,7 @@ macro_rules! results {
             type Function = unsafe extern "C" fn(*mut $result, $($type),*) -> c_uint;
             let name = concat!(stringify!($symbol), "\0");
             // SAFETY: the types are those of CUDA's header.
-            let function = unsafe { self.driver.library().get::<Function>(name.as_bytes()) }.unwrap();
+            let function = unsafe { self.driver.symbols().get::<Function>(name.as_bytes()) }.unwrap();
             let mut result = <$result>::default();
             // SAFETY: tests give valid texts.
             match unsafe { function(&mut result, $($argument),*) } {
@@ -202,7 +202,7 @@ impl Cuda {
     pub fn end_capture(&self, stream: Handle) -> Result<Handle> {
         type Function = unsafe extern "C" fn(Handle, *mut Handle) -> c_uint;
         // SAFETY: the type is that of CUDA's header.
-        let function = unsafe { self.driver.library().get::<Function>(b"cuStreamEndCapture\0") }.unwrap();
+        let function = unsafe { self.driver.symbols().get::<Function>(b"cuStreamEndCapture\0") }.unwrap();
         let mut graph = 0;
         // SAFETY: a place for the handle.
         match unsafe { function(stream, &mut graph) } {
