@@ -1,4 +1,5 @@
 // Launches: checks, and the blocks of a grid over OS threads.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "host/block.h"
 #include "host/executor.h"
+#include "host/random.h"
 #include "host/registry.h"
 
 namespace sala::host {
@@ -92,12 +94,26 @@ class Grid {
             return;
         }
         for (uint64_t index = next_block_++; index < block_count_ && !failed_; index = next_block_++) {
-            if (!block->run(index)) set_failed(block->report);
+            if (!block->run(nth_block(index))) set_failed(block->report);
             if (may_call_helpers) call_helpers();
         }
         const std::lock_guard<std::mutex> lock(mutex_);
         add(counters_, block->counters);
         pool().give_back(std::move(block));
+    }
+
+    // The block that begins as the `index`-th: on a GPU any may. Shuffled, they begin with any of them, in either direction.
+    uint64_t nth_block(uint64_t index) const {
+        const sala_host_options& options = launch_.options;
+        const uint64_t last = block_count_ - 1;
+        if (options.schedule == SALA_HOST_REVERSE) return last - index;
+        if (options.schedule != SALA_HOST_RANDOM) return index;
+        Random random;
+        random.seed(options.seed, block_count_);
+        const bool is_reversed = random.below(2) == 0;
+        const uint64_t first = random.below(static_cast<uint32_t>(std::min<uint64_t>(block_count_, UINT32_MAX)));
+        const uint64_t place = (first + index) % block_count_;
+        return is_reversed ? last - place : place;
     }
 
     void call_helpers() {

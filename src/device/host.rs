@@ -7,7 +7,7 @@
 /// What the base kernels must fit: the shared memory of the smallest GPU that they run on.
 pub(super) const MAX_SHARED_MEMORY: u32 = 99 * 1024;
 
-/// In what order the threads of a block run between two points where they meet.
+/// In what order blocks begin, and in what order the threads of a block run between two points where they meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Schedule {

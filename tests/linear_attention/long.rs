@@ -2,7 +2,7 @@
 
 use crate::{PRECISIONS, agree, part, plain_case, rows, run_in_parts, slot, tokens};
 use sala_kernels::{LinearAttention, Split, Status};
-use sala_testkit::devices::{all, host, host_with, race_detecting_host};
+use sala_testkit::devices::{Machine, all, host, host_with, race_detecting_host, reversed_host, shuffled_host};
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, StateCase};
 use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, LinearRun};
 use sala_testkit::problem::{Problem, assert_same_bits, compare_with, launch, run, same_bits};
@@ -161,19 +161,30 @@ fn f16_sums_16k_tokens_that_do_not_decay() {
     }
 }
 
-/// More blocks than multiprocessors, in any order, none of which may read the initial state once the final one is there.
+/// More blocks than multiprocessors, none of which may read the initial state once the final one is there: the last one first, too.
+#[test]
+fn split_sequences_stay_in_place_in_any_order() {
+    let seed = seed();
+    agree_in_place(&[
+        reversed_host(),
+        shuffled_host(seed),
+        shuffled_host(seed.wrapping_add(1)),
+    ]);
+}
+
 #[test]
 fn split_sequences_in_place_do_not_race() {
-    for seed in [seed(), seed().wrapping_add(1)] {
-        let machine = race_detecting_host(seed);
-        for decay in [DecayCase::Constant(-0.1), DecayCase::None] {
-            let case = LinearCase {
-                heads: 2,
-                states: StateCase::InPlace,
-                ..narrow(vec![SPLIT + 1, 3], decay)
-            };
-            agree(std::slice::from_ref(&machine), &case.problem());
-        }
+    agree_in_place(&[race_detecting_host(seed())]);
+}
+
+fn agree_in_place(machines: &[Machine]) {
+    for decay in [DecayCase::Constant(-0.1), DecayCase::None] {
+        let case = LinearCase {
+            heads: 2,
+            states: StateCase::InPlace,
+            ..narrow(vec![SPLIT + 1, 3], decay)
+        };
+        agree(machines, &case.problem());
     }
 }
 
