@@ -10,7 +10,7 @@ use crate::tolerance::Precision;
 use crate::values::Values;
 use proptest::prelude::*;
 use sala_kernels::reference::linear_attention::Config;
-use sala_kernels::{Split, lightning_log_decay};
+use sala_kernels::{LinearAttention, Split, lightning_log_decay};
 
 /// Decays that a head or a token is tried with, besides the slopes of SALA: none, the slowest, one that leaves nothing after a token,
 /// and one that forgets everything before it.
@@ -226,6 +226,16 @@ pub fn device_indices() -> impl Strategy<Value = (Vec<i32>, Vec<i32>, Vec<i32>)>
         bounds
     });
     (bounds, slots(), slots())
+}
+
+/// Prefills of one head with a sequence that is long enough to be split.
+pub fn split_cases() -> impl Strategy<Value = LinearCase> {
+    (linear_cases(192), 0usize..100).prop_map(|(mut case, more)| {
+        case.lengths.push(LinearAttention::SPLIT_LEN + more);
+        (case.heads, case.dim_k, case.dim_v) = (1, 64, 64);
+        case.checkpoint_every *= 16;
+        case
+    })
 }
 
 /// Prefills with sequences of up to `longest` tokens.

@@ -1,6 +1,6 @@
 //! Linear attention at random.
 
-use super::cases::{LinearCase, Magnitude, StateCase, device_indices, linear_cases};
+use super::cases::{LinearCase, Magnitude, StateCase, device_indices, linear_cases, split_cases};
 use super::{DecayValues, LinearProblem, Phase};
 use crate::problem::Described;
 use crate::property::spoils;
@@ -101,7 +101,7 @@ fn poison(problem: &mut LinearProblem, sequence: usize) {
 
 /// Prefills and steps.
 pub(in crate::operations) fn calls() -> BoxedStrategy<RandomLinear> {
-    let case = prop_oneof![4 => linear_cases(192), 1 => linear_cases(500)];
+    let case = prop_oneof![40 => linear_cases(192), 10 => linear_cases(500), 1 => split_cases()];
     let special = prop_oneof![
         6 => Just(Special::Nothing),
         1 => (0usize..4).prop_map(Special::Poisoned),
