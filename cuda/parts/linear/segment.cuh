@@ -60,7 +60,7 @@ DEVICE int segment_count(const sala_linear_prefill_params& p, int length) {
 // The segment of this block. Blocks of value channels are `channels` wide.
 DEVICE Segment find_segment(const sala_linear_prefill_params& p, int channels) {
     const sala_linear_attention_params& a = p.attention;
-    Segment s;
+    Segment s{};
     const int tiles = p.dim_v / channels;
     s.sequence = block_index_z();
     s.head = block_index_y();
