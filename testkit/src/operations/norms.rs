@@ -71,18 +71,21 @@ pub struct Normed {
     pub refused: u32,
 }
 
+/// Positions of a table: with rows far apart, it has to leave room in the address space for a sanitizer's shadow.
+const TABLE: usize = 1000;
+
 impl NormProblem {
     /// Rotary embedding of normal rows, at positions that the table has.
     pub fn rope(precision: Precision, [tokens, heads, dim]: [usize; 3], seed: u64) -> NormProblem {
         let mut numbers = Numbers::new(seed);
         let mut tensor = |count: usize| Values::round(precision, numbers.normals(count, 1.0));
         let (x, weight) = (tensor(tokens * heads * dim), tensor(dim));
-        let positions = (0..tokens).map(|_| numbers.below(5000) as i32).collect();
+        let positions = (0..tokens).map(|_| numbers.below(TABLE) as i32).collect();
         NormProblem {
             follows: Follows::Rope {
                 dim,
                 with_weight: true,
-                positions: Some((positions, turns(5000, dim))),
+                positions: Some((positions, turns(TABLE, dim))),
             },
             x,
             weight,
