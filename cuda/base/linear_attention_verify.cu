@@ -99,8 +99,7 @@ DEVICE void decay_weights(VerifyPlan<DIM_K>& plan, const sala_linear_drafts_para
     uint32_t path = 0;
     for (int node = draft; node != NO_PARENT; node = parent_of(p, d.sequence, node)) {
         path |= 1u << node;
-        const float factor = exp2(passed * LOG2_E);
-        plan.weights[draft][node] = factor == 0.0f ? 0.0f : plan.weights[draft][node] * factor;
+        plan.weights[draft][node] *= exp2(passed * LOG2_E);
         passed += log_decay_at(d.tensors, node, d.head);
     }
     plan.from_state[draft] = exp2(passed * LOG2_E);
@@ -158,9 +157,7 @@ DEVICE void store_outputs(const VerifyPlan<DIM_K>& plan, const Drafts& d, int sh
     for (int draft = thread_index() / CHANNELS; draft < d.count; draft += THREADS / CHANNELS) {
         float past = 0.0f;
         for (int share = 0; share < shares; ++share) past += plan.partial[share][draft][channel];
-        // A reset forgets whatever the state was.
-        const float from_state = plan.from_state[draft];
-        float out = from_state == 0.0f ? 0.0f : from_state * past;
+        float out = plan.from_state[draft] * past;
         for (int node = 0; node <= draft; ++node) {
             const float weight = plan.weights[draft][node];
             if (weight != 0.0f) out = fma(weight, plan.value[node][channel], out);

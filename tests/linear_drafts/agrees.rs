@@ -61,3 +61,19 @@ fn the_reset_of_one_branch_is_not_that_of_another() {
         }),
     );
 }
+
+#[test]
+fn a_reset_does_not_make_a_number_of_nan() {
+    // Sequence 1 starts from the slot that is NaN.
+    let machines = all_orders(seed());
+    let config = config(2, 64, 128, false);
+    let reset = DecayCase::Constant(f32::NEG_INFINITY);
+    let mut chain = DraftsProblem::normal(Precision::F16, config, [2, 3], reset, seed());
+    chain.state_in = vec![0, 2];
+    compare_on(&machines, &chain);
+    let step = Step::Commit {
+        accepted: vec![1, 3],
+        path: None,
+    };
+    compare_on(&machines, &chain.with(step));
+}

@@ -350,7 +350,7 @@ struct Update<'a, T> {
 }
 
 impl<T: Value> Update<'_, T> {
-    /// `S ← exp(g)·S + k vᵀ`. A factor of zero forgets what the state held, whatever that was.
+    /// `S ← exp(g)·S + k vᵀ`. A factor of zero forgets what is finite: NaN stays.
     fn advance(&self, state: &mut [f64], token: usize, head: usize) {
         let factor = self.log_decay.factor(self.config, token, head);
         let value = self.config.value(self.v, token, head);
@@ -359,8 +359,7 @@ impl<T: Value> Update<'_, T> {
         for (row, key) in state.chunks_exact_mut(value.len()).zip(key) {
             let key = key.to_f64();
             for (s, v) in row.iter_mut().zip(&value) {
-                let kept = if factor == 0.0 { 0.0 } else { factor * *s };
-                *s = kept + key * v;
+                *s = factor * *s + key * v;
             }
         }
     }
