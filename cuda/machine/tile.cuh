@@ -167,6 +167,7 @@ struct FragmentPlace {
     static constexpr int COUNT = WIDTH / 16 < 4 ? WIDTH / 16 : 4;
     uint32_t at[COUNT];
 
+    FragmentPlace() = default;
     DEVICE explicit FragmentPlace(SharedTile<COLS> tile, int col0 = 0) {
         const int lane = lane_index();
         UNROLL
@@ -178,6 +179,18 @@ struct FragmentPlace {
         FragmentPlace other = *this;
         UNROLL
         for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
+        return other;
+    }
+
+    // For load_fragment_nk: the middle eights of lanes change places, so that the registers that a product takes are neighbours.
+    DEVICE FragmentPlace columns() const {
+        const int eight = lane_index() / 8;
+        const int rows = eight == 1 ? -8 : eight == 2 ? 8 : 0;
+        FragmentPlace other;
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) {
+            other.at[i] = (at[i] ^ (rows == 0 ? 0u : 16u)) + static_cast<uint32_t>(rows * SharedTile<COLS>::ROW_BYTES);
+        }
         return other;
     }
 
@@ -199,7 +212,7 @@ template <int COLS, int WIDTH>
 DEVICE FragmentB<16, 16> load_fragment_nk(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
     uint32_t r[4];
     load_matrix_x4(r, place.address(row0, col0) FORWARD_SITE);
-    return {{{{r[0], r[2]}, {r[1], r[3]}}}};
+    return {{{{r[0], r[1]}, {r[2], r[3]}}}};
 }
 
 template <int COLS, int WIDTH>
