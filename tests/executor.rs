@@ -112,6 +112,13 @@ fn broken_rules_of_the_machine_are_reported() {
         ("skipped_barrier", "deadlock"),
         ("divergent_barrier", "divergent warp"),
         ("missing_arrival", "deadlock"),
+        ("missing_mbarrier_arrival", "lacks 1 of 128 arrivals"),
+        ("overwritten_mbarrier", "was overwritten"),
+        ("unknown_mbarrier", "there is no mbarrier"),
+        (
+            "too_many_mbarrier_arrivals",
+            "1 arrivals that must not complete the phase, but the phase lacks 1",
+        ),
         ("divergent_shuffle", "divergent warp"),
         ("early_exit", "ballot"),
         ("misaligned_matrix", "not aligned to 16 bytes"),
@@ -126,7 +133,7 @@ fn broken_rules_of_the_machine_are_reported() {
         ),
         (
             "plan_too_small",
-            "plan takes 1600 bytes, but the launch gives 32768 of dynamic shared memory: too much",
+            "plan takes 1616 bytes, but the launch gives 32768 of dynamic shared memory: too much",
         ),
         ("disagreeing_product", "another part of a tile"),
         ("columns_past_tile", "columns 8 to 40 of a tile of 32 columns"),
@@ -175,6 +182,11 @@ fn races_are_reported() {
         ("overwriting_copy", "race"),
         ("uninitialised_read", "uninitialised"),
         ("half_atomic", "race"),
+        ("stale_mbarrier", "race"),
+        ("missing_mbarrier_wait", "race"),
+        ("unfinished_mbarrier_copies", "race"),
+        ("own_writes_with_copies", "race"),
+        ("unsynchronised_mbarrier", "race"),
     ] {
         for options in orders().into_iter().filter(|options| options.detect_races) {
             // In some orders a thread reads what nobody has written yet: the same bug.
@@ -210,6 +222,15 @@ fn races_of_plain_accesses_are_reported() {
 }
 
 #[test]
+fn a_thread_that_ends_before_its_copies_arrive_is_reported() {
+    assert_reported(
+        HostOptions::default(),
+        "ending_before_arrival",
+        "the thread ends before its copies",
+    );
+}
+
+#[test]
 fn late_copies_show_a_weak_wait() {
     let lazy = run(HostOptions::default(), "weak_copy_wait").expect("nothing to report without race detection");
     assert!(lazy.iter().all(|word| *word == u32::MAX), "{lazy:?}");
@@ -231,7 +252,13 @@ fn parameters_of_another_size_are_refused() {
 
 #[test]
 fn correct_kernels_give_the_same_bits_in_every_order() {
-    for name in ["clean_hand_over", "clean_pipeline", "clean_sync_warp", "clean_atomics"] {
+    for name in [
+        "clean_hand_over",
+        "clean_pipeline",
+        "clean_ring",
+        "clean_sync_warp",
+        "clean_atomics",
+    ] {
         let expected = run(HostOptions::default(), name).unwrap_or_else(|error| panic!("{error}"));
         for options in orders() {
             assert_eq!(run(options, name).as_ref(), Ok(&expected), "{name}: {options:?}");

@@ -284,6 +284,22 @@ fn named_barriers_hand_over() {
 }
 
 #[test]
+fn mbarriers_hand_over() {
+    const READERS: u32 = 0x8ef2_1c5b;
+    let input = numbers(8 * WARP, 14);
+    Case::new("mbarrier_ring", 128, 4 * 128).input(&input).check(|output| {
+        for (thread, sum) in output.iter().enumerate() {
+            let (warp, lane) = (thread / WARP, thread % WARP);
+            let rows = (0..8).filter(|row| READERS >> (4 * row + warp) & 1 == 1);
+            let expected = rows.fold(0_u32, |sum, row| {
+                sum.wrapping_mul(3).wrapping_add(input[32 * row + (lane + warp) % WARP])
+            });
+            assert_eq!(*sum, expected);
+        }
+    });
+}
+
+#[test]
 fn functions_are_accurate() {
     let x = reals(128, 5);
     let y: Vec<f32> = reals(128, 6).iter().map(|value| value + 2.5).collect();

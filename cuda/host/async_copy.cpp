@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "host/copies.h"
 #include "host/report.h"
 #include "host/scheduler.h"
 #include "host/shared_memory.h"
@@ -57,25 +58,34 @@ void check(const Block& block, uint32_t shared, const void* global, uint32_t byt
     if (global == nullptr || is_shared(block, global)) fail(site, "async_copy: %p is not in global memory", global);
 }
 
-bool performed_at_once(Block& block) {
-    const uint32_t copies = block.launch.options.copies;
-    return copies == SALA_HOST_EAGER || (copies == SALA_HOST_EITHER && block.random.below(2) == 0);
-}
-
 void wait_for_groups(Block& block, Fiber& fiber, size_t groups) {
     CopyQueue& queue = fiber.copies;
     if (groups <= queue.waited_groups) return;
-    const size_t end = queue.group_ends[groups - 1];
-    for (; queue.waited_copies < end; ++queue.waited_copies) {
-        Copy& copy = queue.copies[queue.waited_copies];
-        perform(block, copy);
-        if (block.race != nullptr) block.race->complete_copy(fiber.thread, copy.epoch);
-    }
+    const CopyGroup& last = queue.groups[groups - 1];
+    for (; queue.waited_copies < last.end; ++queue.waited_copies) perform(block, queue.copies[queue.waited_copies]);
+    if (block.race != nullptr) block.race->complete_copy(fiber.thread, last.epoch);
     queue.waited_groups = groups;
     queue.forget_waited();
 }
 
 }  // namespace
+
+bool performed_at_once(Block& block) {
+    const uint32_t copies = block.launch.options.copies;
+    return copies == SALA_HOST_EAGER || (copies == SALA_HOST_EITHER && block.random.below(2) == 0);
+}
+
+uint32_t last_copy(const Block& block, const Fiber& fiber) { return block.race == nullptr ? 0 : block.race->copies_issued(fiber.thread); }
+
+void perform_until(Block& block, Fiber& fiber, size_t copies) {
+    CopyQueue& queue = fiber.copies;
+    if (copies <= queue.forgotten + queue.waited_copies) return;
+    const size_t end = copies - queue.forgotten;
+    for (size_t i = queue.waited_copies; i < end; ++i) perform(block, queue.copies[i]);
+    if (queue.waited_groups != queue.groups.size()) return;  // a group may begin before
+    queue.waited_copies = end;
+    queue.forget_waited();
+}
 
 void async_copy(uint32_t shared, const void* global, uint32_t bytes, bool valid, Site site) {
     Block& block = *running;
@@ -99,13 +109,14 @@ void async_copy(uint32_t shared, const void* global, uint32_t bytes, bool valid,
 }
 
 void async_copy_commit() {
+    const Fiber& fiber = *running->current;
     CopyQueue& queue = running->current->copies;
-    queue.group_ends.push_back(queue.copies.size());
+    queue.groups.push_back({queue.copies.size(), last_copy(*running, fiber)});
 }
 
 void async_copy_wait(uint32_t pending) {
     Fiber& fiber = *running->current;
-    const size_t groups = fiber.copies.group_ends.size();
+    const size_t groups = fiber.copies.groups.size();
     if (groups > pending) wait_for_groups(*running, fiber, groups - pending);
 }
 

@@ -19,6 +19,9 @@ void end_thread(Block& block, Fiber& fiber) {
     if (warp.arrived != 0) {
         fail(warp.site, "the thread ends while %d lanes of its warp wait for it in %s", __builtin_popcount(warp.arrived), warp.name);
     }
+    for (const LateArrival& late : block.late_arrivals) {
+        if (late.thread == fiber.thread) fail(late.site, "the thread ends before its copies are there and it has arrived");
+    }
     fiber.copies.clear();  // what the thread has not waited for never arrives
     fiber.exited = true;
     warp.alive &= ~(1u << fiber.lane);
@@ -72,6 +75,8 @@ void reset(Block& block) {
         barrier.waiting.clear();
         barrier.arrivals.clear();
     }
+    block.mbarriers.clear();
+    block.late_arrivals.clear();
     if (block.race != nullptr) block.race->begin(block.launch.threads, block.shared.get(), block.shared_bytes);
 }
 

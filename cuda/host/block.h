@@ -3,6 +3,7 @@
 #include <memory>
 #include <stdint.h>
 #include <string.h>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -45,18 +46,29 @@ struct Copy {
     uint32_t epoch;  // the race detector's name for it
 };
 
-// A thread's copies in order of issue. Groups are given by the number of copies up to their end.
+// A group of a thread's copies.
+struct CopyGroup {
+    size_t end;      // the number of copies up to its end
+    uint32_t epoch;  // of the last of them
+};
+
+// A thread's copies in order of issue.
 struct CopyQueue {
     std::vector<Copy> copies;
-    std::vector<size_t> group_ends;
+    std::vector<CopyGroup> groups;
     size_t waited_copies = 0;
     size_t waited_groups = 0;
+    size_t forgotten = 0;  // copies that are no longer in the queue
+
+    // How many copies the thread has started.
+    size_t started() const { return forgotten + copies.size(); }
 
     void clear() {
         copies.clear();
-        group_ends.clear();
+        groups.clear();
         waited_copies = 0;
         waited_groups = 0;
+        forgotten = 0;
     }
 
     // Drops what has been waited for, once that is most of the queue: a pipelined kernel's queue is never
@@ -64,8 +76,9 @@ struct CopyQueue {
     void forget_waited() {
         if (waited_copies * 2 < copies.size()) return;
         copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(waited_copies));
-        group_ends.erase(group_ends.begin(), group_ends.begin() + static_cast<ptrdiff_t>(waited_groups));
-        for (size_t& end : group_ends) end -= waited_copies;
+        groups.erase(groups.begin(), groups.begin() + static_cast<ptrdiff_t>(waited_groups));
+        for (CopyGroup& group : groups) group.end -= waited_copies;
+        forgotten += waited_copies;
         waited_copies = 0;
         waited_groups = 0;
     }
@@ -132,6 +145,25 @@ struct Barrier {
     Arrivals arrivals;
 };
 
+// A barrier in shared memory.
+struct Mbarrier {
+    int expected = 0;
+    int lacks = 0;       // arrivals that the phase still lacks
+    uint32_t phase = 0;  // its parity
+    std::vector<Fiber*> waiting;
+    Arrivals arrivals;
+    SharedHistory completed;  // what happened before the end of the last phase
+};
+
+// An arrival that waits for copies.
+struct LateArrival {
+    int thread;
+    uint32_t barrier;
+    size_t copies;   // the thread had started so many
+    uint32_t epoch;  // of the last of them
+    Site site;
+};
+
 struct StaticVariable {
     const void* key;
     uint32_t offset;
@@ -162,6 +194,8 @@ struct Block {
     Random random;
 
     Barrier barriers[BARRIERS];
+    std::unordered_map<uint32_t, Mbarrier> mbarriers;  // by shared address
+    std::vector<LateArrival> late_arrivals;
     std::unique_ptr<unsigned char, void (*)(void*)> shared{nullptr, nullptr};
     uint32_t shared_bytes = 0;
     std::vector<StaticVariable> statics;

@@ -32,8 +32,9 @@ void RaceDetector::begin(int threads, const unsigned char* memory, uint32_t byte
         granules_.assign(granules, Granule{});
         block_ = 1;
     }
-    const auto nothing = std::make_shared<const History>(2 * static_cast<size_t>(threads), 0u);
-    clocks_.assign(static_cast<size_t>(threads), Clock{nothing, 1, 0});
+    nothing_ = std::make_shared<const History>(2 * static_cast<size_t>(threads), 0u);
+    clocks_.assign(static_cast<size_t>(threads), Clock{nothing_, 1, 0});
+    merged_known_ = merged_history_ = merged_ = nothing_;
     copies_issued_.assign(static_cast<size_t>(threads), 0);
 }
 
@@ -146,6 +147,23 @@ void RaceDetector::arrive(Arrivals& arrivals, int thread) {
 void RaceDetector::open(Arrivals& arrivals) { arrivals.joined = join(arrivals.arrived.data(), arrivals.arrived.size()); }
 
 void RaceDetector::pass(const Arrivals& arrivals, int thread) { clocks_[static_cast<size_t>(thread)].known = arrivals.joined; }
+
+void RaceDetector::arrive_copies(Arrivals& arrivals, int thread, uint32_t epoch) const {
+    arrivals.arrived.push_back({thread, {nothing_, 0, epoch}});
+}
+
+void RaceDetector::acquire(const SharedHistory& history, int thread) {
+    Clock& clock = clocks_[static_cast<size_t>(thread)];
+    clock.copies_waited = std::max(clock.copies_waited, (*history)[static_cast<size_t>(threads_ + thread)]);
+    if (clock.known != merged_known_ || history != merged_history_) {
+        auto merged = std::make_shared<History>(*clock.known);
+        for (size_t agent = 0; agent < merged->size(); ++agent) (*merged)[agent] = std::max((*merged)[agent], (*history)[agent]);
+        merged_known_ = clock.known;
+        merged_history_ = history;
+        merged_ = merged;
+    }
+    clock.known = merged_;
+}
 
 void RaceDetector::report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const {
     SourceLine here, there;

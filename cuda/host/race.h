@@ -69,6 +69,9 @@ class RaceDetector {
     uint32_t issue_copy(int thread, const void* pointer, uint32_t bytes, AccessSite site);
     void complete_copy(int thread, uint32_t epoch);
 
+    // The epoch of the last copy that a thread has issued; 0: none.
+    uint32_t copies_issued(int thread) const { return copies_issued_[static_cast<size_t>(thread)]; }
+
     // sync_warp: orders the lanes of the warp that starts at a thread.
     void join_warp(int first_thread);
 
@@ -76,6 +79,13 @@ class RaceDetector {
     void arrive(Arrivals& arrivals, int thread);
     void open(Arrivals& arrivals);
     void pass(const Arrivals& arrivals, int thread);
+
+    // An arrival in the place of a thread's copies, up to an epoch. It says nothing of
+    // the thread's own accesses.
+    void arrive_copies(Arrivals& arrivals, int thread, uint32_t epoch) const;
+
+    // A thread learns what happened before a phase of an mbarrier ended, at which it need not have arrived.
+    void acquire(const SharedHistory& history, int thread);
 
   private:
     // One access to a granule of 16 bytes.
@@ -114,6 +124,9 @@ class RaceDetector {
     std::vector<uint32_t> copies_issued_;
     std::vector<Granule> granules_;
     std::vector<Arrivals::Arrival> warp_;
+    SharedHistory nothing_;
+    // The last two histories that were merged, and what they gave: the lanes of a warp ask for the same.
+    SharedHistory merged_known_, merged_history_, merged_;
 };
 
 }  // namespace sala::host

@@ -83,6 +83,10 @@ void fail_deadlocked() {
         append(block, "; %d threads (from thread %d on) wait in %s at %s:%d", count_alike(block, fiber), fiber.thread, fiber.waits_in,
                fiber.waits_at.file, fiber.waits_at.line);
     }
+    for (const auto& [address, barrier] : block.mbarriers) {
+        if (barrier.waiting.empty()) continue;
+        append(block, "; the mbarrier at shared address 0x%x lacks %d of %d arrivals", address, barrier.lacks, barrier.expected);
+    }
     const int exited = block.launch.threads - block.alive;
     if (exited > 0) append(block, "; %d threads have ended", exited);
     leave_block();

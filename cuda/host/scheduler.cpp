@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "host/copies.h"
 #include "host/report.h"
 
 namespace sala::host {
@@ -86,6 +87,11 @@ Fiber& pick_descending(Block& block, bool other_warp) {
 // The fiber to run next: one of the same warp if it may be, the scheduler's own context when all have ended.
 Fiber& pick(bool other_warp = false) {
     Block& block = *running;
+    // The latest that arrivals with copies may come.
+    while (block.ready_warps == 0 && !block.late_arrivals.empty()) {
+        const uint32_t count = static_cast<uint32_t>(block.late_arrivals.size());
+        arrive_late(block, block.launch.options.schedule == SALA_HOST_RANDOM ? block.random.below(count) : 0);
+    }
     if (block.ready_warps == 0) {
         if (block.alive == 0) return block.scheduler;
         fail_deadlocked();

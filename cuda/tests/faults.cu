@@ -8,6 +8,7 @@
 #include "machine/atomic.cuh"
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
+#include "machine/mbarrier.cuh"
 #include "machine/memory.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
@@ -21,6 +22,7 @@ constexpr int THREADS = 128;
 struct Plan {
     uint32_t values[THREADS];
     uint32_t more[2][THREADS];
+    uint64_t barriers[2];
 };
 
 // The plan of all kernels but those whose plan is the fault. The rest of the launch's shared memory is its
@@ -237,6 +239,98 @@ DEVICE void columns_past_tile(const sala_unit_test_params& p) {
     store_output(p, float_bits(c.values[0][0]));
 }
 
+DEVICE uint32_t barrier_address(int index) { return shared_address(&test_plan().barriers[index]); }
+
+// Two barriers of so many arrivals.
+DEVICE void begin_barriers(int arrivals) {
+    if (thread_index() < 2) init_mbarrier(barrier_address(thread_index()), arrivals);
+    sync_block();
+}
+
+// Waits for the first phase once more, and not for the second.
+DEVICE void stale_mbarrier(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    for (uint32_t round = 0; round < 2; ++round) {
+        store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));  // reported
+        arrive_mbarrier(barrier_address(0));
+        wait_mbarrier(barrier_address(0), 0);
+        store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+        arrive_mbarrier(barrier_address(1));
+        wait_mbarrier(barrier_address(1), round);
+    }
+}
+
+DEVICE void missing_mbarrier_wait(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    store_shared(value_address(thread_index()), load_global(input(p) + thread_index()));  // reported
+    arrive_mbarrier(barrier_address(0));
+    store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+}
+
+DEVICE void missing_mbarrier_arrival(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    if (thread_index() != 77) arrive_mbarrier(barrier_address(0));
+    wait_mbarrier(barrier_address(0), 0);  // reported
+    store_output(p, 0);
+}
+
+// Arrives at once, not when the copies are there.
+DEVICE void unfinished_mbarrier_copies(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    async_copy<4>(value_address(thread_index()), input(p) + thread_index());  // reported
+    arrive_mbarrier(barrier_address(0));
+    wait_mbarrier(barrier_address(0), 0);
+    store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+}
+
+// An arrival with copies does not order what the thread itself wrote.
+DEVICE void own_writes_with_copies(const sala_unit_test_params& p) {
+    Plan& plan = test_plan();
+    begin_barriers(THREADS);
+    store_shared(value_address(thread_index()), 5u);  // reported
+    async_copy<4>(shared_address(&plan.more[0][thread_index()]), input(p) + thread_index());
+    arrive_mbarrier_with_copies(barrier_address(0));
+    wait_mbarrier(barrier_address(0), 0);
+    store_output(p, load_shared<uint32_t>(value_address((thread_index() + 32) % THREADS)));  // reported
+}
+
+// Nothing orders the beginning of the barrier and its use.
+DEVICE void unsynchronised_mbarrier(const sala_unit_test_params& p) {
+    if (thread_index() == 0) init_mbarrier(barrier_address(0), THREADS);  // reported
+    arrive_mbarrier(barrier_address(0));                                  // reported
+    wait_mbarrier(barrier_address(0), 0);
+    store_output(p, 0);
+}
+
+DEVICE void overwritten_mbarrier(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    if (thread_index() == 0) store_shared(barrier_address(0), 0u);
+    sync_block();
+    arrive_mbarrier(barrier_address(0));  // reported
+    store_output(p, 0);
+}
+
+DEVICE void unknown_mbarrier(const sala_unit_test_params& p) {
+    if (thread_index() == 0) store_shared(barrier_address(0), Words2{});
+    sync_block();
+    wait_mbarrier(barrier_address(0), 0);  // reported
+    store_output(p, 0);
+}
+
+DEVICE void too_many_mbarrier_arrivals(const sala_unit_test_params& p) {
+    begin_barriers(1);
+    if (thread_index() == 0) arrive_mbarrier_for(barrier_address(0), 1);  // reported
+    store_output(p, 0);
+}
+
+// The copies of a thread that has ended never arrive.
+DEVICE void ending_before_arrival(const sala_unit_test_params& p) {
+    begin_barriers(THREADS);
+    async_copy<4>(value_address(thread_index()), input(p) + thread_index());
+    arrive_mbarrier_with_copies(barrier_address(0));  // reported
+    store_output(p, 0);
+}
+
 // Warp 0 hands values to the others, one barrier for "full" and one for "empty".
 DEVICE void clean_hand_over(const sala_unit_test_params& p) {
     constexpr int FULL = 1;
@@ -272,6 +366,23 @@ DEVICE void clean_pipeline(const sala_unit_test_params& p) {
         sync_block();
     }
     async_copy_wait<0>();
+    store_output(p, sum);
+}
+
+// Copies a round ahead; arrivals at one barrier bring them, those at the other free their place.
+DEVICE void clean_ring(const sala_unit_test_params& p) {
+    Plan& plan = test_plan();
+    begin_barriers(THREADS);
+    uint32_t sum = 0;
+    for (uint32_t round = 0; round < 6; ++round) {
+        const int thread = thread_index();
+        async_copy<4>(shared_address(&plan.more[0][thread]), input(p) + (thread + static_cast<int>(round)) % THREADS, round % 2 == 0);
+        arrive_mbarrier_with_copies(barrier_address(0));
+        wait_mbarrier(barrier_address(0), round % 2);
+        sum = 5 * sum + load_shared<uint32_t>(shared_address(&plan.more[0][(thread + 17) % THREADS]));
+        arrive_mbarrier(barrier_address(1));
+        wait_mbarrier(barrier_address(1), round % 2);
+    }
     store_output(p, sum);
 }
 

@@ -7,6 +7,7 @@
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
+#include "machine/mbarrier.cuh"
 #include "machine/memory.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
@@ -197,6 +198,50 @@ DEVICE void hand_over(const Params& p) {
         }
     }
     store_result(p, 0, sum);
+}
+
+struct RingPlan {
+    uint64_t full[2][4], empty[2];
+    uint32_t slots[2][WARP_SIZE];
+};
+
+// Rows of the input pass through two slots: row r goes to the warps w with bit w of `READERS[r]` set, which weigh and add
+// it. The last of them to read a row has the copy of the one after the next started into its place. Each warp has a barrier
+// of its own for each slot, so that it sees every phase of it; those that do not read a row have their arrival made for them.
+DEVICE void mbarrier_ring(const Params& p) {
+    constexpr int ROWS = 8;
+    constexpr uint32_t READERS = 0x8ef21c5bu;  // four bits for each row
+    RingPlan& plan = test_plan<RingPlan>();
+    const uint32_t full = shared_address(plan.full), empty = shared_address(plan.empty);
+    const int warp = warp_index(), lane = lane_index();
+    const auto readers = [&](int row) { return READERS >> (4 * row) & 15; };
+    const auto copy_row = [&](int row) {
+        const int slot = row % 2;
+        async_copy<4>(shared_address(&plan.slots[slot][lane]), input<uint32_t>(p) + 32 * row + lane);
+        if (lane == 0 && readers(row) != 15) arrive_mbarrier_for(empty + 8 * slot, 4 - count_bits(readers(row)));
+        for (int reader = 0; reader < 4; ++reader) {
+            if (readers(row) >> reader & 1) arrive_mbarrier_with_copies(full + 8 * (4 * slot + reader));
+        }
+    };
+    if (thread_index() < 8) init_mbarrier(full + 8 * thread_index(), WARP_SIZE);
+    if (thread_index() < 2) init_mbarrier(empty + 8 * thread_index(), 4);
+    sync_block();
+    if (warp < 2) copy_row(warp);
+    uint32_t sum = 0, parity[2] = {0, 0};
+    for (int row = 0; row < ROWS; ++row) {
+        if ((readers(row) >> warp & 1) == 0) continue;
+        const int slot = row % 2;
+        wait_mbarrier(full + 8 * (4 * slot + warp), parity[slot]);
+        parity[slot] ^= 1;
+        sum = 3 * sum + load_shared<uint32_t>(shared_address(&plan.slots[slot][(lane + warp) % WARP_SIZE]));
+        sync_warp();
+        const int lacked = shuffle(lane == 0 ? arrive_mbarrier(empty + 8 * slot) : 0, 0);
+        if (lacked != 1 || row + 2 >= ROWS) continue;
+        wait_mbarrier(empty + 8 * slot, row / 2 % 2);
+        copy_row(row + 2);
+    }
+    store_result(p, 0, sum);
+    sync_block();
 }
 
 // ---- arithmetic

@@ -30,13 +30,17 @@ pub struct Arguments {
 }
 
 /// The primitives that synchronise threads or wait for copies. A new one that does either belongs here.
-const PRIMITIVES: [&str; 7] = [
+const PRIMITIVES: [&str; 11] = [
     "sync_block",
     "sync_warp",
     "sync_barrier",
     "arrive_barrier",
     "async_copy_commit",
     "async_copy_wait",
+    "arrive_mbarrier",
+    "arrive_mbarrier_for",
+    "arrive_mbarrier_with_copies",
+    "wait_mbarrier",
     "memory_fence",
 ];
 

@@ -86,6 +86,7 @@ impl<'l> Runner<'l> {
                 parameters: launch.parameters,
                 shared: Shared::default(),
                 unwritten: launch.options.unwritten,
+                phases: 0,
             },
             warps: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -126,18 +127,20 @@ impl<'l> Runner<'l> {
         self.waits_at = vec![0; count];
 
         let all = u32::MAX >> (32 - count);
-        let (mut ready, mut running) = (all, all);
+        let (mut ready, mut running, mut polling) = (all, all, 0);
+        let mut phases = self.memory.phases;
         while running != 0 {
+            while ready == 0 && polling != 0 && self.memory.phases == phases && self.arrive_late(block)? {}
+            if self.memory.phases != phases {
+                phases = self.memory.phases;
+                ready |= std::mem::take(&mut polling);
+            }
             let warp = match launch.options.order {
-                _ if ready == 0 => return Err(self.stuck(block, running)),
+                _ if ready == 0 => return Err(self.stuck(block, running, polling)),
                 Order::Forward => ready.trailing_zeros(),
                 Order::Reversed => 31 - ready.leading_zeros(),
             } as usize;
-            let who = Who {
-                block,
-                threads: launch.threads,
-                warp: Some(warp),
-            };
+            let who = self.who(block, warp);
             let fault = |fault: Fault| report(launch.kernel, who, &fault);
             match self.warps[warp].run(&mut self.memory).map_err(fault)? {
                 Stop::Finished => {
@@ -160,9 +163,33 @@ impl<'l> Runner<'l> {
                     }
                     ready |= released;
                 }
+                Stop::Polls { at } => {
+                    self.waits_at[warp] = at;
+                    ready &= !(1 << warp);
+                    polling |= 1 << warp;
+                }
             }
         }
         Ok(())
+    }
+
+    fn who(&self, block: [u32; 3], warp: usize) -> Who {
+        Who {
+            block,
+            threads: self.launch.threads,
+            warp: Some(warp),
+        }
+    }
+
+    /// No warp can go on: one arrival that waits for copies comes. Whether there was one.
+    fn arrive_late(&mut self, block: [u32; 3]) -> Result<bool, Report> {
+        for warp in 0..self.waits_at.len() {
+            let arrived = self.warps[warp].arrive_late(&mut self.memory);
+            if arrived.map_err(|fault| report(self.launch.kernel, self.who(block, warp), &fault))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A warp arrives at a barrier; bits of the warps that may go on.
@@ -198,7 +225,7 @@ impl<'l> Runner<'l> {
 
     /// Every warp that has not finished waits.
     #[cold]
-    fn stuck(&self, block: [u32; 3], running: u32) -> Report {
+    fn stuck(&self, block: [u32; 3], running: u32, polling: u32) -> Report {
         let kernel = self.launch.kernel;
         let mut message = "warps wait at barriers for ever".to_owned();
         for (index, barrier) in self
@@ -217,6 +244,12 @@ impl<'l> Runner<'l> {
                     place(kernel, self.waits_at[warp])
                 ));
             }
+        }
+        for warp in (0..32).filter(|warp| polling >> warp & 1 == 1) {
+            message.push_str(&format!(
+                "\n    an mbarrier that nobody completes: warp {warp} at {}",
+                place(kernel, self.waits_at[warp])
+            ));
         }
         let finished = (0..self.waits_at.len()).filter(|warp| running >> warp & 1 == 0);
         let finished: Vec<_> = finished.map(|warp| warp.to_string()).collect();

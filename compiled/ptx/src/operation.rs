@@ -221,6 +221,15 @@ pub enum Operation {
     CopyWait(u32),
     /// `cp.async.wait_all`
     CopyWaitAll,
+    /// `mbarrier` and `cp.async.mbarrier`
+    Mbarrier(Box<Mbarrier>),
+    /// `mbarrier.pending_count`
+    PendingCount {
+        /// The number of arrivals.
+        to: Register,
+        /// The state that an arrival gave.
+        from: Register,
+    },
     /// `ldmatrix`
     LoadMatrix {
         /// One register for each matrix.
@@ -310,6 +319,43 @@ pub struct Update {
     pub from: Register,
     /// For compare-and-swap the new value.
     pub new: Option<Register>,
+}
+
+/// A barrier in shared memory, and what happens to it.
+#[derive(Clone, Debug)]
+pub struct Mbarrier {
+    /// Where it lies.
+    pub place: Address,
+    /// What happens.
+    pub phase: Phase,
+}
+
+/// What happens to a phase of a barrier in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The first begins.
+    Begin {
+        /// Arrivals that complete a phase.
+        arrivals: Register,
+    },
+    /// Arrivals come.
+    Arrive {
+        /// Where the state before goes.
+        state: Register,
+        /// How many; none: one.
+        arrivals: Option<Register>,
+        /// Whether they may complete the phase.
+        completes: bool,
+    },
+    /// Is the one of a parity complete?
+    Test {
+        /// The answer, a predicate.
+        to: u32,
+        /// The parity.
+        parity: Register,
+    },
+    /// An arrival comes when the copies that the lane has started are there.
+    ArriveWithCopies,
 }
 
 /// `shfl.sync`

@@ -135,6 +135,24 @@ pub static BUGS: &[Bug] = &[
         test: "primitives",
     },
     Bug {
+        name: "an arrival that does not wait for its copies",
+        file: "cuda/machine/mbarrier.cuh",
+        old: r#"asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");"#,
+        new: r#"asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(barrier) : "memory");"#,
+        arch: "compute_80",
+        test: "primitives",
+    },
+    Bug {
+        name: "an arrival for others that counts once",
+        file: "cuda/machine/mbarrier.cuh",
+        old: r#"        "r"(arrivals)
+"#,
+        new: r#"        "r"(arrivals > 0 ? 1 : 0)
+"#,
+        arch: "compute_80",
+        test: "primitives",
+    },
+    Bug {
         name: "words of a vector in another order",
         file: "cuda/machine/memory.cuh",
         old: r#""st.global.v4.u32 [%0], {%1, %2, %3, %4};""#,

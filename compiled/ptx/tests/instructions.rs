@@ -280,6 +280,15 @@ fn instructions_of_later_machines_are_refused() {
         error.contains("there is none before sm_90, but the file is for sm_80"),
         "{error}"
     );
+    for body in [
+        "mbarrier.try_wait.parity.shared.b64 %p1, [fixed], 0;",
+        "mbarrier.arrive.shared.b64 %rd5, [fixed], 2;",
+    ] {
+        let file = Arc::new(File::new("old.ptx", kit::text(body).replace("sm_90a", "sm_80")).unwrap());
+        let error = decode(&file, &file.entries[0]).unwrap_err();
+        assert!(error.contains("before sm_90"), "{error}");
+        assert!(compile(body).is_ok());
+    }
 }
 
 #[test]
@@ -289,8 +298,8 @@ fn what_is_not_known_is_refused_by_name() {
         "k: `wgmma.fence.sync.aligned`: unknown instruction\n    at test.ptx:21",
     );
     refused(
-        "mbarrier.init.shared.b64 [%r1], 1;",
-        "k: `mbarrier.init.shared.b64`: unknown instruction",
+        "mbarrier.inval.shared.b64 [%r1];",
+        "k: `mbarrier.inval.shared.b64`: not known with these operands",
     );
     refused("call.uni (%r1), f, (%r2);", "expected an operand, got `(`");
     refused(

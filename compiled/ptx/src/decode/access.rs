@@ -1,5 +1,6 @@
 //! Opcodes that reach memory.
 
+use super::mbarrier;
 use super::names::{Names, Result};
 use super::opcode::Opcode;
 use crate::memory::Space;
@@ -161,6 +162,9 @@ pub fn atomic<'t>(
 pub fn copy<'t>(names: &mut Names<'_, 't>, opcode: &mut Opcode<'_>, operands: &[Operand<'t>]) -> Result<Operation> {
     if !opcode.take("async") {
         return Err("only `cp.async` is known here".to_owned());
+    }
+    if opcode.take("mbarrier") {
+        return mbarrier::with_copies(names, opcode, operands);
     }
     match operands {
         [] if opcode.take("commit_group") => Ok(Operation::CopyCommit),

@@ -4,6 +4,7 @@
 
 mod access;
 mod arithmetic;
+mod mbarrier;
 mod moves;
 mod names;
 mod opcode;
@@ -228,6 +229,7 @@ impl<'t> Decoder<'_, 't> {
                 Ok(Operation::Fence)
             }
             ("cp", operands) => access::copy(names, opcode, operands),
+            ("mbarrier", operands) => mbarrier::mbarrier(names, opcode, operands, self.target),
             ("ldmatrix" | "stmatrix" | "movmatrix" | "mma", operands) => together::matrix(names, opcode, operands),
             ("bar" | "barrier" | "vote" | "activemask" | "shfl" | "redux", operands) => {
                 together::lanes(names, opcode, operands)

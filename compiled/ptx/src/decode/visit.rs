@@ -1,6 +1,6 @@
 //! Which registers an operation reads and writes.
 
-use crate::operation::{Address, Operation, Value, Vote};
+use crate::operation::{Address, Operation, Phase, Value, Vote};
 use crate::registers::Register;
 
 /// What an operation does with a register.
@@ -102,6 +102,22 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
             let sources = multiply.a.iter_mut().chain(&mut multiply.b).chain(&mut multiply.c);
             sources.for_each(|register| visit(register, Use::Reads));
             multiply.to.iter_mut().for_each(|register| visit(register, Use::Writes));
+        }
+        Operation::Mbarrier(mbarrier) => {
+            address(&mut mbarrier.place, visit);
+            match &mut mbarrier.phase {
+                Phase::Begin { arrivals } => visit(arrivals, Use::Reads),
+                Phase::Arrive { state, arrivals, .. } => {
+                    arrivals.iter_mut().for_each(|register| visit(register, Use::Reads));
+                    visit(state, Use::Writes);
+                }
+                Phase::Test { parity, .. } => visit(parity, Use::Reads),
+                Phase::ArriveWithCopies => {}
+            }
+        }
+        Operation::PendingCount { to, from } => {
+            visit(from, Use::Reads);
+            visit(to, Use::Writes);
         }
         Operation::Logic { .. }
         | Operation::Fence

@@ -41,6 +41,8 @@ pub struct Memory<'l> {
     pub shared: Shared,
     /// Whether memory must be written before it is read.
     pub unwritten: Unwritten,
+    /// How many phases of mbarriers are complete.
+    pub phases: u64,
 }
 
 impl Memory<'_> {

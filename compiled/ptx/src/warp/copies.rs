@@ -15,6 +15,8 @@ use crate::registers::{LANES, Lanes, Register, lanes_of};
 /// What an instruction copies, by lane.
 #[derive(Debug)]
 struct Copy {
+    /// How many instructions of the warp copied before.
+    number: u64,
     lanes: u32,
     /// The group that it is committed with.
     group: Lanes<u32>,
@@ -29,6 +31,7 @@ struct Copy {
 pub(super) struct Copies {
     /// How many groups each lane has committed.
     committed: Lanes<u32>,
+    started: u64,
     waiting: VecDeque<Copy>,
 }
 
@@ -38,6 +41,23 @@ impl Copies {
         for lane in lanes_of(active) {
             self.committed[lane] += 1;
         }
+    }
+
+    /// How many instructions of the warp have copied so far.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Performs the lanes' copies that were started before one of them.
+    pub(super) fn perform_before(&mut self, number: u64, active: u32, memory: &mut Memory<'_>) -> Step {
+        for copy in self.waiting.iter_mut().filter(|copy| copy.number < number) {
+            for lane in lanes_of(copy.lanes & active) {
+                copy.lanes &= !(1 << lane);
+                copy.perform(lane, memory)?;
+            }
+        }
+        self.waiting.retain(|copy| copy.lanes != 0);
+        Ok(())
     }
 
     /// Performs the lanes' copies of all groups but the newest.
@@ -100,7 +120,10 @@ impl Warp<'_> {
         active: u32,
         memory: &mut Memory<'_>,
     ) -> Step {
+        let number = self.copies.started;
+        self.copies.started += 1;
         let copy = Copy {
+            number,
             lanes: active,
             group: self.copies.committed,
             to: self.addresses(to),

@@ -89,6 +89,8 @@ impl Warp<'_> {
                 self.copies.commit(active);
                 self.copies.wait(0, active, memory)
             }
+            Operation::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active, memory),
+            Operation::PendingCount { to, from } => self.pending_count(*to, *from, active),
             Operation::LoadMatrix { to, row, transposed } => self.load_matrices(to, *row, *transposed, memory),
             Operation::StoreMatrix { row, from, transposed } => self.store_matrices(*row, from, *transposed, memory),
             Operation::TransposeMatrix { to, from } => {

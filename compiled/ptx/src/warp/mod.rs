@@ -7,7 +7,10 @@
 mod access;
 mod copies;
 mod execute;
+mod mbarrier;
 mod together;
+
+use std::collections::VecDeque;
 
 use crate::code::Kernel;
 use crate::fault::{Fault, Kind, LaneTrouble};
@@ -17,6 +20,7 @@ use crate::options::Options;
 use crate::registers::{ALL, LANES, Register, Registers};
 
 use copies::Copies;
+use mbarrier::LateArrival;
 
 /// Why a warp has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,11 @@ pub enum Stop {
         threads: Option<u32>,
         /// Whether it waits there.
         waits: bool,
+    },
+    /// Has found an mbarrier's phase incomplete, and asks again when it goes on.
+    Polls {
+        /// The instruction.
+        at: usize,
     },
 }
 
@@ -87,6 +96,9 @@ pub struct Warp<'k> {
     /// Lanes that have not left the kernel.
     alive: u32,
     copies: Copies,
+    late_arrivals: VecDeque<LateArrival>,
+    /// Whether the last instruction found a phase incomplete.
+    polls: bool,
     /// Instructions executed.
     pub executed: u64,
     /// Matrix products among them.
@@ -109,6 +121,8 @@ impl<'k> Warp<'k> {
             horizon: usize::MAX,
             alive: 0,
             copies: Copies::default(),
+            late_arrivals: VecDeque::new(),
+            polls: false,
             executed: 0,
             products: 0,
         };
@@ -120,6 +134,7 @@ impl<'k> Warp<'k> {
     pub fn restart(&mut self, position: Position) {
         self.registers.clear();
         self.copies = Copies::default();
+        self.late_arrivals.clear();
         self.start(position);
     }
 
@@ -134,7 +149,7 @@ impl<'k> Warp<'k> {
         self.horizon = usize::MAX;
     }
 
-    /// Runs until the next barrier.
+    /// Runs until the next barrier, or until it would poll.
     pub fn run(&mut self, memory: &mut Memory<'_>) -> Result<Stop, Fault> {
         let kernel = self.kernel;
         while self.current.lanes != 0 {
@@ -178,6 +193,9 @@ impl<'k> Warp<'k> {
                     let result = self.execute(operation, active, memory);
                     result.map_err(|lane| Fault { at: Some(at), lane })?;
                     self.current.at += 1;
+                    if std::mem::take(&mut self.polls) {
+                        return Ok(Stop::Polls { at });
+                    }
                 }
                 _ => self.current.at += 1,
             }
