@@ -194,9 +194,9 @@ fn padded_groups(kernel: &str) -> &'static [u32] {
     file.and_then(|file| file.axes().last()).map_or(&[], |axis| axis.values)
 }
 
-/// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory.
+/// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory, and two barriers for each.
 const fn ring_bytes(dim: usize) -> usize {
-    (SALA_SELECT_STAGES * SALA_SELECT_STEP) as usize * dim * 2
+    SALA_SELECT_STAGES as usize * (SALA_SELECT_STEP as usize * dim * 2 + 2 * 8)
 }
 
 /// Entries of a token's queue where `tokens` of them share what `used` bytes leave of a block's shared memory: a multiple of a batch, and
