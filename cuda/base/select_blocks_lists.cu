@@ -12,6 +12,7 @@
 #include "machine/math.cuh"
 #include "machine/memory.cuh"
 #include "params/select_blocks.h"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_choice.cuh"
@@ -30,7 +31,8 @@ constexpr int THREADS = WARPS * WARP_SIZE;
 DEVICE void fill_list(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const sala_block_lists& lists = p.lists;
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    int parent;
+    const SequenceRange sequence = find_drafts(p.sequences, split.trees, block_index_z(), parent);
     if (sequence.refusal != REFUSED_NOTHING) {
         count_refused_sequence(p.status, sequence.refusal);
         store_empty_lists<WARPS>(lists, sequence);
@@ -41,14 +43,14 @@ DEVICE void fill_list(const sala_select_split_params& split) {
     if (token >= sequence.queries) return;
     const int64_t row = sequence.first_query + token;
     if (p.scores.address != 0) {
-        const int last = sequence.dense ? -1 : sequence.position(sequence.queries - 1);
-        const int scored = ceil_div(find_token_rows(p, last).score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS);
+        const int score_end = sequence.dense ? 0 : find_rows_of_all(split, sequence).score_end;
+        const int scored = ceil_div(score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS);
         float* scores = row_of<float>(p.scores, row, block_index_y());
         for (int i = scored * SALA_SELECT_PIECE_BLOCKS + thread_index(); i < p.score_blocks; i += THREADS)
             store_global(scores + i, -INFINITE);
     }
     int* list = row_of<int>(lists.indices, row, block_index_y());
-    const int query_block = sequence.dense ? -1 : find_query_block(lists, sequence.position(token));
+    const int query_block = sequence.dense ? -1 : find_query_block(lists, find_draft(split.trees, sequence, token, parent).position);
     if (!must_choose(lists, query_block)) {
         if (warp_index() == 0) store_all_blocks(lists, list, query_block);
         return;

@@ -67,7 +67,7 @@ DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     // What is refused, or attended densely, is left to the launch that writes lists.
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
     const int first_row = block_index_x() * PIECE;
-    const int sum_rows = find_token_rows(p, sequence.position(sequence.queries - 1)).sum_rows;
+    const int sum_rows = find_rows_of_all(split, sequence).sum_rows;
     if (first_row >= sum_rows) return;
 
     auto& plan = dynamic_shared<SumsPlan<DIM>>();
@@ -86,7 +86,7 @@ DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     NO_UNROLL
     for (int item = warp_index(); item < sequence.queries * products; item += WARPS) {
         const int token = item / products;
-        const int rows = visible_windows(maximum(sequence.position(token), -1), sum_stride(p)) - first_row;
+        const int rows = full_windows(end_of_past(split.trees, sequence, token), sum_stride(p)) - first_row;
         if (rows <= 0) continue;
         const float factor = find_scale(p, sequence.first_query + token).factor;
         const Float4 sums = sum_product<T>(tile, load_query(item), rows, factor);

@@ -42,6 +42,7 @@ typedef struct sala_select_blocks_params {
 // The same for few query tokens of a sequence, in three launches with a workspace between them.
 typedef struct sala_select_split_params {
     sala_select_blocks_params select;
+    sala_trees trees;
     uint64_t sums;          // f32 [batch, heads_kv, max_seqlen_q, pieces, heads_padded, 2]: m and Z of a piece of rows
     uint64_t block_scores;  // f32 [batch, heads_kv, max_seqlen_q, blocks]
     int32_t pieces;         // of the rows that make m and Z

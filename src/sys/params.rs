@@ -92,6 +92,19 @@ const _: () = {
     ["Offset of field: sala_sequences::dense_len"][::core::mem::offset_of!(sala_sequences, dense_len) - 72usize];
     ["Offset of field: sala_sequences::reserved"][::core::mem::offset_of!(sala_sequences, reserved) - 76usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_trees {
+    pub parent: u64,
+    pub stride: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_trees"][::core::mem::size_of::<sala_trees>() - 16usize];
+    ["Alignment of sala_trees"][::core::mem::align_of::<sala_trees>() - 8usize];
+    ["Offset of field: sala_trees::parent"][::core::mem::offset_of!(sala_trees, parent) - 0usize];
+    ["Offset of field: sala_trees::stride"][::core::mem::offset_of!(sala_trees, stride) - 8usize];
+};
 pub const SALA_APPEND_THREADS: u32 = 256;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -565,6 +578,7 @@ const _: () = {
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_select_split_params {
     pub select: sala_select_blocks_params,
+    pub trees: sala_trees,
     pub sums: u64,
     pub block_scores: u64,
     pub pieces: i32,
@@ -574,22 +588,24 @@ pub struct sala_select_split_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 368usize];
+    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 384usize];
     ["Alignment of sala_select_split_params"][::core::mem::align_of::<sala_select_split_params>() - 8usize];
     ["Offset of field: sala_select_split_params::select"]
         [::core::mem::offset_of!(sala_select_split_params, select) - 0usize];
+    ["Offset of field: sala_select_split_params::trees"]
+        [::core::mem::offset_of!(sala_select_split_params, trees) - 336usize];
     ["Offset of field: sala_select_split_params::sums"]
-        [::core::mem::offset_of!(sala_select_split_params, sums) - 336usize];
+        [::core::mem::offset_of!(sala_select_split_params, sums) - 352usize];
     ["Offset of field: sala_select_split_params::block_scores"]
-        [::core::mem::offset_of!(sala_select_split_params, block_scores) - 344usize];
+        [::core::mem::offset_of!(sala_select_split_params, block_scores) - 360usize];
     ["Offset of field: sala_select_split_params::pieces"]
-        [::core::mem::offset_of!(sala_select_split_params, pieces) - 352usize];
+        [::core::mem::offset_of!(sala_select_split_params, pieces) - 368usize];
     ["Offset of field: sala_select_split_params::blocks"]
-        [::core::mem::offset_of!(sala_select_split_params, blocks) - 356usize];
+        [::core::mem::offset_of!(sala_select_split_params, blocks) - 372usize];
     ["Offset of field: sala_select_split_params::heads_padded"]
-        [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 360usize];
+        [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 376usize];
     ["Offset of field: sala_select_split_params::heads_kv"]
-        [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 364usize];
+        [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 380usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
@@ -667,6 +683,7 @@ const _: () = {
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sparse_attention_decode_params {
     pub attention: sala_sparse_attention_params,
+    pub trees: sala_trees,
     pub partials: u64,
     pub softmaxes: u64,
     pub counts: u64,
@@ -676,21 +693,23 @@ pub struct sala_sparse_attention_decode_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of sala_sparse_attention_decode_params"]
-        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 408usize];
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 424usize];
     ["Alignment of sala_sparse_attention_decode_params"]
         [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_decode_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
+    ["Offset of field: sala_sparse_attention_decode_params::trees"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 376usize];
     ["Offset of field: sala_sparse_attention_decode_params::partials"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 376usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 392usize];
     ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 384usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 400usize];
     ["Offset of field: sala_sparse_attention_decode_params::counts"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 392usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 408usize];
     ["Offset of field: sala_sparse_attention_decode_params::pieces"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 400usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 416usize];
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 404usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 420usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]

@@ -3,11 +3,12 @@
 use crate::{compress, inputs, times};
 use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{Lse, Status};
-use sala_testkit::batch::Batch;
-use sala_testkit::devices::{Machine, all, race_detecting_host};
+use sala_testkit::batch::{Batch, Trees};
+use sala_testkit::devices::{Machine, all, all_orders, race_detecting_host};
+use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::select_blocks::UNWRITTEN;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
-use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_on, compare_with, run};
 use sala_testkit::property::seed;
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
@@ -172,4 +173,75 @@ fn no_split_selection_races() {
     let machine = race_detecting_host(seed());
     let plain = inputs(Precision::Bf16, small_config(16, 1, 128), &[3, 1], &[1000, 600]);
     check(&plain, &machine, "small");
+}
+
+/// Trees of any shape; K1 and K2 have nothing but NaN where a window reaches the drafts.
+#[test]
+fn trees_agree() {
+    let machines = all_orders(seed());
+    let mut numbers = Numbers::new(seed());
+    for (local_blocks, lse, block_size) in [
+        (2, Lse::Coarse, 64),
+        (0, Lse::Exact, 32),
+        (0, Lse::Coarse, 64),
+        (1, Lse::Exact, 128),
+    ] {
+        let config = Config {
+            local_blocks,
+            lse,
+            block_size,
+            ..small_config(6, 2, 64)
+        };
+        // Drafts of which some lie in the next block, more than there are keys, and none.
+        let plain = inputs(
+            Precision::F16,
+            config,
+            &[16, 3, 16, 0, 9],
+            &[64 * 20 + 7, 700, 9, 5, 64 * 30 + 1],
+        );
+        let mut keys = plain.compress().reference();
+        let places = [(&mut keys.k1, block_size / 4), (&mut keys.k2, block_size)];
+        let [queries, lengths] = [plain.batch.query_lengths(), plain.batch.key_lengths()];
+        for (rows, stride) in places {
+            for (sequence, (queries, keys)) in queries.iter().zip(&lengths).enumerate() {
+                let base = (keys - queries).max(0) as usize;
+                let (first, end) = (
+                    (base / stride).saturating_sub(1),
+                    (*keys as usize / stride).saturating_sub(1),
+                );
+                for row in first..end {
+                    let place = rows.row(sequence, row).expect("rows with a place");
+                    rows.bits[place].fill(0x7fff);
+                }
+            }
+        }
+        for scores in [None, Some(plain.blocks() + 1)] {
+            let trees = plain.select(&keys, scores).decode_trees(&mut numbers);
+            compare_on(&machines, &trees);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tree_gets_empty_lists() {
+    for machine in all() {
+        let plain = inputs(Precision::Bf16, small_config(2, 1, 64), &[3, 4], &[900, 900]);
+        let mut step = plain.select(&compress(&plain, &machine), Some(20)).decode();
+        let trees = |second: [i32; 4]| {
+            let parent = [[-1, 0, 0, 9], second].concat();
+            Some(Trees { parent, columns: 4 })
+        };
+        step.batch.trees = trees([-1, 0, 0, 2]);
+        let expected = run(&step, &machine);
+        assert_eq!(expected.status, Status::default());
+        for second in [[0, 0, 0, 0], [-1, 0, 3, 0], [-1, 0, 0, -2]] {
+            step.batch.trees = trees(second);
+            let got = run(&step, &machine);
+            assert_eq!(got.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
+            assert_same_bits(&expected.part(7, 0..3), &got.part(7, 0..3), &machine.name);
+            let refused = got.part(7, 3..7);
+            assert!(refused.indices.iter().all(|&block| block == -1));
+            assert!(refused.scores.unwrap().iter().all(|&score| score == f32::NEG_INFINITY));
+        }
+    }
 }

@@ -10,9 +10,11 @@
 #include "machine/memory.cuh"
 #include "machine/tile.cuh"
 #include "params/select_blocks.h"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_score.cuh"
+#include "parts/selection/score_rows.cuh"
 #include "parts/signed_scale.cuh"
 
 namespace sala {
@@ -60,6 +62,12 @@ DEVICE HeadLogits<HEADS> find_head_logits(SharedTile<DIM> tile, int turn, const 
         multiply_shared_a<T>(logits.half[half], tile, turn * ScoreTile::TURN + half * ScoreTile::TURN_HALF, 0, query);
     }
     return logits;
+}
+
+// The rows that any token of the sequence needs. No draft of a tree stands behind where the last one of a chain would.
+DEVICE TokenRows find_rows_of_all(const sala_select_split_params& p, const SequenceRange& sequence) {
+    const int last = sequence.queries - 1;
+    return find_token_rows(p.select, sequence.position(last), end_of_past(p.trees, sequence, last));
 }
 
 // ---- the workspace

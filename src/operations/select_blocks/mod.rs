@@ -13,7 +13,7 @@ use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::shapes;
 use crate::sys::params::{
     SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_STAGES, SALA_SELECT_STEP, SALA_SELECT_WARPS,
-    sala_block_lists, sala_select_blocks_params,
+    sala_block_lists, sala_select_blocks_params, sala_select_split_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 use split::Split;
@@ -41,7 +41,8 @@ const SHARED_MEMORY: usize = 99 * 1024;
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `k2` where there is none and scores are normalised by it; `switch_len`
-/// where it is missing, or the layer has no `dense_len`. [`Error::Unsupported`](crate::Error::Unsupported) if no kernel is left that the device and `SALA_KERNELS` allow.
+/// where it is missing, or the layer has no `dense_len`; `parent` with [`Entry::Prefill`], and with a `parent` more than 16 query tokens (`max_seqlen_q`) or a `workspace` smaller
+/// than [`SparseLayer::workspace_size`]. [`Error::Unsupported`](crate::Error::Unsupported) if no kernel is left that the device and `SALA_KERNELS` allow.
 ///
 /// # Example
 /// A list of three: the first block, the token's own, which is block 4, and the best of the others, which one row of K1 speaks for.
@@ -92,6 +93,9 @@ pub struct SelectBlocksArgs<'a> {
     pub block_indices: TensorMut<'a>,
     /// How the work is spread over the GPU.
     pub entry: Entry,
+    /// With [`Entry::Decode`], the trees that the queries of sequences make, as in [`SparseAttentionArgs::parent`](crate::SparseAttentionArgs::parent). A draft stands where
+    /// its number of ancestors says, and sees the rows of K1 and K2 whose windows end before the first draft.
+    pub parent: Option<Tensor<'a>>,
     /// A factor of each token's logits, `[total_q]` f32; the one that attention is given.
     pub scale_factor: Option<Tensor<'a>>,
     /// The scores, `[total_q, heads_kv, blocks]` f32, if wanted: −∞ where a block has no row that the token sees, scores of blocks past the last
@@ -122,6 +126,7 @@ impl<'a> SelectBlocksArgs<'a> {
             switch_len,
             block_indices,
             entry: Entry::Prefill,
+            parent: None,
             scale_factor: None,
             scores: None,
             workspace: None,
@@ -253,6 +258,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             switch_len,
             block_indices,
             entry: _,
+            parent,
             scale_factor,
             scores,
             workspace,
@@ -266,6 +272,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             .sequences(sequences)
             .switch_len(switch_len)
             .written("block_indices", block_indices)
+            .read("parent", *parent)
             .read("scale_factor", *scale_factor)
             .written("scores", scores)
             .written("workspace", workspace)
@@ -278,9 +285,11 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
         let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(variant.tile.tokens);
         let grid = [tiles, layer.config.shape.heads_kv, params.sequences.batch as usize];
         let workspace = Workspace::new(self.workspace.as_ref())?;
+        let trees = sala_trees::of(self.parent, self.entry, &params.sequences)?;
         let split = match self.entry {
             Entry::Prefill => None,
-            Entry::Decode => Split::of_call(&layer.config, &params, workspace.bytes),
+            Entry::Decode if trees.parent == 0 => Split::of_call(&layer.config, &params, workspace.bytes),
+            Entry::Decode => Split::of_trees(&layer.config, &params, workspace.bytes)?,
         };
         // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
         // split counts; the rest is the caller's promise.
@@ -288,7 +297,12 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             match split {
                 Some(split) => {
                     let plan = &layer.plans.select.split;
-                    plan.queue(kernels, stream, params, split, workspace, &layer.config)
+                    let step = sala_select_split_params {
+                        select: params,
+                        trees,
+                        ..Default::default()
+                    };
+                    plan.queue(kernels, stream, step, split, workspace, &layer.config)
                 }
                 None => kernels.queue(stream, variant, grid, &params),
             }

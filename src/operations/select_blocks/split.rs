@@ -8,7 +8,7 @@ use crate::sys::params::{
     SALA_SELECT_LIST_WARPS, SALA_SELECT_PIECE, SALA_SELECT_PIECE_BLOCKS, SALA_SELECT_PIECE_WARPS,
     sala_select_blocks_params, sala_select_split_params,
 };
-use crate::{Result, Stream};
+use crate::{Error, Result, Stream};
 
 const PIECE: usize = SALA_SELECT_PIECE as usize;
 const PIECE_BLOCKS: usize = SALA_SELECT_PIECE_BLOCKS as usize;
@@ -62,20 +62,21 @@ impl Plan {
         &self,
         kernels: &Kernels,
         stream: &Stream,
-        select: sala_select_blocks_params,
+        step: sala_select_split_params,
         split: Split,
         workspace: Workspace,
         config: &Config,
     ) -> Result<()> {
         let heads_kv = config.shape.heads_kv;
+        let select = step.select;
         let params = sala_select_split_params {
-            select,
             sums: workspace.address,
             block_scores: workspace.address + split.sum_bytes() as u64,
             pieces: split.pieces as i32,
             blocks: split.blocks as i32,
             heads_padded: split.heads_padded as i32,
             heads_kv: heads_kv as i32,
+            ..step
         };
         let batch = select.sequences.batch as usize;
         let queries = select.sequences.max_seqlen_q as usize;
@@ -123,6 +124,26 @@ impl Split {
         let split = Self::of(config, batch as usize, queries as usize, keys as usize)?;
         split.bytes().filter(|&bytes| bytes as u64 <= workspace)?;
         Some(split)
+    }
+
+    /// The same of a call that has to be taken apart; None where it has no query tokens.
+    pub(super) fn of_trees(
+        config: &Config,
+        params: &sala_select_blocks_params,
+        workspace: u64,
+    ) -> Result<Option<Self>> {
+        let queries = params.sequences.max_seqlen_q as usize;
+        if queries > TOKENS {
+            let expected = format_args!("at most {TOKENS} (of trees; absent, it is the rows of q)");
+            return Err(Error::argument("max_seqlen_q", expected, queries));
+        }
+        match Self::of_call(config, params, workspace) {
+            None if queries > 0 && params.sequences.batch > 0 => {
+                let expected = "as many bytes as SparseLayer::workspace_size says";
+                Err(Error::argument("workspace", expected, workspace))
+            }
+            split => Ok(split),
+        }
     }
 
     /// How a call of so many sequences of at most so many query tokens and keys is taken apart. None where it has more query tokens than the
