@@ -128,11 +128,12 @@ DEVICE int first_key(DecodePlan<DIM>& plan, const TokenBlocks& blocks, int first
     return ((block << shift) + (cell & ((1 << shift) - 1))) * CELL;
 }
 
-// The cell of the warp: from its first key on by place, or in the piece of drafts those that the token sees, which the first
-// warp takes.
-DEVICE KeyCell find_warp_cell(const KeyRows& keys, bool has_drafts, const Draft& draft, int first) {
-    if (!has_drafts) return find_cell(keys, first, keys_before(first, draft.end), true);
-    return find_cell(keys, draft.end, warp_index() == 0 ? draft.tree : 0, false);
+// The cell of the warp: from its first key on by place, of keys before `end`; or in a piece of drafts those that the token sees,
+// which follow `end` and which the first warp takes.
+DEVICE KeyCell find_warp_cell(const KeyRows& keys, int first, int end, uint32_t drafts) {
+    const bool has_drafts = drafts != 0;
+    const uint32_t of_warp = warp_index() == 0 ? drafts : 0;
+    return find_cell(keys, has_drafts ? end : first, has_drafts ? of_warp : keys_before(first, end), !has_drafts);
 }
 
 // The row maxima of a block's keys, from those of this warp's.
@@ -223,12 +224,14 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, draft, refused);
     const DecodePieces pieces = cut_into_pieces(blocks.count << shift, drafts);
     if (work.speaks_for_token()) count_refused(a.status, REFUSED_BLOCKS, refused);
-    if (work.piece >= pieces.count()) {
+    const int count = pieces.count();
+    if (work.piece >= count) {
         if (work.speaks_for_token()) store_count(p, work, 0);
         return;
     }
 
     const int warp = warp_index(), end = pieces.first_cell(work.piece + 1);
+    const uint32_t taken = pieces.has_drafts(work.piece) ? draft.tree : 0;
     OnlineSoftmax softmax;
     FragmentA<DIM> query;
     Accumulator<DIM / WARPS> out;
@@ -240,7 +243,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     do {
         // Found anew for each eight cells: between them they would take registers.
         const KeyRows keys = find_tile_keys(a, tile, block_index_z());
-        const KeyCell cell = find_warp_cell(keys, pieces.has_drafts(work.piece), draft, first_key(plan, blocks, first, end, shift));
+        const KeyCell cell = find_warp_cell(keys, first_key(plan, blocks, first, end, shift), draft.end, taken);
         load_cell_rows<CELL>(plan.key_tile(warp), keys, cell, 0);
         async_copy_commit();
         if (is_first) {
@@ -285,7 +288,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         first += WARPS;
     } while (first < end);
     store_piece<DIM>(p, work, tile, softmax, out, plan.maxima);
-    if (work.speaks_for_token()) store_count(p, work, pieces.count());
+    if (work.speaks_for_token()) store_count(p, work, count);
 }
 
 #define INSTANCE(name, T, DIM) \

@@ -85,6 +85,18 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["append_keys"],
     },
+    // Those of accepted drafts to where they belong.
+    KernelFile {
+        name: "commit_keys",
+        machine: Machine::Base,
+        params: "sala_commit_keys_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[axis("dim", &[64, 128])],
+            keep: all,
+        },
+        tests: &["commit_keys"],
+    },
     // Means of keys over windows.
     KernelFile {
         name: "compress_keys",

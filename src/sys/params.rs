@@ -187,6 +187,44 @@ const _: () = {
     ["Offset of field: sala_choose_blocks_params::status"]
         [::core::mem::offset_of!(sala_choose_blocks_params, status) - 152usize];
 };
+pub const SALA_COMMIT_THREADS: u32 = 128;
+pub const SALA_COMMIT_MAX_DRAFTS: u32 = 16;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_commit_keys_params {
+    pub keys: sala_keys,
+    pub k: sala_key_rows,
+    pub v: sala_key_rows,
+    pub base: u64,
+    pub accepted: u64,
+    pub path: u64,
+    pub path_stride: i64,
+    pub status: u64,
+    pub drafts: i32,
+    pub heads_kv: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_commit_keys_params"][::core::mem::size_of::<sala_commit_keys_params>() - 216usize];
+    ["Alignment of sala_commit_keys_params"][::core::mem::align_of::<sala_commit_keys_params>() - 8usize];
+    ["Offset of field: sala_commit_keys_params::keys"][::core::mem::offset_of!(sala_commit_keys_params, keys) - 0usize];
+    ["Offset of field: sala_commit_keys_params::k"][::core::mem::offset_of!(sala_commit_keys_params, k) - 40usize];
+    ["Offset of field: sala_commit_keys_params::v"][::core::mem::offset_of!(sala_commit_keys_params, v) - 104usize];
+    ["Offset of field: sala_commit_keys_params::base"]
+        [::core::mem::offset_of!(sala_commit_keys_params, base) - 168usize];
+    ["Offset of field: sala_commit_keys_params::accepted"]
+        [::core::mem::offset_of!(sala_commit_keys_params, accepted) - 176usize];
+    ["Offset of field: sala_commit_keys_params::path"]
+        [::core::mem::offset_of!(sala_commit_keys_params, path) - 184usize];
+    ["Offset of field: sala_commit_keys_params::path_stride"]
+        [::core::mem::offset_of!(sala_commit_keys_params, path_stride) - 192usize];
+    ["Offset of field: sala_commit_keys_params::status"]
+        [::core::mem::offset_of!(sala_commit_keys_params, status) - 200usize];
+    ["Offset of field: sala_commit_keys_params::drafts"]
+        [::core::mem::offset_of!(sala_commit_keys_params, drafts) - 208usize];
+    ["Offset of field: sala_commit_keys_params::heads_kv"]
+        [::core::mem::offset_of!(sala_commit_keys_params, heads_kv) - 212usize];
+};
 pub const SALA_COMPRESS_THREADS: u32 = 256;
 pub const SALA_COMPRESS_TILE_SPANS: u32 = 64;
 pub const SALA_COMPRESS_HALO_SPANS: u32 = 4;
@@ -735,6 +773,9 @@ impl crate::launch::Params for sala_append_keys_params {
 impl crate::launch::Params for sala_choose_blocks_params {
     const NAME: &'static str = "sala_choose_blocks_params";
 }
+impl crate::launch::Params for sala_commit_keys_params {
+    const NAME: &'static str = "sala_commit_keys_params";
+}
 impl crate::launch::Params for sala_compress_keys_params {
     const NAME: &'static str = "sala_compress_keys_params";
 }
@@ -780,6 +821,7 @@ const fn size<P: crate::launch::Params>() -> (&'static str, usize) {
 pub const SIZES: &[(&str, usize)] = &[
     size::<sala_append_keys_params>(),
     size::<sala_choose_blocks_params>(),
+    size::<sala_commit_keys_params>(),
     size::<sala_compress_keys_params>(),
     size::<sala_linear_attention_params>(),
     size::<sala_linear_prefill_params>(),
