@@ -17,8 +17,8 @@
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_choice.cuh"
 #include "parts/selection/block_list.cuh"
-#include "parts/selection/radix_choice.cuh"
 #include "parts/selection/score_rows.cuh"
+#include "parts/selection/scored_list.cuh"
 #include "parts/selection/token_heads.cuh"
 #include "parts/status.cuh"
 
@@ -28,12 +28,13 @@ inline namespace SALA_VARIANT {
 constexpr int WARPS = SALA_SELECT_LIST_WARPS;
 constexpr int THREADS = WARPS * WARP_SIZE;
 
-DEVICE void fill_list(const sala_select_split_params& split) {
+DEVICE void list_best_blocks(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const sala_block_lists& lists = p.lists;
     int parent;
-    const SequenceRange sequence = find_drafts(p.sequences, split.trees, block_index_z(), parent);
+    const SequenceRange sequence = take_tokens(split, find_drafts(p.sequences, split.trees, sequence_index(split), parent));
     if (sequence.refusal != REFUSED_NOTHING) {
+        if (split.first_token > 0) return;  // an earlier launch has done it
         count_refused_sequence(p.status, sequence.refusal);
         store_empty_lists<WARPS>(lists, sequence);
         store_empty_scores<WARPS>(p, sequence);
@@ -51,26 +52,11 @@ DEVICE void fill_list(const sala_select_split_params& split) {
     }
     int* list = row_of<int>(lists.indices, row, block_index_y());
     const int query_block = sequence.dense ? -1 : find_query_block(lists, find_draft(split.trees, sequence, token, parent).position);
-    if (!must_choose(lists, query_block)) {
-        if (warp_index() == 0) store_all_blocks(lists, list, query_block);
-        return;
-    }
-    const int wanted = wanted_blocks(lists);
-    const int first_local = first_local_block(lists, query_block);
-    for (int i = thread_index(); i < lists.init_blocks; i += THREADS) store_global(list + i, i);
-    for (int i = thread_index(); i <= lists.local_blocks; i += THREADS)
-        store_global(list + lists.init_blocks + wanted + i, first_local + i);
-    if (wanted == 0) return;
-    auto& plan = dynamic_shared<RadixPlan>();
-    const float* scores = block_scores_of(split, token) + lists.init_blocks;
-    const int free_blocks = first_local - lists.init_blocks;
-    const RadixCut cut = find_cut(plan, scores, free_blocks, wanted);
-    visit_taken(plan, scores, free_blocks, cut,
-                [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
+    fill_list(lists, list, query_block, block_scores_of(split, token));
 }
 
 #define INSTANCE(name) \
-    KERNEL(name, sala_select_split_params, THREADS, 1) { fill_list(p); }
+    KERNEL(name, sala_select_split_params, THREADS, 1) { list_best_blocks(p); }
 #include "instances/select_blocks_lists.h"
 
 }  // namespace SALA_VARIANT

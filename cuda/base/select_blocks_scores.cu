@@ -153,7 +153,7 @@ DEVICE void find_shares(float (&sums)[BLOCK_ROWS], const sala_select_blocks_para
 template <class T, int DIM>
 DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    const SequenceRange sequence = take_tokens(split, find_sequence(p.sequences, sequence_index(split)));
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
     const int stride = p.lists.block_size / BLOCK_ROWS;
     const int first_block = block_index_x() * PIECE_BLOCKS;
@@ -162,12 +162,12 @@ DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     if (first_row + PIECE <= needed.score_begin || first_block * BLOCK_ROWS >= needed.score_end) return;
 
     const int products = split.heads_padded / PRODUCT_HEADS;
-    const uint32_t sum_bytes = static_cast<uint32_t>(p.sequences.max_seqlen_q * products) * 4 * sizeof(Float4);
-    auto& plan = dynamic_shared<ScoresPlan<DIM>>(sum_bytes + static_cast<uint32_t>(p.sequences.max_seqlen_q * PIECE) * sizeof(float));
+    const uint32_t sum_bytes = static_cast<uint32_t>(split.tokens * products) * 4 * sizeof(Float4);
+    auto& plan = dynamic_shared<ScoresPlan<DIM>>(sum_bytes + static_cast<uint32_t>(split.tokens * PIECE) * sizeof(float));
     const uint32_t tail = shared_address(&plan + 1);
     const ScoresShared shared{tail, tail + sum_bytes, products};
     const SharedTile<DIM> tile{shared_address(plan.rows)};
-    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, block_index_z(), block_index_y(), stride);
+    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, sequence_index(split), block_index_y(), stride);
     const int score_end = minimum(needed.score_end, full_windows(end_of_past(split.trees, sequence, sequence.queries - 1), stride));
     load_rows<WARPS, PIECE>(tile, NeededRows{k1, needed.score_begin, score_end}, first_row, p.status);
     async_copy_commit();

@@ -189,7 +189,7 @@ impl SparseLayerBuilder {
     /// Checks the description.
     ///
     /// # Errors
-    /// [`Error::Argument`] names what is out of range; [`Error::Unsupported`] if lists take more blocks by score than the kernels have room for.
+    /// [`Error::Argument`] names what is out of range.
     pub fn build(self) -> Result<SparseLayer> {
         let Config {
             dtype,

@@ -151,6 +151,18 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["select_blocks"],
     },
+    // The same for lists that take more blocks by score than a queue has room for.
+    KernelFile {
+        name: "choose_blocks_long",
+        machine: Machine::Base,
+        params: "sala_choose_blocks_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["select_blocks"],
+    },
     // Attention over listed blocks or all keys.
     KernelFile {
         name: "sparse_attention",

@@ -623,10 +623,14 @@ pub struct sala_select_split_params {
     pub blocks: i32,
     pub heads_padded: i32,
     pub heads_kv: i32,
+    pub first_sequence: i32,
+    pub first_token: i32,
+    pub tokens: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 384usize];
+    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 400usize];
     ["Alignment of sala_select_split_params"][::core::mem::align_of::<sala_select_split_params>() - 8usize];
     ["Offset of field: sala_select_split_params::select"]
         [::core::mem::offset_of!(sala_select_split_params, select) - 0usize];
@@ -644,6 +648,14 @@ const _: () = {
         [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 376usize];
     ["Offset of field: sala_select_split_params::heads_kv"]
         [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 380usize];
+    ["Offset of field: sala_select_split_params::first_sequence"]
+        [::core::mem::offset_of!(sala_select_split_params, first_sequence) - 384usize];
+    ["Offset of field: sala_select_split_params::first_token"]
+        [::core::mem::offset_of!(sala_select_split_params, first_token) - 388usize];
+    ["Offset of field: sala_select_split_params::tokens"]
+        [::core::mem::offset_of!(sala_select_split_params, tokens) - 392usize];
+    ["Offset of field: sala_select_split_params::reserved"]
+        [::core::mem::offset_of!(sala_select_split_params, reserved) - 396usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;

@@ -163,7 +163,7 @@ impl SparseLayer {
     /// Bytes of workspace that serve selection and attention of an entry: of `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
     /// `list_len` those over lists of that many entries, with [`SwitchLen::Keys`](crate::SwitchLen::Keys) or no choice; without it every call.
     ///
-    /// [`Entry::Prefill`] takes none. For [`Entry::Decode`] it is 16.3 KiB for each query token and 256 of its keys at 32 heads of 128 channels, and
+    /// [`Entry::Prefill`] takes none, but for a selection of lists that take more than 768 blocks by score (1152 at 64 channels). For [`Entry::Decode`] it is 16.3 KiB for each query token and 256 of its keys at 32 heads of 128 channels, and
     /// as much for its drafts, at most 2.1 MB for each.
     pub fn workspace_size(
         &self,
@@ -180,15 +180,20 @@ impl SparseLayer {
             list_len,
             has_switch_len: false,
         };
-        match entry {
+        let attention = match entry {
             Entry::Prefill => 0,
             Entry::Decode => {
-                let attention = bounds
-                    .layout(&self.config, true)
-                    .map_or(usize::MAX, |layout| layout.bytes);
-                attention.max(select_blocks::workspace_size(self, batch, max_seqlen_q, max_seqlen_k))
+                let layout = bounds.layout(&self.config, true);
+                layout.map_or(usize::MAX, |layout| layout.bytes)
             }
-        }
+        };
+        attention.max(select_blocks::workspace_size(
+            self,
+            entry,
+            batch,
+            max_seqlen_q,
+            max_seqlen_k,
+        ))
     }
 }
 

@@ -74,11 +74,18 @@ impl SelectProblem {
     /// # Panics
     /// Where there is no such layer.
     pub fn decode(&self) -> SelectProblem {
+        self.with_workspace(Entry::Decode)
+    }
+
+    /// The same call by this entry, with its workspace.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
+    pub fn with_workspace(&self, entry: Entry) -> SelectProblem {
         let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
         let [queries, keys] = self.batch.max_seqlens;
-        let queries = queries.unwrap_or(self.total_q());
+        let queries = queries.unwrap_or(self.total_q()).min(self.total_q());
         let keys = keys.unwrap_or(self.batch.capacity());
-        let entry = Entry::Decode;
         SelectProblem {
             entry,
             workspace: Some(layer.workspace_size(entry, self.batch.sequences(), queries, keys, None)),
