@@ -211,7 +211,7 @@ typedef struct sala_select_blocks_args {
     int32_t switch_by;                        // sala_switch
     int32_t entry;                            // sala_entry
     const sala_tensor* switch_len;            // with SALA_SWITCH_LENGTHS: i32 [batch]
-    const sala_tensor* parent;                // NULL: drafts are a chain
+    const sala_tensor* parent;                // with SALA_DECODE, i32 [batch, max_seqlen_q]; NULL: drafts are a chain
     const sala_tensor* scale_factor;          // or NULL: f32 [total_q]
     const sala_tensor* scores;                // or NULL; written: f32 [total_q, heads_kv, blocks]
     const sala_tensor* block_indices;         // written: i32 [total_q, heads_kv, list_len]
@@ -250,7 +250,7 @@ typedef struct sala_sparse_attention_args {
     int32_t switch_by;                 // sala_switch
     int32_t entry;                     // sala_entry
     const sala_tensor* switch_len;     // with SALA_SWITCH_LENGTHS: i32 [batch]
-    const sala_tensor* parent;         // NULL: drafts are a chain
+    const sala_tensor* parent;         // with SALA_DECODE, i32 [batch, max_seqlen_q]; NULL: drafts are a chain
     const sala_tensor* scale_factor;   // or NULL: f32 [total_q]
     const sala_tensor* gate;           // or NULL: as out
     const sala_tensor* out;            // written: [total_q, heads_q, dim]
@@ -273,7 +273,7 @@ typedef struct sala_dense_attention_args {
     int64_t max_seqlen_k;             // 0: what k has room for
     int32_t entry;                    // sala_entry
     int32_t reserved;                 // 0
-    const sala_tensor* parent;        // NULL: drafts are a chain
+    const sala_tensor* parent;        // with SALA_DECODE, i32 [batch, max_seqlen_q]; NULL: drafts are a chain
     const sala_tensor* scale_factor;  // or NULL: f32 [total_q]
     const sala_tensor* gate;          // or NULL: as out
     const sala_tensor* out;           // written: [total_q, heads_q, dim]
@@ -283,6 +283,19 @@ typedef struct sala_dense_attention_args {
 } sala_dense_attention_args;
 int32_t sala_dense_attention(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream,
                              const sala_dense_attention_args* args);
+
+// The keys of accepted drafts to where the tokens that they become belong.
+typedef struct sala_commit_keys_args {
+    size_t size;
+    const sala_tensor* k;         // read and written, as keys says; the drafts are the last of their sequences
+    const sala_tensor* v;         // read and written; may interleave with k
+    const sala_key_store* keys;   // lengths with the drafts
+    const sala_tensor* base;      // i32 [batch]: keys before the drafts
+    const sala_tensor* accepted;  // i32 [batch]
+    const sala_tensor* path;      // i32 [batch, drafts], up to 16 drafts: the accepted ones first, ascending
+    const sala_tensor* status;    // or NULL
+} sala_commit_keys_args;
+int32_t sala_commit_keys(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_commit_keys_args* args);
 
 // Attention over two sets of keys made one. The elements of out say the type.
 typedef struct sala_merge_args {

@@ -5,9 +5,9 @@
 // Grid: (query tokens, kv heads, batch); a block of 16 warps fills one list (parts/selection/radix_choice.cuh). It also
 // writes what is not scored: lists and scores of refused sequences, of dense ones, and of blocks past the rows.
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each
+//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
 //
-// Shared memory: 8.4 KiB. Limit: latency, about ten barriers and five reads of 4 bytes per free block, from L1 or L2.
+// Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes.
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"

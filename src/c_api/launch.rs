@@ -58,6 +58,7 @@ of_layer! {
     sala_choose_blocks(sala_choose_blocks_args) of SparseLayerHandle;
     sala_sparse_attention(sala_sparse_attention_args) of SparseLayerHandle;
     sala_dense_attention(sala_dense_attention_args) of SparseLayerHandle;
+    sala_commit_keys(sala_commit_keys_args) of SparseLayerHandle;
     sala_linear_prefill(sala_linear_prefill_args) of LinearAttentionHandle;
     sala_linear_decode(sala_linear_decode_args) of LinearAttentionHandle;
     sala_linear_verify(sala_linear_verify_args) of LinearAttentionHandle;

@@ -7,9 +7,9 @@ use super::structs::{Versioned, bound, count, reserved};
 use super::tensors::Place;
 use crate::sys::c_api::*;
 use crate::{
-    AppendKeysArgs, Arguments, ChooseBlocksArgs, CompressKeysArgs, CopyStatesArgs, DenseAttentionArgs, Error,
-    LinearCommitArgs, LinearDecodeArgs, LinearPrefillArgs, LinearVerifyArgs, MergeArgs, NormGateArgs, NormRopeArgs,
-    Result, SelectBlocksArgs, SparseAttentionArgs, SumSquaresArgs, Tensor,
+    AppendKeysArgs, Arguments, ChooseBlocksArgs, CommitKeysArgs, CompressKeysArgs, CopyStatesArgs, DenseAttentionArgs,
+    Error, LinearCommitArgs, LinearDecodeArgs, LinearPrefillArgs, LinearVerifyArgs, MergeArgs, NormGateArgs,
+    NormRopeArgs, Result, SelectBlocksArgs, SparseAttentionArgs, SumSquaresArgs, Tensor,
 };
 
 /// The arguments of a launch in C.
@@ -67,7 +67,6 @@ impl Call for sala_select_blocks_args {
     type Args<'a> = SelectBlocksArgs<'a>;
 
     unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
-        chain_of_drafts(self.parent)?;
         // SAFETY: the caller's promise.
         unsafe {
             Ok(SelectBlocksArgs {
@@ -79,6 +78,7 @@ impl Call for sala_select_blocks_args {
                 switch_len: place.switch_len(self.switch_by, self.switch_len)?,
                 block_indices: place.written("block_indices", self.block_indices)?,
                 entry: entry(self.entry)?,
+                parent: place.optional("parent", self.parent)?,
                 scale_factor: place.optional("scale_factor", self.scale_factor)?,
                 scores: place.optional_written("scores", self.scores)?,
                 workspace: place.optional_written("workspace", self.workspace)?,
@@ -110,7 +110,6 @@ impl Call for sala_sparse_attention_args {
     type Args<'a> = SparseAttentionArgs<'a>;
 
     unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
-        chain_of_drafts(self.parent)?;
         // SAFETY: the caller's promise.
         unsafe {
             Ok(SparseAttentionArgs {
@@ -122,6 +121,7 @@ impl Call for sala_sparse_attention_args {
                 block_indices: place.read("block_indices", self.block_indices)?,
                 out: place.written("out", self.out)?,
                 entry: entry(self.entry)?,
+                parent: place.optional("parent", self.parent)?,
                 scale_factor: place.optional("scale_factor", self.scale_factor)?,
                 gate: place.optional("gate", self.gate)?,
                 lse: place.optional_written("lse", self.lse)?,
@@ -136,7 +136,6 @@ impl Call for sala_dense_attention_args {
     type Args<'a> = DenseAttentionArgs<'a>;
 
     unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
-        chain_of_drafts(self.parent)?;
         reserved(self.reserved)?;
         // SAFETY: the caller's promise.
         unsafe {
@@ -147,10 +146,30 @@ impl Call for sala_dense_attention_args {
                 sequences: place.sequences(self.cu_seqlens_q, self.keys, [self.max_seqlen_q, self.max_seqlen_k])?,
                 out: place.written("out", self.out)?,
                 entry: entry(self.entry)?,
+                parent: place.optional("parent", self.parent)?,
                 scale_factor: place.optional("scale_factor", self.scale_factor)?,
                 gate: place.optional("gate", self.gate)?,
                 lse: place.optional_written("lse", self.lse)?,
                 workspace: place.optional_written("workspace", self.workspace)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_commit_keys_args {
+    type Args<'a> = CommitKeysArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(CommitKeysArgs {
+                k: place.written("k", self.k)?,
+                v: place.written("v", self.v)?,
+                keys: place.keys(self.keys)?,
+                base: place.read("base", self.base)?,
+                accepted: place.read("accepted", self.accepted)?,
+                path: place.read("path", self.path)?,
                 status: place.optional_written("status", self.status)?,
             })
         }
@@ -335,18 +354,6 @@ impl Call for sala_sum_squares_args {
             })
         }
     }
-}
-
-/// Refuses a tree of drafts, which attention over keys does not have yet.
-fn chain_of_drafts(parent: *const sala_tensor) -> Result<()> {
-    if parent.is_null() {
-        return Ok(());
-    }
-    Err(Error::argument(
-        "parent",
-        "NULL: this version has drafts in a chain only",
-        "a tensor",
-    ))
 }
 
 /// Outputs and their logarithms, or neither.

@@ -69,6 +69,7 @@ versioned! {
     sala_choose_blocks_args: 80,
     sala_sparse_attention_args: 144,
     sala_dense_attention_args: 128,
+    sala_commit_keys_args: 64,
     sala_merge_args: 56,
     sala_linear_attention_config: 64,
     sala_linear_prefill_args: 120,

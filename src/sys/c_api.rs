@@ -450,6 +450,33 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct sala_commit_keys_args {
+    pub size: usize,
+    pub k: *const sala_tensor,
+    pub v: *const sala_tensor,
+    pub keys: *const sala_key_store,
+    pub base: *const sala_tensor,
+    pub accepted: *const sala_tensor,
+    pub path: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_commit_keys_args"][::core::mem::size_of::<sala_commit_keys_args>() - 64usize];
+    ["Alignment of sala_commit_keys_args"][::core::mem::align_of::<sala_commit_keys_args>() - 8usize];
+    ["Offset of field: sala_commit_keys_args::size"][::core::mem::offset_of!(sala_commit_keys_args, size) - 0usize];
+    ["Offset of field: sala_commit_keys_args::k"][::core::mem::offset_of!(sala_commit_keys_args, k) - 8usize];
+    ["Offset of field: sala_commit_keys_args::v"][::core::mem::offset_of!(sala_commit_keys_args, v) - 16usize];
+    ["Offset of field: sala_commit_keys_args::keys"][::core::mem::offset_of!(sala_commit_keys_args, keys) - 24usize];
+    ["Offset of field: sala_commit_keys_args::base"][::core::mem::offset_of!(sala_commit_keys_args, base) - 32usize];
+    ["Offset of field: sala_commit_keys_args::accepted"]
+        [::core::mem::offset_of!(sala_commit_keys_args, accepted) - 40usize];
+    ["Offset of field: sala_commit_keys_args::path"][::core::mem::offset_of!(sala_commit_keys_args, path) - 48usize];
+    ["Offset of field: sala_commit_keys_args::status"]
+        [::core::mem::offset_of!(sala_commit_keys_args, status) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct sala_merge_args {
     pub size: usize,
     pub out1: *const sala_tensor,

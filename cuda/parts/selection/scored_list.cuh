@@ -26,8 +26,10 @@ DEVICE void fill_list(const sala_block_lists& lists, int* list, int query_block,
     if (wanted == 0) return;
     auto& plan = dynamic_shared<RadixPlan>();
     const int free_blocks = first_local - lists.init_blocks;
-    const RadixCut cut = find_cut(plan, scores + lists.init_blocks, free_blocks, wanted);
-    visit_taken(plan, scores + lists.init_blocks, free_blocks, cut,
+    const float* free_scores = scores + lists.init_blocks;
+    const RadixOrders first = load_orders(free_scores, 0, free_blocks);
+    const RadixCut cut = find_cut(plan, first, free_scores, free_blocks, wanted);
+    visit_taken(plan, first, free_scores, free_blocks, cut,
                 [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
 }
 

@@ -20,8 +20,8 @@ const MOST_BYTES: usize = 96 << 20;
 /// Heads of a product, and bytes of m and Z of one head.
 const PRODUCT_HEADS: usize = 8;
 const SUM_BYTES: usize = 2 * 4;
-/// `sizeof(RadixPlan)`: a histogram of 2048 bins, three counts of each warp, a bin and a count.
-pub(in crate::operations) const RADIX_BYTES: usize = 2048 * 4 + 3 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+/// `sizeof(RadixPlan)`: a histogram of 2048 bins, nine counts of each warp, a bin and a count.
+pub(in crate::operations) const RADIX_BYTES: usize = 2048 * 4 + 9 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
 
 /// The three kernels.
 #[derive(Debug, Clone)]
