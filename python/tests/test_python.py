@@ -1,6 +1,7 @@
 """The package over numpy: results against formulas in f64, messages, leaks and threads. Run by `python -m unittest` where it is installed."""
 
 import concurrent.futures
+import pathlib
 import resource
 import unittest
 
@@ -162,6 +163,16 @@ class Norms(unittest.TestCase):
         positions = np.full(7, 3, np.int32)
         turned = sala.norm_rope(x.reshape(7, 2, 64), weight[:64], table, positions, eps=0.0)
         self.assertEqual(turned.shape, (7, 2, 64))
+
+
+class Readme(unittest.TestCase):
+    def test_first_lines_run_as_printed(self):
+        readme = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+        lines = readme.read_text().split("```python\n")[1].split("```")[0]
+        names = {}
+        exec(lines, names)
+        self.assertEqual(names["out"].shape, (300, 4, 64))
+        self.assertTrue(np.isfinite(names["out"]).all() and names["out"].any())
 
 
 class Process(unittest.TestCase):
