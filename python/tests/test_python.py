@@ -1,12 +1,14 @@
-"""The package over numpy: results against formulas in f64, messages, leaks and threads. Run by `python -m unittest` where it is installed."""
+"""The package over numpy: results against formulas in f64 and the C API, messages, leaks and threads. Run by `python -m unittest` where it is installed."""
 
 import concurrent.futures
+import ctypes
 import pathlib
 import resource
 import unittest
 
 import numpy as np
 import sala_kernels as sala
+from sala_kernels import _library
 from sala_kernels.compat import fla
 
 
@@ -163,6 +165,46 @@ class Norms(unittest.TestCase):
         positions = np.full(7, 3, np.int32)
         turned = sala.norm_rope(x.reshape(7, 2, 64), weight[:64], table, positions, eps=0.0)
         self.assertEqual(turned.shape, (7, 2, 64))
+
+
+class Bits(unittest.TestCase):
+    """The C API, which the tests of c_api compare with Rust, gives the same bits."""
+
+    class Tensor(ctypes.Structure):
+        _fields_ = [("data", ctypes.c_void_p), *((name, ctypes.c_int32) for name in ("dtype", "ndim", "device", "reserved")),
+                    ("shape", ctypes.c_void_p), ("strides", ctypes.c_void_p)]
+
+    def view(self, array):
+        """A tensor of the header, by its address; what it points to is kept with it."""
+        shape = (ctypes.c_int64 * array.ndim)(*array.shape)
+        dtype = {"float16": 2, "float32": 3, "int32": 4}[array.dtype.name]
+        tensor = self.Tensor(array.ctypes.data, dtype, array.ndim, -1, 0, ctypes.addressof(shape), None)
+        self.kept += [array, shape, tensor]
+        return ctypes.addressof(tensor)
+
+    def test_a_prefill(self):
+        self.kept = []
+        library = ctypes.CDLL(str(_library._PATH))
+        kernels, layer = ctypes.c_void_p(), ctypes.c_void_p()
+        self.assertEqual(library.sala_kernels_load(ctypes.c_int32(-1), ctypes.byref(kernels)), 0)
+
+        class Config(ctypes.Structure):
+            _fields_ = [("size", ctypes.c_size_t), ("dtype", ctypes.c_int32), ("decay", ctypes.c_int32),
+                        *((name, ctypes.c_int64) for name in ("heads_q", "heads_kv", "dim_k", "dim_v")),
+                        ("state_layout", ctypes.c_int32), ("split", ctypes.c_int32), ("scale", ctypes.c_void_p)]
+
+        config = Config(ctypes.sizeof(Config), 2, 2, 4, 2, 64, 128)
+        self.assertEqual(library.sala_linear_attention_create(ctypes.byref(config), ctypes.byref(layer)), 0)
+        q, k, v = normal(1, 150, 4, 64), normal(2, 150, 2, 64), normal(3, 150, 2, 128)
+        cu, decay, out = np.array([0, 50, 150], np.int32), sala.lightning_log_decay(0, 4, 4), np.empty((150, 4, 128), np.float16)
+        # The size, six tensors, and nine fields that are absent.
+        args = (ctypes.c_uint64 * 15)(120, *map(self.view, (q, k, v, cu, decay, out)))
+        self.assertEqual(library.sala_linear_prefill(kernels, layer, None, args), 0)
+        library.sala_linear_attention_destroy(layer)
+        library.sala_kernels_destroy(kernels)
+        python = sala.LinearAttention("f16", 4, 2, 64, 128, decay="per_head").prefill(q, k, v, cu_seqlens=cu, log_decay=decay)
+        self.assertEqual(out.tobytes(), python.tobytes())
+        self.assertTrue(np.isfinite(out).all() and out.any())
 
 
 class Readme(unittest.TestCase):
