@@ -24,6 +24,19 @@ fn layers_give_the_bits_of_rust() {
     }
 }
 
+/// The lines of the README run as they are printed.
+#[test]
+fn first_lines_run() {
+    let readme = std::fs::read_to_string(common::repository().join("README.md")).expect("the README is there");
+    let (_, lines) = readme.split_once("```c\n").expect("the README has lines in C");
+    let (lines, _) = lines.split_once("```").expect("they end");
+    let source = common::scratch("readme").join("readme.c");
+    std::fs::write(&source, lines).expect("write the program");
+    for build in common::BUILDS {
+        assert_eq!(build.run(&source, &[]), "5\n", "{build:?}");
+    }
+}
+
 /// What the program prints.
 fn expected() -> Result<Vec<String>> {
     let kernels = Kernels::load(&Device::host())?;

@@ -7,7 +7,7 @@
 //
 //     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each
 //
-// Shared memory: 8.4 KiB. Limit: latency, about ten barriers and five reads of 4 bytes per free block, from L1 or L2. Lists
+// Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes. Lists
 // of any length, more slowly than one warp for each where a queue has room.
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"

@@ -40,7 +40,7 @@ pub(super) fn guard(work: impl FnOnce() -> Result<()>) -> i32 {
     status as i32
 }
 
-fn what_of(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn what_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic")

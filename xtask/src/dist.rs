@@ -58,16 +58,26 @@ fn pc() -> String {
 
 /// Makes one object of a static library. Kernels for the CPU register themselves: no symbol asks a linker for them.
 fn whole(library: &Path, folder: &Path) -> Result<(), Failure> {
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let object = folder.join("sala_kernels.o");
-    let mut link = Command::new(compiler);
+    let mut link = Command::new(tool("CXX", "c++"));
     link.args(["-r", "-nostdlib", "-Wl,--whole-archive"]);
     succeed(link.arg(library).arg("-o").arg(&object))?;
+    // The bitcode of Rust's objects, end to end, is what no linker's plugin reads.
+    let mut strip = Command::new(tool("OBJCOPY", "objcopy"));
+    succeed(
+        strip
+            .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd"])
+            .arg(&object),
+    )?;
     let archive = folder.join("libsala_kernels.a");
     let _ = fs::remove_file(&archive);
-    let program = std::env::var_os("AR").unwrap_or_else(|| OsString::from("ar"));
-    succeed(Command::new(program).arg("rcs").arg(&archive).arg(&object))?;
+    succeed(Command::new(tool("AR", "ar")).arg("rcs").arg(&archive).arg(&object))?;
     fs::remove_file(&object).map_err(|error| Failure::file(&object, error))
+}
+
+/// A program of the compiler's, which a variable may name.
+fn tool(variable: &str, name: &str) -> OsString {
+    std::env::var_os(variable).unwrap_or_else(|| name.into())
 }
 
 fn copy(file: &Path, folder: &Path) -> Result<(), Failure> {
