@@ -11,33 +11,36 @@
 //     lists                      union            warp = token:   S = Q Kᵀ   (Q in registers, 16 × 64)
 //     token 0:  0 3 5 6   ┐                                       P = softmax weights, rounded to 16 bits
 //     token 1:  0 3 6 7   ├──▶  0 3 5 6 7  ──▶                    O = a·O + P V
-//     …                   ┘                       a warp skips what none of its tokens listed
+//     …                   ┘                       a warp walks what its own tokens listed
 //
-// All warps walk the union in ascending order, in steps of 64 keys (parts/attention/block_sets.cuh). A
-// token's own keys always come in the same order and the same steps, and a row's softmax depends on that row
-// alone: its bits do not depend on the tile, the chunk or the batch.
+// The union is a sorted list of steps of 64 keys (parts/attention/step_list.cuh), and each warp walks its own steps of it,
+// through a ring in shared memory (parts/attention/key_ring.cuh) where no warp waits for another, but for one that is
+// STAGES steps behind. A token's own keys always come in the same order and the same steps, and a row's
+// softmax depends on that row alone: its bits do not depend on the tile, the chunk or the batch.
 //
-// Shared memory: K and V 2 × 64 × dim each, 64 KiB at dim 128; sets 34 KiB; 98 KiB in all.
+// Shared memory, 99 KiB: the ring 96 KiB (3 stages of K and V at dim 128, 6 at dim 64), where the sets lie of which the
+// list is made; barriers 432 bytes at dim 128; the list, some 210 entries, in the rest.
 //
-//     step n    | K V n+1 ──────────────── load ────────────────▶|
-//               | S n | weights n | O n                           ■          ■ block barrier
+//     warp a    | wait K | S = Q Kᵀ | release K | weights | wait V | O += P V | release V |     the last to release a half
+//     warp b             | wait K | S = …                                                       starts the copy that fills it
 //
-// Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step,
-// which a row that did not list the step does not use. Loads of 32 KiB per step are shared by the tokens of
-// the tile and run a whole step ahead. Few tokens leave most of a GPU idle; a decode step
-// goes to sparse_attention_decode and sparse_attention_merge. Dropped: Q in shared memory (a
-// quarter more shared-memory traffic, and its 32 KiB hold the sets instead); two tokens of 16 heads per warp
-// (spills at dim 128); a sorted list of the union (a pass over shared memory that the walk does not need).
-#include "machine/async_copy.cuh"
+// Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step of its own.
+// Few tokens leave most of a GPU idle; a decode step goes to sparse_attention_decode and sparse_attention_merge.
+// Dropped: a barrier of the block every step (each step as slow as its most loaded sub-partition); a warp that copies for
+// all (nine warps get 168 registers each); an eighth of each step copied by every warp (a step lands when the last has
+// issued its share); Q in shared memory (a quarter more shared-memory traffic); two tokens of 16 heads per warp (spills).
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
+#include "machine/mbarrier.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
 #include "parts/attention/block_sets.cuh"
+#include "parts/attention/key_ring.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
+#include "parts/attention/step_list.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/keys/token_tile.cuh"
 #include "parts/status.cuh"
@@ -45,46 +48,90 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr int THREADS = SALA_ATTENTION_WARPS * WARP_SIZE;
+constexpr int THREADS = ATTENTION_WARPS * WARP_SIZE;
 constexpr int STEP = AttentionTile::STEP;
 
 template <int DIM>
 struct AttentionPlan {
-    uint16_t key[2][STEP * DIM];
-    uint16_t value[2][STEP * DIM];
-    BlockSets sets;
+    using Barriers = typename KeyRing<DIM>::Barriers;
+    // What is left.
+    static constexpr int LIST_BYTES =
+        SALA_ATTENTION_SHARED_BYTES - SALA_ATTENTION_RING_BYTES - static_cast<int>(sizeof(Barriers) + sizeof(StepList<8>)) + 8;
+
+    union {
+        uint16_t halves[SALA_ATTENTION_RING_BYTES / 2];
+        BlockSets sets;
+    };
+    Barriers barriers;
+    StepList<LIST_BYTES> list;
 };
+static_assert(sizeof(AttentionPlan<64>) == SALA_ATTENTION_SHARED_BYTES && sizeof(AttentionPlan<128>) == SALA_ATTENTION_SHARED_BYTES,
+              "the host gives that much");
 
 DEVICE QueryTile find_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
     const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
     return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
 }
 
-// Makes the sets describe another window.
-DEVICE void move_sets(BlockSets& sets, const sala_sparse_attention_params& p, const QueryTile& tile, const SetWindow& window) {
-    sync_block();  // every warp is done with the previous window
-    clear_sets<THREADS>(sets, window, tile.tokens);
-    sync_block();  // the sets are empty
-    const int refused = insert_lists<THREADS>(sets, p, tile, window);
-    if (window.first == 0) count_refused(p.status, REFUSED_BLOCKS, refused);
-    sync_block();  // the sets are complete
+// Hides the keys of a step that a row does not see.
+template <int BYTES>
+DEVICE void hide_keys(Accumulator<STEP>& scores, StepList<BYTES>& list, int at, const sala_sparse_attention_params& p) {
+    const KeyStep step = StepEntry{list.entries()[at]}.keys();
+    const ListShape& shape = list.shape;
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const int token = find_token(p, shape.tokens, warp_index(), side);
+        const uint32_t cells = listed_cells(list, at, token);
+        const int last = shape.first_position + token - step.index * STEP;
+        UNROLL
+        for (int j = 0; j < STEP / 8; ++j) {
+            UNROLL
+            for (int e = 2 * side; e < 2 * side + 2; ++e) {
+                const bool listed = cells >> (8 * j / AttentionTile::CELL_KEYS) & 1;
+                if (!listed || accumulator_col(j, e) > last) scores.values[j][e] = -INFINITE;
+            }
+        }
+    }
+    const KeyRows& keys = shape.rows[0];
+    if (keys.paged()) hide_bad_pages(scores, keys, look_up_step(keys, step, shape.last_position));
 }
 
-// Adds one step of keys to O and to the running softmax.
-template <class T, int DIM>
-DEVICE void attend(Accumulator<DIM>& out, OnlineSoftmax& softmax, const FragmentA<DIM>& query, SharedTile<DIM> key, SharedTile<DIM> value,
-                   const Visibility& visible, const KeyRows& keys, const StepPages& pages) {
-    Accumulator<STEP> scores;
-    scores.fill(0.0f);
-    multiply_nk<T>(scores, query, key, 0, 0);
-    hide_keys(scores, visible);
-    hide_bad_pages(scores, keys, pages);
-    float maxima[2], sums[2];
-    find_row_maxima(maxima, scores);
-    const Rescale rescale = raise_maxima(softmax, maxima);
-    make_weights<T>(sums, scores, softmax);
-    advance(softmax, out, rescale, sums);
-    multiply_kn<T>(out, to_fragment_a<T>(scores), value, 0, 0);
+// Adds the keys of the warp's own steps of the list to O and to the running softmax.
+template <class T, int DIM, int BYTES>
+DEVICE void walk_list(Accumulator<DIM>& out, OnlineSoftmax& softmax, uint32_t& parities, const FragmentA<DIM>& query,
+                      const KeyRing<DIM>& ring, StepList<BYTES>& list, int passed, const sala_sparse_attention_params& p) {
+    const int count = static_cast<int>(uniform(list.count)), warp = warp_index();
+    NO_UNROLL
+    for (int group = 0; group < count; group += WARP_SIZE) {
+        const int mine = group + lane_index();
+        uint32_t left = ballot(mine < count && (list.marks()[mine] >> warp & 1) != 0);
+        NO_UNROLL
+        for (; left != 0; left &= left - 1) {
+            const int at = group + find_first_set(left) - 1, next = at + KeyRing<DIM>::STAGES;
+            const RingPlace place = RingPlace::of<DIM>(passed + at);
+            const uint32_t parity = parities >> place.stage & 1;
+            parities ^= 1u << place.stage;
+
+            Accumulator<STEP> scores;
+            scores.fill(0.0f);
+            wait_mbarrier(ring.landed(place.stage, KEY, warp), parity);
+            multiply_nk<T>(scores, query, ring.tile(place.stage, KEY), 0, 0);
+            const bool key_is_free = release_half(ring, place, KEY) && next < count;
+            if (key_is_free) fill_half(ring, list, next, place.stage, KEY);
+            if (StepMarks{list.marks()[at]}.masked() >> warp & 1) hide_keys(scores, list, at, p);
+
+            float maxima[2], sums[2];
+            find_row_maxima(maxima, scores);
+            const Rescale rescale = raise_maxima(softmax, maxima);
+            make_weights<T>(sums, scores, softmax);
+            advance(softmax, out, rescale, sums);
+
+            wait_mbarrier(ring.landed(place.stage, VALUE, warp), parity);
+            multiply_kn<T>(out, to_fragment_a<T>(scores), ring.tile(place.stage, VALUE), 0, 0);
+            const bool value_is_free = release_half(ring, place, VALUE) && next < count;
+            if (value_is_free) fill_half(ring, list, next, place.stage, VALUE);
+        }
+    }
 }
 
 template <class T, int DIM>
@@ -98,8 +145,9 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     const QueryTile tile = find_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<AttentionPlan<DIM>>();
-    const auto key_tile = [&](int stage) { return SharedTile<DIM>{shared_address(plan.key[stage])}; };
-    const auto value_tile = [&](int stage) { return SharedTile<DIM>{shared_address(plan.value[stage])}; };
+    auto& list = plan.list;
+    const KeyRing<DIM> ring{shared_address(plan.halves), shared_address(&plan.barriers)};
+    ring.begin();
 
     QueryRow row[2];
     OnlineSoftmax softmax;
@@ -108,44 +156,34 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     Accumulator<DIM> out;
     out.fill(0.0f);
 
-    const KeyRows keys = find_tile_keys(p, tile, block_index_z());
-    const KeyRows values = find_tile_values(p, tile, block_index_z());
-    const int last_position = tile.last_position();
-    const auto load_step = [&](const KeyStep& step, const StepPages& pages, int stage) {
-        load_key_step<THREADS>(key_tile(stage), keys, 0, step, pages, last_position, thread_index());
-        load_key_step<THREADS>(value_tile(stage), values, 0, step, pages, last_position, thread_index());
-        async_copy_commit();
-        if (thread_index() == 0) count_bad_pages(p.status, pages);
-    };
-
+    if (thread_index() == 0) begin_list(list, p, tile, block_index_z());
+    sync_block();  // the barriers and the list have begun
     const int words = ceil_div(tile.steps(), BlockSets::WORD_STEPS);
-    const int capacity = tile.dense ? words : window_capacity(p.tile_tokens);
-    for (SetWindow window{0, 0}; window.first < words; window.first += window.words) {
-        window.words = minimum(words - window.first, capacity);
-        if (!tile.dense) move_sets(plan.sets, p, tile, window);
-        StepWalk walk = start_walk(plan.sets, tile, window);
-        KeyStep step = next_step(walk);
-        StepPages pages = look_up_step(keys, step, last_position);
-        if (step.index != NO_STEP) load_step(step, pages, 0);
+    int passed = 0;         // entries of earlier windows
+    uint32_t parities = 0;  // a bit for each stage: that of the phase that the warp waits for next
+    for (SetWindow window{0, 0}; window.first < words;) {
+        window.words = minimum(words - window.first, longest_window(tile, p.tile_tokens, list.shape.capacity));
+        list_steps<THREADS>(list, plan.sets, p, tile, window);
+        sync_block();  // the list is complete, the sets are no longer needed
+        const int count = static_cast<int>(list.count);
+        window.first += window.words - static_cast<int>(list.words_left);
         NO_UNROLL
-        for (int stage = 0; step.index != NO_STEP; stage ^= 1) {
-            const KeyStep following = next_step(walk);
-            const StepPages following_pages = look_up_step(keys, following, last_position);
-            async_copy_wait<0>();
-            sync_block();  // this step's K and V are in shared memory; the last step's are free
-            if (following.index != NO_STEP) load_step(following, following_pages, stage ^ 1);
-            const Visibility visible = find_visibility(plan.sets, tile, window, row, step.index);
-            if (any(visible.some)) attend<T>(out, softmax, query, key_tile(stage), value_tile(stage), visible, keys, pages);
-            step = following;
-            pages = following_pages;
+        for (int i = warp_index(); i < 2 * minimum(KeyRing<DIM>::STAGES, count); i += ATTENTION_WARPS) {
+            const int stage = RingPlace::of<DIM>(passed + i / 2).stage;
+            fill_half(ring, list, i / 2, stage, i % 2 == 0 ? KEY : VALUE);
         }
+        walk_list<T>(out, softmax, parities, query, ring, list, passed, p);
+        passed += count;
+        sync_block();  // every warp is done with the list, and has read the ring
     }
 
+    const QueryTile same = find_tile(p, find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
     finish_softmax(softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        store_lse<T>(p, tile, row[side], softmax, side);
-        store_row<T>(p, tile, row[side], out, 0, softmax, side);
+        const QueryRow own = find_row(p, same, warp_index(), side);
+        store_lse<T>(p, same, own, softmax, side);
+        store_row<T>(p, same, own, out, 0, softmax, side);
     }
 }
 

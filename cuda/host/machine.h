@@ -75,6 +75,7 @@ DEVICE Plan& dynamic_shared(uint32_t tail_bytes, const char* file, int line) {
 
 DEVICE uint32_t kept(uint32_t value) { return value; }
 DEVICE int64_t kept(int64_t value) { return value; }
+DEVICE uint32_t renewed(uint32_t value) { return value; }
 
 DEVICE uint32_t dynamic_shared_address(uint32_t bytes, const char* file, int line) {
     return host::shared_address(host::dynamic_shared(bytes, {file, line}), {file, line});

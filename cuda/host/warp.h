@@ -69,6 +69,8 @@ DEVICE T reduce_max(T value, const char* file, int line) {
     return value;
 }
 
+DEVICE uint32_t uniform(uint32_t value, const char* file, int line) { return reduce_max<WARP_SIZE, 1>(value, file, line); }
+
 template <int LANES, int STRIDE, class T>
 DEVICE T reduce_add(T value, const char* file, int line) {
     reduce<LANES, STRIDE>(host::Reduction::SUM, &value, 1, file, line);

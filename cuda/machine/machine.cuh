@@ -91,6 +91,9 @@ DEVICE uint32_t shared_address(const void* object SITE);
 DEVICE uint32_t kept(uint32_t value);
 DEVICE int64_t kept(int64_t value);
 
+// The same value, of which the compiler knows nothing: what is made of it is made again instead of kept in registers.
+DEVICE uint32_t renewed(uint32_t value);
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
 
@@ -145,6 +148,8 @@ DEVICE int64_t kept(int64_t value) {
     asm volatile("mov.u64 %0, %0;" : "+l"(value));
     return value;
 }
+
+DEVICE uint32_t renewed(uint32_t value) { return kept(value); }
 
 DEVICE uint32_t dynamic_shared_address(uint32_t) { return shared_address(&dynamic_shared<unsigned char>()); }
 

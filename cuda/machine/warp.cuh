@@ -24,6 +24,10 @@ DEVICE bool all(bool predicate SITE);
 // Waits for the warp; what its lanes wrote before is visible to all of them after.
 DEVICE void sync_warp(SITE_ALONE);
 
+// A value that is the same in all lanes, in a way that shows the compiler that it is: instructions that take one operand for
+// the whole warp then need no loop over the lanes.
+DEVICE uint32_t uniform(uint32_t value SITE);
+
 // The maximum (sum) over the LANES lanes that differ from this one only in lane bits [STRIDE, STRIDE *
 // LANES); both are powers of two. Every lane gets the result. Pairs are combined from the nearest to the
 // farthest, so that the sum is the same on every lane and machine. The _each forms reduce every element of an
@@ -69,6 +73,7 @@ DEVICE uint32_t ballot(bool predicate) { return __ballot_sync(ALL_LANES, predica
 DEVICE bool any(bool predicate) { return __any_sync(ALL_LANES, predicate); }
 DEVICE bool all(bool predicate) { return __all_sync(ALL_LANES, predicate); }
 DEVICE void sync_warp() { __syncwarp(); }
+DEVICE uint32_t uniform(uint32_t value) { return __reduce_max_sync(ALL_LANES, value); }
 
 DEVICE float larger(float a, float b) { return ::fmaxf(a, b); }
 template <class T>

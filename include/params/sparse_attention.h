@@ -10,14 +10,14 @@
 
 enum {
     SALA_ATTENTION_WARPS = 8,
-    SALA_ATTENTION_WARP_ROWS = 16,    // query rows of a warp; a row is one head of one token
-    SALA_ATTENTION_STEP = 64,         // keys that are taken in at a time
-    SALA_ATTENTION_SET_WORDS = 8704,  // 32-bit words in shared memory for the sets of blocks
-    SALA_ATTENTION_WORD_KEYS = 1024,  // keys that one word of a set describes
-    SALA_DECODE_WARPS = 8,            // decode: warps of a block, which take 32 keys each at a time
-    SALA_DECODE_MAX_QUERIES = 16,     // decode: query tokens of a sequence
-    SALA_DECODE_PIECE_KEYS = 256,     // decode: keys of the shortest pieces
-    SALA_DECODE_MAX_PIECES = 128,     // decode: pieces of a token's keys
+    SALA_ATTENTION_WARP_ROWS = 16,          // query rows of a warp; a row is one head of one token
+    SALA_ATTENTION_STEP = 64,               // keys that are taken in at a time
+    SALA_ATTENTION_RING_BYTES = 96 * 1024,  // of keys and values in shared memory
+    SALA_ATTENTION_SHARED_BYTES = 99 * 1024,
+    SALA_DECODE_WARPS = 8,         // decode: warps of a block, which take 32 keys each at a time
+    SALA_DECODE_MAX_QUERIES = 16,  // decode: query tokens of a sequence
+    SALA_DECODE_PIECE_KEYS = 256,  // decode: keys of the shortest pieces
+    SALA_DECODE_MAX_PIECES = 128,  // decode: pieces of a token's keys
 };
 
 // A warp takes 16 rows of one kv head: several tokens with all the heads of their group, or 16 heads of one

@@ -199,6 +199,15 @@ class SparseLayer:
             parent=parent, scale_factor=scale_factor, gate=gate, status=status, **_keys(keys),
         )
 
+    def commit(self, k: Any, v: Any, *, keys: Keys, base: Any, accepted: Any, path: Any, status: Any = None) -> None:
+        """Moves keys and values of accepted drafts to where the tokens that they become belong: rows `base + path[i]` to `base + i`.
+
+        `base` and `accepted`: i32 `[batch]`; `path`: i32 `[batch, drafts]` of up to 16 drafts, the accepted ones first, ascending.
+        """
+        launch(
+            "commit_keys", self._layer, k=k, v=v, base=base, accepted=accepted, path=path, status=status, **_keys(keys),
+        )
+
     def _attend(self, operation, q, k, v, entry, out, lse, workspace, cu_seqlens_q, max_seqlen_q, max_seqlen_k, **rest):
         shape = need("q", q, 3)
         out = empty(q, shape) if out is None else out

@@ -103,6 +103,19 @@ class Sparse(unittest.TestCase):
             self.assertTrue(str(raised.exception).startswith(name), raised.exception)
 
 
+    def test_accepted_drafts_move(self):
+        k, v = normal(1, 2, 8, 2, 64), normal(2, 2, 8, 2, 64)
+        expected = [x.copy() for x in (k, v)]
+        for x, old in zip(expected, (k, v)):
+            x[0, 3], x[0, 4] = old[0, 4], old[0, 6]
+        i32 = lambda *numbers: np.array(numbers, np.int32)
+        self.layer().commit(
+            k, v, keys=sala.Cached(i32(7, 8)), base=i32(3, 4), accepted=i32(2, 0), path=i32([1, 3, -1, -1], [-1, -1, -1, -1])
+        )
+        np.testing.assert_array_equal(k, expected[0])
+        np.testing.assert_array_equal(v, expected[1])
+
+
 class Linear(unittest.TestCase):
     def test_steps_agree_with_the_recurrence(self):
         layer = sala.LinearAttention("f16", 2, 2, 64, 64, decay="per_head")
@@ -164,7 +177,11 @@ class Norms(unittest.TestCase):
         table = sala.rotary_cos_sin(10, 64)
         positions = np.full(7, 3, np.int32)
         turned = sala.norm_rope(x.reshape(7, 2, 64), weight[:64], table, positions, eps=0.0)
-        self.assertEqual(turned.shape, (7, 2, 64))
+        heads = wide.reshape(7, 2, 64)
+        first, second = np.split(heads / np.sqrt((heads**2).mean(2, keepdims=True)) * weight[:64], 2, axis=2)
+        cos, sin = np.split(table[3].astype(np.float64), 2)
+        expected = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=2)
+        np.testing.assert_allclose(turned, expected, rtol=4e-3, atol=6e-3)
 
 
 class Bits(unittest.TestCase):

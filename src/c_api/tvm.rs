@@ -242,6 +242,7 @@ named! {
     sala_dense_attention_args {
         q k v cu_seqlens_q parent scale_factor gate out lse workspace status; max_seqlen_q max_seqlen_k; entry; ; keys;
     }
+    sala_commit_keys_args { k v base accepted path status; ; ; ; keys; }
     sala_merge_args { out1 lse1 out2 lse2 out lse; ; ; ; ; }
     sala_linear_prefill_args {
         q k v cu_seqlens log_decay out state state_in state_out checkpoint_slots workspace status;
@@ -466,6 +467,7 @@ unsafe fn launch_by_name(args: &[TvmAny]) -> Result<Option<i64>> {
     unsafe {
         match operation.as_str() {
             "append_keys" => of_layer::<sala_append_keys_args>(pairs, &*sparse(layer)?),
+            "commit_keys" => of_layer::<sala_commit_keys_args>(pairs, &*sparse(layer)?),
             "compress_keys" => of_layer::<sala_compress_keys_args>(pairs, &*sparse(layer)?),
             "select_blocks" => of_layer::<sala_select_blocks_args>(pairs, &*sparse(layer)?),
             "choose_blocks" => of_layer::<sala_choose_blocks_args>(pairs, &*sparse(layer)?),

@@ -33,7 +33,7 @@ pub struct Description {
     pub has: Vec<String>,
     /// What a usual round does not run.
     pub cold: Vec<String>,
-    /// What a warp without work leaves out beside it.
+    /// What a warp without work leaves out beside it; `everything` where it walks its own rounds alone.
     pub idle: Vec<String>,
     /// Rounds of loops inside, by a pattern of their first block; the first that fits counts.
     pub trips: Vec<(String, u32)>,

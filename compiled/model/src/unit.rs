@@ -13,6 +13,9 @@ const ROUNDS: usize = 6;
 /// The same of a loop with mbarriers: the stages of a ring are free at first.
 const ROUNDS_OF_RING: usize = 48;
 
+/// In place of what a warp without work leaves out.
+const EVERYTHING: &str = "everything";
+
 /// Instructions of cold code that a path may hold: a compiler mixes lines.
 const FEW: usize = 12;
 
@@ -53,10 +56,10 @@ impl<'a> Unit<'a> {
             let work = unit.path(role, &[])?;
             unit.roles.push(Paths {
                 count: role.count,
-                idle: if idle.is_empty() {
-                    work.clone()
-                } else {
-                    unit.path(role, idle)?
+                idle: match idle.as_slice() {
+                    [] => work.clone(),
+                    [all] if all == EVERYTHING => Vec::new(),
+                    idle => unit.path(role, idle)?,
                 },
                 work,
             });

@@ -4,7 +4,6 @@
 // heads of several tokens where groups are small, sixteen heads of one token where they are large.
 #pragma once
 
-#include "machine/async_copy.cuh"
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
@@ -57,6 +56,13 @@ struct QueryRow {
 DEVICE SignedScale find_scale(const sala_sparse_attention_params& p, const QueryTile& tile, int token, bool exists) {
     if (p.scale_factor == 0 || !exists || tile.position(token) < 0) return signed_scale(p.scale);
     return signed_scale(p.scale * load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token))));
+}
+
+// The token of a row of a tile of so many; that of a row which does not exist is any.
+DEVICE int find_token(const sala_sparse_attention_params& p, int tokens, int row_group, int side) {
+    const int heads = minimum(p.group, AttentionTile::WARP_ROWS);
+    const int token = row_group / p.warps_per_token * p.tokens_per_warp + accumulator_row(2 * side) / heads;
+    return minimum(token, tokens - 1);
 }
 
 // `row_group` counts those of the tile.
@@ -171,47 +177,6 @@ DEVICE void hide_bad_pages(Accumulator<AttentionTile::STEP>& scores, const KeyRo
             // A page of more keys than a cell is the cell's only one.
             if (bad >> ((key & (AttentionTile::CELL_KEYS - 1)) >> keys.page_shift) & 1) scores.values[j][e] = -INFINITE;
         }
-    }
-}
-
-// Counts the bad pages of a step; called by one thread.
-DEVICE void count_bad_pages(uint64_t status, const StepPages& pages) {
-    if (!pages.all_good()) count_refused(status, REFUSED_PAGES, count_bits(pages.bad[0]) + count_bits(pages.bad[1]));
-}
-
-// Starts the copy of the COLS elements from `column` of a step's rows; `thread` counts the THREADS that share
-// the work. Keys that no token of the tile sees, after `last_position`, in cells that none has listed and in bad
-// pages, are not read and become zero, so that what lies there does not reach O as 0 · NaN.
-template <int THREADS, int COLS>
-DEVICE void load_key_step(SharedTile<COLS> tile, const KeyRows& rows, int column, const KeyStep& step, const StepPages& pages,
-                          int last_position, int thread) {
-    constexpr int STEP = AttentionTile::STEP;
-    constexpr int VECTORS = SharedTile<COLS>::VECTORS;
-    const int first_key = step.index * STEP;
-    const int vector = thread % VECTORS;
-    const auto copy_row = [&](int row, const uint16_t* source, bool valid) {
-        async_copy<16>(tile.address(row, vector), source + column + vector * 8, valid);
-    };
-    const auto is_read = [&](int row) {
-        const bool listed = step.cells >> (row / AttentionTile::CELL_KEYS) & 1;
-        return listed && first_key + row <= last_position;
-    };
-    if (rows.one_page(STEP)) {
-        const uint16_t* source = rows.row_in(maximum(pages.whole, 0), first_key);
-        UNROLL
-        for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
-            const int row = thread / VECTORS + i * (THREADS / VECTORS);
-            const bool valid = is_read(row) && pages.whole != NO_PAGE;
-            copy_row(row, source + (valid ? row : 0) * rows.stride, valid);
-        }
-        return;
-    }
-    NO_UNROLL
-    for (int i = 0; i < STEP * VECTORS / THREADS; ++i) {
-        const int row = thread / VECTORS + i * (THREADS / VECTORS);
-        const int page = pages.page(rows, step, row);
-        const bool valid = is_read(row) && page != NO_PAGE;
-        copy_row(row, valid ? rows.row_in(page, first_key + row) : rows.first, valid);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::launch::{Kernels, Variant, Views, checks};
 use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::sys::params::{
-    SALA_ATTENTION_SET_WORDS, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, sala_rows,
+    SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, sala_rows,
     sala_sparse_attention_decode_params, sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
@@ -43,8 +43,7 @@ impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
         const KERNEL: &str = "sparse_attention";
         let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
-        // `sizeof(AttentionPlan<dim>)`: two stages of K and V, and the sets.
-        let shared = 2 * 2 * step_bytes(config.shape.dim) + SETS_BYTES;
+        let shared = SALA_ATTENTION_SHARED_BYTES as usize;
         let threads = SALA_ATTENTION_WARPS as usize * 32;
         let whole = Variant::base(KERNEL, Some(config.dtype), &[dim], threads, shared, ())?;
         Ok(Self {
@@ -54,14 +53,6 @@ impl Plan {
         })
     }
 }
-
-/// Bytes of a step of keys or values.
-const fn step_bytes(dim: usize) -> usize {
-    SALA_ATTENTION_STEP as usize * dim * 2
-}
-
-/// `sizeof(BlockSets)`.
-const SETS_BYTES: usize = SALA_ATTENTION_SET_WORDS as usize * 4;
 
 /// A call over lists or over all keys.
 pub(super) struct Call<'a> {
