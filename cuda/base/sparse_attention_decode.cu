@@ -6,6 +6,8 @@
 // (row groups of tokens × pieces, kv heads, batch). A token's blocks lie by place (its list in ascending order, or all
 // blocks), cut into pieces of 256 keys, longer ones where there would be more than 128. A piece depends on its token
 // alone: neither the batch, nor the other tokens of a chain, nor the GPU changes a bit.
+// Of a tree of drafts, a list ends before the first of them, and those that the token sees are one piece more, a cell of
+// their own.
 //
 //     place        0    1    2    3  | 4    5    6    7  | 8 …           S: warp w has the keys of cell w (32 keys)
 //                  ─────── block 0 ───  ─── block 1 ─────               O: warp w has columns dim/8 · w …, of all keys
