@@ -46,6 +46,10 @@
 //! own current ([`Device::make_current`]), launches are cheapest. Only [`Device::cuda`], `make_current` and the cudarc adapter change it.
 
 pub mod adapters;
+#[cfg(feature = "c-api")]
+#[doc(hidden)]
+#[allow(non_camel_case_types, reason = "the names of the header")]
+pub mod c_api;
 mod device;
 mod dtype;
 mod error;

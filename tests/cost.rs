@@ -201,6 +201,26 @@ fn selection_scores_free_blocks_alone() {
     }
 }
 
+/// Selection of few tokens reads K1 and K2 once, and where K1 normalises too twice, whatever the number of tokens. What it reads of queries, lengths
+/// and its workspace is told apart: the first grows with the tokens, which all have the same rows here, and none of the others with the channels.
+#[test]
+fn a_decode_step_reads_compressed_keys_once() {
+    for (lse, most) in [(Lse::Coarse, 1.05), (Lse::Exact, 2.1)] {
+        let problem = |queries, dim| selection(queries, 64 * 260 + 31, 1, dim, lse).decode();
+        let read = |queries, dim| count(&problem(queries, dim), 1).global_bytes_read as f64;
+        let [one, two, all] = [1, 2, 16].map(|queries| read(queries, 128));
+        let of_token = two - one;
+        assert_eq!(all - one, 15.0 * of_token, "{lse:?}: no more keys for more tokens");
+        let of_half_as_many_channels = 2.0 * read(1, 64) - read(2, 64);
+        let keys = 2.0 * (one - of_token - of_half_as_many_channels);
+        let floor = (floors::selection(&problem(1, 128)).read - 128 * 2) as f64;
+        assert!(
+            keys >= floor && keys <= most * floor,
+            "{lse:?}: {keys} bytes of {floor}"
+        );
+    }
+}
+
 /// While a list has room for every block, nothing is read but lengths.
 #[test]
 fn selection_without_a_choice_only_writes_lists() {

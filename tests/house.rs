@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 9] = [
     "append_keys",
     "choose_blocks",
+    "commit_keys",
     "compress_keys",
     "linear_attention",
     "merge",

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use sala_kernels::{Lse, shapes};
 use sala_ptx::client::Driver;
+use sala_testkit::batch::{Batch, Storing};
 use sala_testkit::devices::{Machine, cuda};
 use sala_testkit::operations::append_keys::AppendProblem;
+use sala_testkit::operations::commit_keys::CommitProblem;
 use sala_testkit::operations::linear_attention::Phase;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
@@ -86,8 +88,10 @@ fn every_instance_runs_on_interpreted_ptx() {
             let accepted = vec![1];
             compare_on(&machines, &drafts.with(Step::Commit { accepted, path: None }));
             compare_on(&machines, &drafts);
-            let batch = sala_testkit::batch::Batch::new(&[3], &[5]);
+            let batch = Batch::new(&[3], &[5]);
             compare_on(&machines, &AppendProblem::normal(precision, 1, dim, batch, 1));
+            let commit = CommitProblem::random(precision, [1, dim], &[5], 4, Storing::Packed, 1);
+            compare_on(&machines, &commit);
         }
     }
     for precision in PRECISIONS {

@@ -4,12 +4,13 @@ use super::{Call, Names, Visitor};
 use sala_kernels::reference::select_blocks::BlockScores;
 use sala_kernels::reference::{select_blocks, sparse_attention};
 use sala_kernels::{Entry, Lse};
-use sala_testkit::batch::Batch;
+use sala_testkit::batch::{Batch, Storing};
 use sala_testkit::floors;
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::{Numbers, normals};
 use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
+use sala_testkit::operations::commit_keys::CommitProblem;
 use sala_testkit::operations::compress_keys::CompressProblem;
 use sala_testkit::operations::merge::MergeProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
@@ -167,6 +168,9 @@ pub fn visit(visitor: &mut impl Visitor) {
     for (rows, page_size) in APPENDS {
         visitor.visit(alone("append_keys"), move || append(rows, page_size));
     }
+    for page_size in [0, 16] {
+        visitor.visit(alone("commit_keys"), move || commit(page_size));
+    }
     for (precision, lengths, heads_kv, dim, page_size) in COMPRESSIONS {
         visitor.visit(alone("compress_keys"), move || {
             compression(precision, lengths, heads_kv, dim, page_size)
@@ -262,6 +266,31 @@ fn append(rows: usize, page_size: usize) -> Call<AppendProblem> {
     Call {
         shape: format!("{} new", shape.name()),
         floor: floors::append(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
+}
+
+/// Every second of 16 drafts.
+fn commit(page_size: usize) -> Call<CommitProblem> {
+    let storing = match page_size {
+        0 => Storing::Packed,
+        page_size => Storing::Paged(page_size),
+    };
+    let shape = Shape {
+        keys: 1040,
+        queries: 16,
+        page_size,
+        ..SALA
+    };
+    let heads = [shape.heads_kv, shape.dim];
+    let mut problem = CommitProblem::random(Precision::Bf16, heads, &[shape.keys - 16], 16, storing, 1);
+    problem.accepted = vec![8];
+    problem.path = (0..16).map(|i| 2 * i + 1).collect();
+    Call {
+        shape: format!("{}, 8 accepted", shape.name()),
+        floor: floors::commit(&problem),
         problem,
         multiprocessors: 1,
         workspace: 0,

@@ -251,7 +251,7 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
     const auto rest = [&](int step) { return s.end - s.origin - step * STEP; };
     const auto is_short = [&](int step) { return rest(step) < STEP; };
     const auto is_new = [&](int step) { return is_per_token || step == 0 || is_short(step); };
-    const auto table_of = [&](int step) -> DecayTable& { return plan.decay[is_per_token ? step % 2 : is_short(step)]; };
+    const auto table_of = [&](int step) -> DecayTable& { return plan.decay[is_per_token ? (step & 1) : is_short(step)]; };
     float next_decay = is_builder ? log_decay_of(0) : 0.0f;
     const auto build_table = [&](int step) {
         if (!is_builder || step * STEP >= tokens || !is_new(step)) return;
@@ -287,7 +287,7 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
     const SharedTile<STEP> score_tile{shared_address(plan.scores)};
     const FragmentPlace<STEP> score_place(score_tile);
     const auto stage_of = [](int stage) { return static_cast<uint32_t>(SharedTile<DIM_K>::bytes(stage * STEP)); };
-    const auto score_stage = [](int step) { return static_cast<uint32_t>(SharedTile<STEP>::bytes(step % 2 * STEP)); };
+    const auto score_stage = [](int step) { return static_cast<uint32_t>(SharedTile<STEP>::bytes((step & 1) * STEP)); };
     uint32_t score_targets[PIECES];
     UNROLL
     for (int index = 0; index < PIECES; ++index) {
@@ -308,7 +308,7 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
         }
     };
     const auto finish_output = [&](int step) {
-        add_scores<T>(out, values, score_place.moved(score_stage(step)), plan.score_scale[step % 2]);
+        add_scores<T>(out, values, score_place.moved(score_stage(step)), plan.score_scale[step & 1]);
         out_rows.template store<T>(out, tokens - step * STEP);
     };
     const auto make_output = [&](int step, int stage) {
@@ -320,7 +320,7 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
         }
         StepScores<PIECES> scores;
         read_state_and_score<T, WARPS>(out, scores, state, queries, to_keys);
-        store_scores<T, WARPS>(scores, plan.score_factors, score_targets, score_stage(step), plan.score_scale[step % 2]);
+        store_scores<T, WARPS>(scores, plan.score_factors, score_targets, score_stage(step), plan.score_scale[step & 1]);
         out.scale_tokens([&](int half, int side) { return table_of(step).row_factor(half, side); });
     };
     const auto advance = [&](int step, int stage) {
@@ -352,7 +352,8 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
         for (; step < end; ++step, next_stage()) {
             prefetch(true);
             if (has_output) finish_output(step - 1);
-            if (is_per_token || is_short(step)) make_score_factors(step);
+            const bool has_own_factors = is_per_token || is_short(step);
+            if (has_own_factors) make_score_factors(step);
             build_table(step + 1);
             make_output(step, stage);
             advance(step, stage);

@@ -24,8 +24,8 @@
 // 32 rows. A block's score goes to the queue of its token (parts/selection/top_k.cuh), unless the list takes
 // the block whatever its score.
 //
-//     step n     | n + 2 ───────────────────── load ─────────────────────▶|
-//                | 32 rows: product, exp, sum, pool, offer | 32 rows: …    ■          ■ block barrier
+//     step n     | n + 1 ───────────────────── load ─────────────────────▶|
+//                | 32 rows: product, exp, sum, pool, offer | 32 rows: …    | load of n + 2 begins, once all warps have read n − 1
 //
 // Shared memory (dim 128): ring 3 × 16 KiB, then one queue of queue_capacity × 8 bytes per token, 16 KiB for
 // two tokens per warp and 128 entries.
@@ -40,8 +40,6 @@
 // would take a whole block: the rows of few tokens are split over blocks by select_blocks_sums.cu, select_blocks_scores.cu and
 // select_blocks_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
-#include "machine/async_copy.cuh"
-#include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"
@@ -58,6 +56,7 @@
 #include "parts/selection/score_rows.cuh"
 #include "parts/selection/token_columns.cuh"
 #include "parts/selection/top_k.cuh"
+#include "parts/stage_ring.cuh"
 #include "parts/status.cuh"
 
 namespace sala {
@@ -76,6 +75,7 @@ constexpr int COLUMNS = ScoreTile::COLUMNS;
 template <int DIM>
 struct SelectPlan {
     uint16_t rows[STAGES][STEP * DIM];
+    StageBarriers<STAGES> barriers;
 };
 
 // What the block does: its tokens, and the rows that they need.
@@ -105,12 +105,12 @@ DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows&
     return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
 }
 
-// Adds what channels [channel, channel + K) give to the logits of a turn.
-template <class T, int K, int DIM>
-DEVICE void add_logits(Logits& logits, SharedTile<DIM> tile, int turn, const FragmentB<K, COLUMNS>& query, int channel) {
+// Adds what channels [channel, channel + K) give to the logits of a turn, whose rows lie in a tile or at a place.
+template <class T, int K, class Rows>
+DEVICE void add_logits(Logits& logits, const Rows& rows, int row0, const FragmentB<K, COLUMNS>& query, int channel) {
     UNROLL
     for (int half = 0; half < 2; ++half) {
-        multiply_shared_a<T>(logits.half[half], tile, turn * TURN + half * ScoreTile::TURN_HALF, channel, query);
+        multiply_shared_a<T>(logits.half[half], rows, row0 + half * ScoreTile::TURN_HALF, channel, query);
     }
 }
 
@@ -152,17 +152,22 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     const int sum_steps = ceil_div(job.rows.sum_rows, STEP);
     const int first_score_step = job.rows.score_begin / STEP;
     const int steps = sum_steps + maximum(ceil_div(job.rows.score_end, STEP) - first_score_step, 0);
-    const auto tile_of = [&](int step) { return SharedTile<DIM>{shared_address(plan.rows[step % STAGES])}; };
-    const auto start_load = [&](int step) {
+    const StageRing<STAGES, WARPS> ring{shared_address(&plan.barriers)};
+    const auto tile_of = [&](int stage) { return SharedTile<DIM>{shared_address(plan.rows[stage])}; };
+    const auto start_load = [&](int step, int stage) {
         const bool sums = step < sum_steps;
         const int row_step = sums ? step : step - sum_steps + first_score_step;
-        if (step < steps) load_rows<WARPS, STEP>(tile_of(step), choose_rows(sums, summed, scored), row_step * STEP, p.status);
-        async_copy_commit();
+        load_rows<WARPS, STEP>(tile_of(stage), choose_rows(sums, summed, scored), row_step * STEP, p.status);
+        ring.fill(stage);
     };
-    const auto wait_for = [&](int step) {
-        async_copy_wait<STAGES - 2>();
-        sync_block();  // the step's rows are in shared memory; those of the last step are free
-        start_load(step + STAGES - 1);
+    StageCursor<STAGES> at, before;
+    // The step after the last two goes where the step before this one was, once all warps have read that.
+    const auto leave = [&](int step) {
+        ring.release(at.stage);
+        if (step > 0) ring.wait_free(before);
+        if (step + STAGES - 1 < steps) start_load(step + STAGES - 1, step > 0 ? before.stage : STAGES - 1);
+        before = at;
+        at.advance();
     };
 
     if (steps == 0) {
@@ -171,24 +176,29 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         return;
     }
 
+    const FragmentPlace<DIM> place(tile_of(0));
     const FragmentB<DIM, COLUMNS> query = load_query_columns<DIM>(p, job.tile, tokens, 0, 0);
-    const auto find_logits = [&](Logits& logits, int step, int turn, int slice) {
+    const auto find_logits = [&](Logits& logits, int turn, int slice) {
         logits.half[0].fill(0.0f);
         logits.half[1].fill(0.0f);
         if constexpr (SLICES == 1) {
-            add_logits<T>(logits, tile_of(step), turn, query, 0);
+            add_logits<T>(logits, place.moved(SharedTile<DIM>::bytes(at.stage * STEP + turn * TURN)), 0, query, 0);
         } else {
             // There are registers for a part of one slice only, so Q comes from L1 each time. (Unrolled, the
             // loads would all go ahead and spill.)
             constexpr int PART = 32;
             NO_UNROLL
             for (int channel = 0; channel < DIM; channel += PART) {
-                add_logits<T>(logits, tile_of(step), turn, load_query_columns<PART>(p, job.tile, tokens, slice, channel), channel);
+                add_logits<T>(logits, tile_of(at.stage), turn * TURN, load_query_columns<PART>(p, job.tile, tokens, slice, channel),
+                              channel);
             }
         }
     };
+    ring.begin();
     UNROLL
-    for (int step = 0; step < STAGES - 1; ++step) start_load(step);
+    for (int step = 0; step < STAGES - 1; ++step) {
+        if (step < steps) start_load(step, step);
+    }
 
     // Pass 1: m and Z.
     Normaliser<HEADS> normaliser, part;
@@ -196,7 +206,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     start_normaliser(part);
     NO_UNROLL
     for (int step = 0; step < sum_steps; ++step) {
-        wait_for(step);
+        ring.wait_filled(at);
         const int first_row = step * STEP;
         const int turns = count_turns(job, tokens, job.rows.sum_rows - first_row);
         NO_UNROLL
@@ -204,10 +214,11 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             UNROLL
             for (int slice = 0; slice < SLICES; ++slice) {
                 Logits logits;
-                find_logits(logits, step, turn, slice);
+                find_logits(logits, turn, slice);
                 add_to_normaliser(part, logits, tokens, first_row + turn * TURN, slice);
             }
         }
+        leave(step);
         if ((step + 1) % PIECE_STEPS == 0 || step + 1 == sum_steps) end_piece(normaliser, part, tokens, step / PIECE_STEPS);
     }
     finish_normaliser(normaliser, p, tokens);
@@ -215,7 +226,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     // Pass 2: P, scores, queues.
     NO_UNROLL
     for (int step = sum_steps; step < steps; ++step) {
-        wait_for(step);
+        ring.wait_filled(at);
         const int first_row = (step - sum_steps + first_score_step) * STEP;
         const int turns = count_turns(job, tokens, job.rows.score_end - first_row);
         NO_UNROLL
@@ -224,7 +235,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             UNROLL
             for (int slice = 0; slice < SLICES; ++slice) {
                 Logits logits;
-                find_logits(logits, step, turn, slice);
+                find_logits(logits, turn, slice);
                 float part[TOKENS][BLOCK_ROWS];
                 sum_heads(part, p, logits, normaliser, tokens, slice);
                 UNROLL
@@ -237,6 +248,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             const float score = pool_rows(own, sums, row0);
             take_score(best, p, own, row0 / BLOCK_ROWS + lane_index() / 4, score);
         }
+        leave(step);
     }
     store_missing_scores(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
     store_lists(p, job.tile, tokens, best);

@@ -5,19 +5,20 @@
 // Grid: (query tokens, kv heads, batch); a block of 16 warps fills one list (parts/selection/radix_choice.cuh). It also
 // writes what is not scored: lists and scores of refused sequences, of dense ones, and of blocks past the rows.
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each
+//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
 //
-// Shared memory: 8.4 KiB. Limit: latency, about ten barriers and five reads of 4 bytes per free block, from L1 or L2.
+// Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes.
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"
 #include "params/select_blocks.h"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_choice.cuh"
 #include "parts/selection/block_list.cuh"
-#include "parts/selection/radix_choice.cuh"
 #include "parts/selection/score_rows.cuh"
+#include "parts/selection/scored_list.cuh"
 #include "parts/selection/token_heads.cuh"
 #include "parts/status.cuh"
 
@@ -27,11 +28,13 @@ inline namespace SALA_VARIANT {
 constexpr int WARPS = SALA_SELECT_LIST_WARPS;
 constexpr int THREADS = WARPS * WARP_SIZE;
 
-DEVICE void fill_list(const sala_select_split_params& split) {
+DEVICE void list_best_blocks(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const sala_block_lists& lists = p.lists;
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    int parent;
+    const SequenceRange sequence = take_tokens(split, find_drafts(p.sequences, split.trees, sequence_index(split), parent));
     if (sequence.refusal != REFUSED_NOTHING) {
+        if (split.first_token > 0) return;  // an earlier launch has done it
         count_refused_sequence(p.status, sequence.refusal);
         store_empty_lists<WARPS>(lists, sequence);
         store_empty_scores<WARPS>(p, sequence);
@@ -41,34 +44,19 @@ DEVICE void fill_list(const sala_select_split_params& split) {
     if (token >= sequence.queries) return;
     const int64_t row = sequence.first_query + token;
     if (p.scores.address != 0) {
-        const int last = sequence.dense ? -1 : sequence.position(sequence.queries - 1);
-        const int scored = ceil_div(find_token_rows(p, last).score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS);
+        const int score_end = sequence.dense ? 0 : find_rows_of_all(split, sequence).score_end;
+        const int scored = ceil_div(score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS);
         float* scores = row_of<float>(p.scores, row, block_index_y());
         for (int i = scored * SALA_SELECT_PIECE_BLOCKS + thread_index(); i < p.score_blocks; i += THREADS)
             store_global(scores + i, -INFINITE);
     }
     int* list = row_of<int>(lists.indices, row, block_index_y());
-    const int query_block = sequence.dense ? -1 : find_query_block(lists, sequence.position(token));
-    if (!must_choose(lists, query_block)) {
-        if (warp_index() == 0) store_all_blocks(lists, list, query_block);
-        return;
-    }
-    const int wanted = wanted_blocks(lists);
-    const int first_local = first_local_block(lists, query_block);
-    for (int i = thread_index(); i < lists.init_blocks; i += THREADS) store_global(list + i, i);
-    for (int i = thread_index(); i <= lists.local_blocks; i += THREADS)
-        store_global(list + lists.init_blocks + wanted + i, first_local + i);
-    if (wanted == 0) return;
-    auto& plan = dynamic_shared<RadixPlan>();
-    const float* scores = block_scores_of(split, token) + lists.init_blocks;
-    const int free_blocks = first_local - lists.init_blocks;
-    const RadixCut cut = find_cut(plan, scores, free_blocks, wanted);
-    visit_taken(plan, scores, free_blocks, cut,
-                [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
+    const int query_block = sequence.dense ? -1 : find_query_block(lists, find_draft(split.trees, sequence, token, parent).position);
+    fill_list(lists, list, query_block, block_scores_of(split, token));
 }
 
 #define INSTANCE(name) \
-    KERNEL(name, sala_select_split_params, THREADS, 1) { fill_list(p); }
+    KERNEL(name, sala_select_split_params, THREADS, 1) { list_best_blocks(p); }
 #include "instances/select_blocks_lists.h"
 
 }  // namespace SALA_VARIANT

@@ -153,29 +153,29 @@ DEVICE void find_shares(float (&sums)[BLOCK_ROWS], const sala_select_blocks_para
 template <class T, int DIM>
 DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    const SequenceRange sequence = take_tokens(split, find_sequence(p.sequences, sequence_index(split)));
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
     const int stride = p.lists.block_size / BLOCK_ROWS;
     const int first_block = block_index_x() * PIECE_BLOCKS;
     const int first_row = (first_block - 1) * BLOCK_ROWS;
-    const TokenRows needed = find_token_rows(p, sequence.position(sequence.queries - 1));
+    const TokenRows needed = find_rows_of_all(split, sequence);
     if (first_row + PIECE <= needed.score_begin || first_block * BLOCK_ROWS >= needed.score_end) return;
 
     const int products = split.heads_padded / PRODUCT_HEADS;
-    const uint32_t sum_bytes = static_cast<uint32_t>(p.sequences.max_seqlen_q * products) * 4 * sizeof(Float4);
-    auto& plan = dynamic_shared<ScoresPlan<DIM>>(sum_bytes + static_cast<uint32_t>(p.sequences.max_seqlen_q * PIECE) * sizeof(float));
+    const uint32_t sum_bytes = static_cast<uint32_t>(split.tokens * products) * 4 * sizeof(Float4);
+    auto& plan = dynamic_shared<ScoresPlan<DIM>>(sum_bytes + static_cast<uint32_t>(split.tokens * PIECE) * sizeof(float));
     const uint32_t tail = shared_address(&plan + 1);
     const ScoresShared shared{tail, tail + sum_bytes, products};
     const SharedTile<DIM> tile{shared_address(plan.rows)};
-    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, block_index_z(), block_index_y(), stride);
-    const int score_end = minimum(needed.score_end, full_windows(sequence.keys.count, stride));
+    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, sequence_index(split), block_index_y(), stride);
+    const int score_end = minimum(needed.score_end, full_windows(end_of_past(split.trees, sequence, sequence.queries - 1), stride));
     load_rows<WARPS, PIECE>(tile, NeededRows{k1, needed.score_begin, score_end}, first_row, p.status);
     async_copy_commit();
 
     NO_UNROLL
     for (int item = warp_index(); item < sequence.queries * products; item += WARPS) {
         const int token = item / products;
-        const int rows = visible_windows(maximum(sequence.position(token), -1), sum_stride(p));
+        const int rows = full_windows(end_of_past(split.trees, sequence, token), sum_stride(p));
         const float factor = find_scale(p, sequence.first_query + token).factor;
         const Float4 sums = merge_pieces(split, token, item % products, ceil_div(rows, PIECE), factor);
         if (lane_index() < 4) store_shared(shared.sum(token, item % products), sums);
@@ -193,7 +193,7 @@ DEVICE void select_blocks_scores(const sala_select_split_params& split) {
             UNROLL
             for (int i = 0; i < BLOCK_ROWS; ++i) sums[i] = add_slices(sums[i], more[i]);
         }
-        const int visible = visible_windows(maximum(sequence.position(token), -1), stride);
+        const int visible = full_windows(end_of_past(split.trees, sequence, token), stride);
         Float4 mine;
         UNROLL
         for (int i = 0; i < BLOCK_ROWS; ++i) {

@@ -63,17 +63,17 @@ DEVICE Float4 sum_product(SharedTile<DIM> tile, const FragmentB<DIM, PRODUCT_HEA
 template <class T, int DIM>
 DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
-    const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
+    const SequenceRange sequence = take_tokens(split, find_sequence(p.sequences, sequence_index(split)));
     // What is refused, or attended densely, is left to the launch that writes lists.
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
     const int first_row = block_index_x() * PIECE;
-    const int sum_rows = find_token_rows(p, sequence.position(sequence.queries - 1)).sum_rows;
+    const int sum_rows = find_rows_of_all(split, sequence).sum_rows;
     if (first_row >= sum_rows) return;
 
     auto& plan = dynamic_shared<SumsPlan<DIM>>();
     const SharedTile<DIM> tile{shared_address(plan.rows)};
     const sala_key_rows& tensor = p.exact_lse ? p.k1 : p.k2;
-    const KeyRows keys = find_key_rows(tensor, sequence.keys, block_index_z(), block_index_y(), sum_stride(p));
+    const KeyRows keys = find_key_rows(tensor, sequence.keys, sequence_index(split), block_index_y(), sum_stride(p));
     load_rows<WARPS, PIECE>(tile, NeededRows{keys, 0, sum_rows}, first_row, p.status);
     async_copy_commit();
     const int products = split.heads_padded / PRODUCT_HEADS;
@@ -86,7 +86,7 @@ DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     NO_UNROLL
     for (int item = warp_index(); item < sequence.queries * products; item += WARPS) {
         const int token = item / products;
-        const int rows = visible_windows(maximum(sequence.position(token), -1), sum_stride(p)) - first_row;
+        const int rows = full_windows(end_of_past(split.trees, sequence, token), sum_stride(p)) - first_row;
         if (rows <= 0) continue;
         const float factor = find_scale(p, sequence.first_query + token).factor;
         const Float4 sums = sum_product<T>(tile, load_query(item), rows, factor);

@@ -39,6 +39,7 @@
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
 #include "parts/attention/token_blocks.cuh"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/status.cuh"
 
@@ -127,6 +128,14 @@ DEVICE int first_key(DecodePlan<DIM>& plan, const TokenBlocks& blocks, int first
     return ((block << shift) + (cell & ((1 << shift) - 1))) * CELL;
 }
 
+// The cell of the warp: from its first key on by place, of keys before `end`; or in a piece of drafts those that the token sees,
+// which follow `end` and which the first warp takes.
+DEVICE KeyCell find_warp_cell(const KeyRows& keys, int first, int end, uint32_t drafts) {
+    const bool has_drafts = drafts != 0;
+    const uint32_t of_warp = warp_index() == 0 ? drafts : 0;
+    return find_cell(keys, has_drafts ? end : first, has_drafts ? of_warp : keys_before(first, end), !has_drafts);
+}
+
 // The row maxima of a block's keys, from those of this warp's.
 DEVICE void exchange_maxima(float (&largest)[2], float (&maxima)[ROWS][WARPS]) {
     UNROLL
@@ -199,25 +208,30 @@ template <class T, int DIM>
 DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p) {
     const sala_sparse_attention_params& a = p.attention;
     const DecodeWork work = find_work(p);
-    const SequenceRange sequence = find_sequence(a.sequences, block_index_z());
+    int parent;
+    const SequenceRange sequence = find_drafts(a.sequences, p.trees, block_index_z(), parent);
     count_refused_sequence(a.status, sequence.refusal);
     if (sequence.refusal != REFUSED_NOTHING) return;
     const QueryTile tile = find_query_tile(a, cut_tile(sequence, work.row, 1), block_index_y());
     if (tile.tokens == 0) return;
+    const Draft draft = find_draft(p.trees, sequence, work.row, parent);
+    const int drafts = draft.tree != 0 ? 1 : 0;
     // Where sequences may be dense, most blocks of those with lists find nothing to do: they leave before they read a list.
     const int shift = cell_shift(a.block_size);
-    if (work.piece > 0 && !may_have_piece(most_blocks(a, tile) << shift, work.piece)) return;
+    if (work.piece > 0 && !may_have_piece(most_blocks(a, tile, draft.end) << shift, drafts, work.piece)) return;
     auto& plan = dynamic_shared<DecodePlan<DIM>>();
     int refused;
-    const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, refused);
-    const DecodePieces pieces = cut_into_pieces(blocks.count << shift);
+    const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, draft, refused);
+    const DecodePieces pieces = cut_into_pieces(blocks.count << shift, drafts);
     if (work.speaks_for_token()) count_refused(a.status, REFUSED_BLOCKS, refused);
-    if (work.piece >= pieces.count()) {
+    const int count = pieces.count();
+    if (work.piece >= count) {
         if (work.speaks_for_token()) store_count(p, work, 0);
         return;
     }
 
     const int warp = warp_index(), end = pieces.first_cell(work.piece + 1);
+    const uint32_t taken = pieces.has_drafts(work.piece) ? draft.tree : 0;
     OnlineSoftmax softmax;
     FragmentA<DIM> query;
     Accumulator<DIM / WARPS> out;
@@ -229,7 +243,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     do {
         // Found anew for each eight cells: between them they would take registers.
         const KeyRows keys = find_tile_keys(a, tile, block_index_z());
-        const KeyCell cell = find_cell(keys, first_key(plan, blocks, first, end, shift), tile.position(0));
+        const KeyCell cell = find_warp_cell(keys, first_key(plan, blocks, first, end, shift), draft.end, taken);
         load_cell_rows<CELL>(plan.key_tile(warp), keys, cell, 0);
         async_copy_commit();
         if (is_first) {
@@ -250,7 +264,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         sync_warp();  // it is free
         load_cell_rows<HALF>(plan.second_values(warp), values, cell, HALF);
         async_copy_commit();
-        hide_keys(scores, keys, cell);
+        hide_keys(scores, cell);
 
         float maxima[2], sums[2];
         find_row_maxima(maxima, scores);
@@ -274,7 +288,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         first += WARPS;
     } while (first < end);
     store_piece<DIM>(p, work, tile, softmax, out, plan.maxima);
-    if (work.speaks_for_token()) store_count(p, work, pieces.count());
+    if (work.speaks_for_token()) store_count(p, work, count);
 }
 
 #define INSTANCE(name, T, DIM) \

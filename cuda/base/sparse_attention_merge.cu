@@ -22,6 +22,7 @@
 #include "parts/attention/merge.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/sequence.cuh"
 
 namespace sala {
@@ -105,7 +106,8 @@ DEVICE void sparse_attention_merge(const sala_sparse_attention_decode_params& p)
     const sala_sparse_attention_params& a = p.attention;
     const int head = block_index_x(), row = block_index_y(), heads_q = grid_size_x();
     const int head_kv = head / a.group;
-    const SequenceRange sequence = find_sequence(a.sequences, block_index_z());
+    int parent;
+    const SequenceRange sequence = find_drafts(a.sequences, p.trees, block_index_z(), parent);
     if (sequence.refusal != REFUSED_NOTHING && head == head_kv * a.group) {
         store_refused<THREADS, DIM>(a, sequence, head_kv, row, grid_size_y(), 0);
     }
@@ -118,7 +120,7 @@ DEVICE void sparse_attention_merge(const sala_sparse_attention_decode_params& p)
     const auto* pieces = reinterpret_cast<const typename Parts::Columns*>(piece_out<DIM>(p, at, heads_q, head, 0));
     auto& plan = dynamic_shared<MergePlan<DIM>>();
     OnlineSoftmax softmax;
-    start_row(softmax, 0, find_scale(a, tile, 0, true).factor);
+    start_row(softmax, 0, find_scale(a, tile, 0, find_draft(p.trees, sequence, row, parent).position >= 0).factor);
     MergedColumns<DIM / WARP_SIZE> out;
     out.fill(0.0f);
     int first = 0;

@@ -91,6 +91,12 @@ DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, i
     host::multiply(product, c.values[0], nullptr, b.registers[0][0], {file, line});
 }
 
+template <class T, int K, int N, int COLS, int WIDTH>
+DEVICE void multiply_shared_a(Accumulator<N>& c, const FragmentPlace<COLS, WIDTH>& a, int row0, int col0, const FragmentB<K, N>& b,
+                              const char* file, int line) {
+    multiply_shared_a<T>(c, a.tile, row0, a.col0 + col0, b, file, line);
+}
+
 template <class T, int N, int K>
 DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const FragmentB<K, N>& b, const char* file, int line) {
     const host::TileProduct product{ELEMENT<T>, N, K, false, false, false, {}, {}};

@@ -166,8 +166,11 @@ struct FragmentPlace {
     // Four addresses serve more columns: the permutation leaves the bits above alone.
     static constexpr int COUNT = WIDTH / 16 < 4 ? WIDTH / 16 : 4;
     uint32_t at[COUNT];
+    SharedTile<COLS> tile;  // for the host, whose products read tiles
+    int col0;
 
-    DEVICE explicit FragmentPlace(SharedTile<COLS> tile, int col0 = 0) {
+    FragmentPlace() = default;
+    DEVICE explicit FragmentPlace(SharedTile<COLS> tile, int col0 = 0) : tile(tile), col0(col0) {
         const int lane = lane_index();
         UNROLL
         for (int i = 0; i < COUNT; ++i) at[i] = kept(tile.address(lane % 16, col0 / 8 + 2 * i + lane / 16));
@@ -176,8 +179,21 @@ struct FragmentPlace {
     // The same place in a tile that lies `bytes` further on.
     DEVICE FragmentPlace moved(uint32_t bytes) const {
         FragmentPlace other = *this;
+        other.tile.base += bytes;
         UNROLL
         for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
+        return other;
+    }
+
+    // For load_fragment_nk: the middle eights of lanes change places, so that the registers that a product takes are neighbours.
+    DEVICE FragmentPlace columns() const {
+        const int eight = lane_index() / 8;
+        const int rows = eight == 1 ? -8 : eight == 2 ? 8 : 0;
+        FragmentPlace other = *this;
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) {
+            other.at[i] = (at[i] ^ (rows == 0 ? 0u : 16u)) + static_cast<uint32_t>(rows * SharedTile<COLS>::ROW_BYTES);
+        }
         return other;
     }
 
@@ -185,6 +201,10 @@ struct FragmentPlace {
         return at[col0 / 16 % COUNT] + static_cast<uint32_t>(row0 * SharedTile<COLS>::ROW_BYTES + col0 / 16 / COUNT * COUNT * 32);
     }
 };
+
+// multiply_shared_a, with A at a place.
+template <class T, int K, int N, int COLS, int WIDTH>
+DEVICE void multiply_shared_a(Accumulator<N>& c, const FragmentPlace<COLS, WIDTH>& a, int row0, int col0, const FragmentB<K, N>& b SITE);
 
 // Rows [row0, row0 + 16), columns [col0, col0 + 16): as A; as B whose columns are rows of the tile; as B; and, given
 // the last, its transpose as A.
@@ -199,7 +219,7 @@ template <int COLS, int WIDTH>
 DEVICE FragmentB<16, 16> load_fragment_nk(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
     uint32_t r[4];
     load_matrix_x4(r, place.address(row0, col0) FORWARD_SITE);
-    return {{{{r[0], r[2]}, {r[1], r[3]}}}};
+    return {{{{r[0], r[1]}, {r[2], r[3]}}}};
 }
 
 template <int COLS, int WIDTH>
@@ -346,6 +366,17 @@ DEVICE void multiply_shared_a(Accumulator<N>& c, SharedTile<COLS> a, int row0, i
     for (int i = 0; i < K / 16; ++i) {
         uint32_t step[4];
         load_a_step(step, a, row0, col0 + 16 * i);
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) mma<T>(c.values[j], step, b.registers[i][j][0], b.registers[i][j][1]);
+    }
+}
+
+template <class T, int K, int N, int COLS, int WIDTH>
+DEVICE void multiply_shared_a(Accumulator<N>& c, const FragmentPlace<COLS, WIDTH>& a, int row0, int col0, const FragmentB<K, N>& b) {
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        uint32_t step[4];
+        load_matrix_x4(step, a.address(row0, col0 + 16 * i));
         UNROLL
         for (int j = 0; j < N / 8; ++j) mma<T>(c.values[j], step, b.registers[i][j][0], b.registers[i][j][1]);
     }

@@ -39,15 +39,20 @@ typedef struct sala_select_blocks_params {
     int32_t exact_lse;  // normalise by K1 instead of K2
 } sala_select_blocks_params;
 
-// The same for few query tokens of a sequence, in three launches with a workspace between them.
+// The same for few query tokens of a sequence, in three launches with a workspace between them: `tokens` of each from `first_token`
+// on, of the sequences from `first_sequence` on that the grid has.
 typedef struct sala_select_split_params {
     sala_select_blocks_params select;
-    uint64_t sums;          // f32 [batch, heads_kv, max_seqlen_q, pieces, heads_padded, 2]: m and Z of a piece of rows
-    uint64_t block_scores;  // f32 [batch, heads_kv, max_seqlen_q, blocks]
+    sala_trees trees;
+    uint64_t sums;          // f32 [sequences of the grid, heads_kv, tokens, pieces, heads_padded, 2]: m and Z of a piece of rows
+    uint64_t block_scores;  // f32 [sequences of the grid, heads_kv, tokens, blocks]
     int32_t pieces;         // of the rows that make m and Z
     int32_t blocks;         // of keys
     int32_t heads_padded;   // the group, padded to eight heads
     int32_t heads_kv;
+    int32_t first_sequence;
+    int32_t first_token, tokens;
+    int32_t reserved;
 } sala_select_split_params;
 
 #endif

@@ -18,4 +18,10 @@ typedef struct sala_sequences {
     int32_t reserved;
 } sala_sequences;
 
+// Queries that are drafts of a tree, of a decode step.
+typedef struct sala_trees {
+    uint64_t parent;  // i32 [batch, ...]: the draft that each draft follows, -1 for none; 0: each follows the one before
+    int64_t stride;   // entries from one sequence's to the next
+} sala_trees;
+
 #endif

@@ -42,6 +42,7 @@ typedef struct sala_sparse_attention_params {
 // what they gave. A row is counted by sequence and place in it (max_seqlen_q rows for each sequence).
 typedef struct sala_sparse_attention_decode_params {
     sala_sparse_attention_params attention;
+    sala_trees trees;
     uint64_t partials;   // f32 [rows, heads_q, pieces, dim]: O of a piece, not normalised
     uint64_t softmaxes;  // f32 [rows, heads_q, pieces, 2]: its largest score and the sum of its weights
     uint64_t counts;     // i32 [rows, heads_kv]: how many pieces there are

@@ -127,6 +127,12 @@ impl CudaContext {
         &self.name
     }
 
+    /// A device's handle is its ordinal.
+    #[cfg(feature = "c-api")]
+    pub(super) fn ordinal(&self) -> c_int {
+        self.device
+    }
+
     pub(super) fn compute_capability(&self) -> Capability {
         self.compute_capability
     }

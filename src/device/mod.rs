@@ -155,6 +155,15 @@ impl Device {
         }
     }
 
+    /// The number of a CUDA device; none on the host.
+    #[cfg(feature = "c-api")]
+    pub(crate) fn ordinal(&self) -> Option<i32> {
+        match &self.kind {
+            Kind::Host(_) => None,
+            Kind::Cuda(context) => Some(context.ordinal()),
+        }
+    }
+
     /// Major and minor compute capability; none on the host.
     pub fn compute_capability(&self) -> Option<(u32, u32)> {
         match &self.kind {

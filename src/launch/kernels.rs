@@ -87,6 +87,18 @@ impl Kernels {
         architectures
     }
 
+    /// Refuses a device that lacks a kernel which every GPU runs.
+    #[cfg(feature = "c-api")]
+    pub(crate) fn check_base(&self) -> Result<()> {
+        let files = shapes::compiled_files().flat_map(|file| file.instances().into_iter().map(|_| file.machine));
+        for (index, machine) in files.enumerate() {
+            if let (Machine::Base, Err(Some(error))) = (machine, self.state(index)) {
+                return Err(error.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// The device that the kernels were loaded on.
     pub fn device(&self) -> &Device {
         &self.device

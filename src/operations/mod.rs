@@ -5,6 +5,7 @@
 
 mod append_keys;
 mod choose_blocks;
+mod commit_keys;
 mod compress_keys;
 mod keys;
 mod linear_attention;
@@ -19,6 +20,7 @@ mod workspace;
 
 pub use append_keys::AppendKeysArgs;
 pub use choose_blocks::ChooseBlocksArgs;
+pub use commit_keys::CommitKeysArgs;
 pub use compress_keys::CompressKeysArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
@@ -40,6 +42,7 @@ use sparse_layer::Config;
 #[derive(Debug, Clone)]
 struct SparsePlans {
     append: append_keys::Plan,
+    commit: commit_keys::Plan,
     compress: compress_keys::Plan,
     select: select_blocks::Plan,
     choose: choose_blocks::Plan,
@@ -50,6 +53,7 @@ impl SparsePlans {
     fn new(config: &Config) -> Result<Self> {
         Ok(Self {
             append: append_keys::Plan::new(config)?,
+            commit: commit_keys::Plan::new(config)?,
             compress: compress_keys::Plan::new(config)?,
             select: select_blocks::Plan::new(config)?,
             choose: choose_blocks::Plan::new(config)?,
@@ -61,6 +65,7 @@ impl SparsePlans {
 /// The definitions of the operations, for [`crate::reference`].
 pub(crate) mod definitions {
     pub use super::append_keys::reference as append_keys;
+    pub use super::commit_keys::reference as commit_keys;
     pub use super::compress_keys::reference as compress_keys;
     pub use super::linear_attention::reference as linear_attention;
     pub use super::merge::reference as merge;

@@ -1,8 +1,9 @@
 //! The sequences of an attention call.
 
+use super::Entry;
 use super::keys::{Keys, Room, bounds};
 use crate::launch::checks;
-use crate::sys::params::sala_sequences;
+use crate::sys::params::{sala_sequences, sala_trees};
 use crate::{DType, Error, Result, Tensor};
 
 /// The sequences of an attention call: how the rows of `q` and the keys are cut.
@@ -61,6 +62,31 @@ impl<'a> Sequences<'a> {
             max_seqlen_q: checks::saturate(self.max_seqlen_q.unwrap_or(total_q).min(total_q)),
             dense_len: 0,
             reserved: 0,
+        })
+    }
+}
+
+impl sala_trees {
+    /// The trees that `parent` `[batch, at least max_seqlen_q]` makes of the queries of a decode step; chains without it.
+    pub(crate) fn of(parent: Option<Tensor<'_>>, entry: Entry, sequences: &sala_sequences) -> Result<Self> {
+        const NAME: &str = "parent";
+        if parent.is_some() && entry == Entry::Prefill {
+            let expected = "none (the queries of a prefill are a chain; entry decode takes trees)";
+            return Err(Error::argument(NAME, expected, "a tensor"));
+        }
+        checks::optional(parent, |parent| {
+            checks::rank(NAME, parent, 2)?;
+            let (batch, columns) = (sequences.batch as usize, checks::last_axis(parent));
+            let queries = sequences.max_seqlen_q as usize;
+            if columns < queries {
+                let expected = format_args!("shape [{batch}, at least {queries}] (max_seqlen_q)");
+                return Err(Error::argument(NAME, expected, format_args!("{:?}", parent.shape())));
+            }
+            let rows = checks::numbers(NAME, parent, DType::I32, &[batch, columns])?;
+            Ok(Self {
+                parent: rows.address,
+                stride: rows.token_stride,
+            })
         })
     }
 }

@@ -33,6 +33,7 @@ pub enum Lse {
 /// | arguments | what is launched |
 /// |---|---|
 /// | [`AppendKeysArgs`](crate::AppendKeysArgs) | new keys and values to where the sequence's are |
+/// | [`CommitKeysArgs`](crate::CommitKeysArgs) | keys and values of accepted drafts to where they belong |
 /// | [`CompressKeysArgs`](crate::CompressKeysArgs) | means of the keys over windows: K1 and K2 |
 /// | [`SelectBlocksArgs`](crate::SelectBlocksArgs) | scores of blocks by K1 and K2, and each token's list of the best |
 /// | [`ChooseBlocksArgs`](crate::ChooseBlocksArgs) | the lists by scores that the caller has |
@@ -188,7 +189,7 @@ impl SparseLayerBuilder {
     /// Checks the description.
     ///
     /// # Errors
-    /// [`Error::Argument`] names what is out of range; [`Error::Unsupported`] if lists take more blocks by score than the kernels have room for.
+    /// [`Error::Argument`] names what is out of range.
     pub fn build(self) -> Result<SparseLayer> {
         let Config {
             dtype,

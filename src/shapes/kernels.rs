@@ -85,6 +85,18 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["append_keys"],
     },
+    // Those of accepted drafts to where they belong.
+    KernelFile {
+        name: "commit_keys",
+        machine: Machine::Base,
+        params: "sala_commit_keys_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[axis("dim", &[64, 128])],
+            keep: all,
+        },
+        tests: &["commit_keys"],
+    },
     // Means of keys over windows.
     KernelFile {
         name: "compress_keys",
@@ -130,6 +142,18 @@ pub const KERNELS: &[KernelFile] = &[
     // The choice alone, by given scores.
     KernelFile {
         name: "choose_blocks",
+        machine: Machine::Base,
+        params: "sala_choose_blocks_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["select_blocks"],
+    },
+    // The same for lists that take more blocks by score than a queue has room for.
+    KernelFile {
+        name: "choose_blocks_long",
         machine: Machine::Base,
         params: "sala_choose_blocks_params",
         instances: Instances::Shapes {

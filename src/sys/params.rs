@@ -92,6 +92,19 @@ const _: () = {
     ["Offset of field: sala_sequences::dense_len"][::core::mem::offset_of!(sala_sequences, dense_len) - 72usize];
     ["Offset of field: sala_sequences::reserved"][::core::mem::offset_of!(sala_sequences, reserved) - 76usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_trees {
+    pub parent: u64,
+    pub stride: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_trees"][::core::mem::size_of::<sala_trees>() - 16usize];
+    ["Alignment of sala_trees"][::core::mem::align_of::<sala_trees>() - 8usize];
+    ["Offset of field: sala_trees::parent"][::core::mem::offset_of!(sala_trees, parent) - 0usize];
+    ["Offset of field: sala_trees::stride"][::core::mem::offset_of!(sala_trees, stride) - 8usize];
+};
 pub const SALA_APPEND_THREADS: u32 = 256;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -173,6 +186,44 @@ const _: () = {
         [::core::mem::offset_of!(sala_choose_blocks_params, scores) - 128usize];
     ["Offset of field: sala_choose_blocks_params::status"]
         [::core::mem::offset_of!(sala_choose_blocks_params, status) - 152usize];
+};
+pub const SALA_COMMIT_THREADS: u32 = 128;
+pub const SALA_COMMIT_MAX_DRAFTS: u32 = 16;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_commit_keys_params {
+    pub keys: sala_keys,
+    pub k: sala_key_rows,
+    pub v: sala_key_rows,
+    pub base: u64,
+    pub accepted: u64,
+    pub path: u64,
+    pub path_stride: i64,
+    pub status: u64,
+    pub drafts: i32,
+    pub heads_kv: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_commit_keys_params"][::core::mem::size_of::<sala_commit_keys_params>() - 216usize];
+    ["Alignment of sala_commit_keys_params"][::core::mem::align_of::<sala_commit_keys_params>() - 8usize];
+    ["Offset of field: sala_commit_keys_params::keys"][::core::mem::offset_of!(sala_commit_keys_params, keys) - 0usize];
+    ["Offset of field: sala_commit_keys_params::k"][::core::mem::offset_of!(sala_commit_keys_params, k) - 40usize];
+    ["Offset of field: sala_commit_keys_params::v"][::core::mem::offset_of!(sala_commit_keys_params, v) - 104usize];
+    ["Offset of field: sala_commit_keys_params::base"]
+        [::core::mem::offset_of!(sala_commit_keys_params, base) - 168usize];
+    ["Offset of field: sala_commit_keys_params::accepted"]
+        [::core::mem::offset_of!(sala_commit_keys_params, accepted) - 176usize];
+    ["Offset of field: sala_commit_keys_params::path"]
+        [::core::mem::offset_of!(sala_commit_keys_params, path) - 184usize];
+    ["Offset of field: sala_commit_keys_params::path_stride"]
+        [::core::mem::offset_of!(sala_commit_keys_params, path_stride) - 192usize];
+    ["Offset of field: sala_commit_keys_params::status"]
+        [::core::mem::offset_of!(sala_commit_keys_params, status) - 200usize];
+    ["Offset of field: sala_commit_keys_params::drafts"]
+        [::core::mem::offset_of!(sala_commit_keys_params, drafts) - 208usize];
+    ["Offset of field: sala_commit_keys_params::heads_kv"]
+        [::core::mem::offset_of!(sala_commit_keys_params, heads_kv) - 212usize];
 };
 pub const SALA_COMPRESS_THREADS: u32 = 256;
 pub const SALA_COMPRESS_TILE_SPANS: u32 = 64;
@@ -565,31 +616,46 @@ const _: () = {
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_select_split_params {
     pub select: sala_select_blocks_params,
+    pub trees: sala_trees,
     pub sums: u64,
     pub block_scores: u64,
     pub pieces: i32,
     pub blocks: i32,
     pub heads_padded: i32,
     pub heads_kv: i32,
+    pub first_sequence: i32,
+    pub first_token: i32,
+    pub tokens: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 368usize];
+    ["Size of sala_select_split_params"][::core::mem::size_of::<sala_select_split_params>() - 400usize];
     ["Alignment of sala_select_split_params"][::core::mem::align_of::<sala_select_split_params>() - 8usize];
     ["Offset of field: sala_select_split_params::select"]
         [::core::mem::offset_of!(sala_select_split_params, select) - 0usize];
+    ["Offset of field: sala_select_split_params::trees"]
+        [::core::mem::offset_of!(sala_select_split_params, trees) - 336usize];
     ["Offset of field: sala_select_split_params::sums"]
-        [::core::mem::offset_of!(sala_select_split_params, sums) - 336usize];
+        [::core::mem::offset_of!(sala_select_split_params, sums) - 352usize];
     ["Offset of field: sala_select_split_params::block_scores"]
-        [::core::mem::offset_of!(sala_select_split_params, block_scores) - 344usize];
+        [::core::mem::offset_of!(sala_select_split_params, block_scores) - 360usize];
     ["Offset of field: sala_select_split_params::pieces"]
-        [::core::mem::offset_of!(sala_select_split_params, pieces) - 352usize];
+        [::core::mem::offset_of!(sala_select_split_params, pieces) - 368usize];
     ["Offset of field: sala_select_split_params::blocks"]
-        [::core::mem::offset_of!(sala_select_split_params, blocks) - 356usize];
+        [::core::mem::offset_of!(sala_select_split_params, blocks) - 372usize];
     ["Offset of field: sala_select_split_params::heads_padded"]
-        [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 360usize];
+        [::core::mem::offset_of!(sala_select_split_params, heads_padded) - 376usize];
     ["Offset of field: sala_select_split_params::heads_kv"]
-        [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 364usize];
+        [::core::mem::offset_of!(sala_select_split_params, heads_kv) - 380usize];
+    ["Offset of field: sala_select_split_params::first_sequence"]
+        [::core::mem::offset_of!(sala_select_split_params, first_sequence) - 384usize];
+    ["Offset of field: sala_select_split_params::first_token"]
+        [::core::mem::offset_of!(sala_select_split_params, first_token) - 388usize];
+    ["Offset of field: sala_select_split_params::tokens"]
+        [::core::mem::offset_of!(sala_select_split_params, tokens) - 392usize];
+    ["Offset of field: sala_select_split_params::reserved"]
+        [::core::mem::offset_of!(sala_select_split_params, reserved) - 396usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
@@ -667,6 +733,7 @@ const _: () = {
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sparse_attention_decode_params {
     pub attention: sala_sparse_attention_params,
+    pub trees: sala_trees,
     pub partials: u64,
     pub softmaxes: u64,
     pub counts: u64,
@@ -676,21 +743,23 @@ pub struct sala_sparse_attention_decode_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of sala_sparse_attention_decode_params"]
-        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 408usize];
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 424usize];
     ["Alignment of sala_sparse_attention_decode_params"]
         [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_decode_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
+    ["Offset of field: sala_sparse_attention_decode_params::trees"]
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 376usize];
     ["Offset of field: sala_sparse_attention_decode_params::partials"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 376usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 392usize];
     ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 384usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 400usize];
     ["Offset of field: sala_sparse_attention_decode_params::counts"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 392usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 408usize];
     ["Offset of field: sala_sparse_attention_decode_params::pieces"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 400usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 416usize];
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 404usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 420usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
@@ -715,6 +784,9 @@ impl crate::launch::Params for sala_append_keys_params {
 }
 impl crate::launch::Params for sala_choose_blocks_params {
     const NAME: &'static str = "sala_choose_blocks_params";
+}
+impl crate::launch::Params for sala_commit_keys_params {
+    const NAME: &'static str = "sala_commit_keys_params";
 }
 impl crate::launch::Params for sala_compress_keys_params {
     const NAME: &'static str = "sala_compress_keys_params";
@@ -761,6 +833,7 @@ const fn size<P: crate::launch::Params>() -> (&'static str, usize) {
 pub const SIZES: &[(&str, usize)] = &[
     size::<sala_append_keys_params>(),
     size::<sala_choose_blocks_params>(),
+    size::<sala_commit_keys_params>(),
     size::<sala_compress_keys_params>(),
     size::<sala_linear_attention_params>(),
     size::<sala_linear_prefill_params>(),

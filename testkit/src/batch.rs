@@ -2,9 +2,10 @@
 
 use crate::memory::Memory;
 use crate::numbers::{Numbers, cumulative};
+use crate::operations::linear_drafts::random_parents;
 use crate::storage::{Content, Places, Storage, keys};
 use proptest::prelude::*;
-use sala_kernels::reference::select_blocks::{Position, positions};
+use sala_kernels::reference::select_blocks::{Position, positions, tree_positions};
 use sala_kernels::{Result, Sequences, SwitchLen};
 
 /// The sequences of a call.
@@ -21,6 +22,38 @@ pub struct Batch {
     pub dense_len: usize,
     /// `[batch]`: the lengths that are compared with `dense_len`, if not those of the keys. They mean nothing to a layer without one.
     pub switch_len: Option<Vec<i32>>,
+    /// The trees that the queries of a decode step make, if they are not chains.
+    pub trees: Option<Trees>,
+}
+
+/// What each draft of a decode step follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trees {
+    /// `[batch, columns]`.
+    pub parent: Vec<i32>,
+    pub columns: usize,
+}
+
+impl Trees {
+    /// Trees at random of up to so many drafts.
+    pub fn random(numbers: &mut Numbers, sequences: usize, columns: usize) -> Trees {
+        let parent = random_parents(numbers, sequences, columns);
+        Trees { parent, columns }
+    }
+
+    /// The chains of so many sequences, as trees.
+    pub fn chains(sequences: usize, columns: usize) -> Trees {
+        let parent = (0..columns as i32).map(|draft| draft - 1).collect::<Vec<_>>();
+        let parent = parent.repeat(sequences);
+        Trees { parent, columns }
+    }
+
+    /// That of one sequence.
+    pub fn one(&self, sequence: usize) -> Trees {
+        let columns = self.columns;
+        let parent = self.parent[sequence * columns..(sequence + 1) * columns].to_vec();
+        Trees { parent, columns }
+    }
 }
 
 /// How the keys of a case are stored.
@@ -46,6 +79,7 @@ impl Batch {
             max_seqlens: [None; 2],
             dense_len: 0,
             switch_len: None,
+            trees: None,
         }
     }
 
@@ -117,7 +151,11 @@ impl Batch {
 
     /// Where query tokens stand, of `total_q` and `total_k` tokens in all.
     pub fn positions(&self, total_q: usize, total_k: usize) -> Vec<Option<Position>> {
-        positions(&self.cu_seqlens_q, &self.cu_seqlens_k, total_q, total_k)
+        let [queries, keys] = [&self.cu_seqlens_q, &self.cu_seqlens_k];
+        match &self.trees {
+            None => positions(queries, keys, total_q, total_k),
+            Some(Trees { parent, columns }) => tree_positions(parent, *columns, queries, keys, total_q, total_k),
+        }
     }
 
     /// Where the `total_q` query tokens stand whose sequences choose blocks; those of dense sequences have empty lists.
@@ -154,6 +192,9 @@ impl Batch {
         self.storage.add_to(memory, &self.cu_seqlens_k, block_size)?;
         memory.add("cu_seqlens_q", &[self.cu_seqlens_q.len()], 0, Some(&self.cu_seqlens_q))?;
         add_key_lengths(memory, &self.storage, &lengths)?;
+        if let Some(Trees { parent, columns }) = &self.trees {
+            memory.add("parent", &[self.sequences(), *columns], 0, Some(parent))?;
+        }
         match &self.switch_len {
             Some(lengths) => memory.add("switch_len", &[lengths.len()], 0, Some(lengths)),
             None => Ok(()),

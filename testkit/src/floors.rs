@@ -6,6 +6,7 @@
 
 use crate::operations::append_keys::AppendProblem;
 use crate::operations::choose_blocks::ChooseProblem;
+use crate::operations::commit_keys::CommitProblem;
 use crate::operations::compress_keys::CompressProblem;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
@@ -124,6 +125,19 @@ pub fn scan_issues(problem: &LinearProblem, tile: usize) -> u64 {
 /// Every new row is read once and written once, with its key and its value. No products.
 pub fn append(problem: &AppendProblem) -> Floor {
     let bytes = (problem.k_new.len() + problem.v_new.len()) * ELEMENT;
+    Floor::new(0, bytes, bytes)
+}
+
+/// Every row that moves is read once and written once, with its key and its value. No products.
+pub fn commit(problem: &CommitProblem) -> Floor {
+    let row = 2 * problem.heads * problem.dim * ELEMENT;
+    let bytes = problem
+        .commitment()
+        .moved
+        .iter()
+        .filter(|moved| moved.from != moved.to)
+        .count()
+        * row;
     Floor::new(0, bytes, bytes)
 }
 

@@ -182,7 +182,7 @@ impl Memory {
     }
 
     /// A tensor in a buffer of its own, contiguous but for `gap` unused elements after every run along its last axis. Without values it is an output
-    /// and starts as poison.
+    /// and starts as poison. Indices of an even number are unsigned.
     pub fn add<T: Element>(
         &mut self,
         name: &'static str,
@@ -203,7 +203,10 @@ impl Memory {
                 .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
                 .collect()
         });
-        let placed = Placed::new(name, T::DTYPE, GAP, shape.to_vec(), strides);
+        // Indices may be signed or not, and calls should have both.
+        let is_unsigned = T::DTYPE == DType::I32 && values.is_some_and(|values| values.len().is_multiple_of(2));
+        let dtype = if is_unsigned { DType::U32 } else { T::DTYPE };
+        let placed = Placed::new(name, dtype, GAP, shape.to_vec(), strides);
         self.place(GAP + stride + GAP, vec![(placed, bits)])
     }
 
@@ -409,7 +412,7 @@ impl Memory {
             .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
             .collect();
         let placed = self.placed(name);
-        assert_eq!(placed.dtype, T::DTYPE, "{name}");
+        assert_eq!(placed.dtype.size(), size_of::<T>(), "{name}");
         let (buffer, runs) = (placed.buffer, placed.runs().collect::<Vec<_>>());
         let filled = &mut self.buffers[buffer];
         let mut rest = &bits[..];

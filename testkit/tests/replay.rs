@@ -155,6 +155,37 @@ fn a_file_may_hold_keys_in_pages() {
     }
 }
 
+/// Drafts that select and attend as trees, one of them refused.
+#[test]
+fn a_file_may_hold_trees() {
+    let trees = |parent: [i32; 12]| {
+        let mut drafts = packed();
+        drafts.push(integers("parent", &[2, 6], &parent));
+        drafts
+    };
+    for parent in [
+        [-1, 0, 0, 2, 2, 3, -1, 0, 0, 1, 9, 9],
+        [-1, 0, 0, 3, 2, 3, -1, 0, 0, 1, 9, 9],
+    ] {
+        let replay = read(trees(parent), "decode").unwrap_or_else(|error| panic!("{error}"));
+        let (results, _) = replay.run(&host()).expect("it runs");
+        replay.judge(&results).assert("trees");
+        let (chain, _) = read(packed(), "decode")
+            .expect("a chain")
+            .run(&host())
+            .expect("it runs");
+        assert_ne!(results.out, chain.out, "the parents are taken in");
+    }
+    let refused = |drafts, entry| read(drafts, entry).map(|_| ()).unwrap_err().problem;
+    let parent = [-1; 12];
+    let prefill = refused(trees(parent), "prefill");
+    assert!(prefill.contains("`parent` is of decode steps"), "{prefill}");
+    let mut narrow = packed();
+    narrow.push(integers("parent", &[2, 5], &parent[..10]));
+    let narrow = refused(narrow, "decode");
+    assert!(narrow.contains("expected [2, at least 6]"), "{narrow}");
+}
+
 #[test]
 fn a_table_that_names_no_page_is_refused() {
     let with = |name: &str, draft: Draft| {
@@ -364,7 +395,8 @@ fn written_calls_are_read_as_they_were() {
         ..lists.clone()
     };
     for case in [lists.clone(), dense, paged] {
-        for problem in [case.problem(), case.problem().decode()] {
+        let (whole, mut numbers) = (case.problem(), Numbers::new(case.seed));
+        for problem in [whole.clone(), whole.decode(), whole.decode_trees(&mut numbers)] {
             let replay = read(problem.replay());
             let (got, expected) = (replay.run_on_reference(), problem.reference());
             assert!(got.out == expected.out && got.lse == Some(expected.lse), "{case:?}");

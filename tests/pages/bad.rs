@@ -3,7 +3,7 @@
 use crate::{PAGE_SIZES, inputs, seed};
 use sala_kernels::Entry;
 use sala_testkit::batch::{Batch, Storing};
-use sala_testkit::devices::all_orders;
+use sala_testkit::devices::{all_orders, race_detecting_host};
 use sala_testkit::operations::append_keys::AppendProblem;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -48,6 +48,20 @@ fn compressed_keys_of_bad_pages_are_left_out() {
             select.judge(&selected, &select.reference()).assert(&what);
             // Compressed keys that lie apart have pages of their own, which are good.
             assert_eq!(selected.status().pages > 0, page_size >= 64, "{what}");
+        }
+    }
+}
+
+/// What takes the place of rows in bad pages is written, not copied.
+#[test]
+fn rows_of_bad_pages_do_not_race() {
+    let machine = race_detecting_host(seed());
+    for page in [1, 6] {
+        let inputs = inputs(&[9, 0, 3], &[1100, 40, 700], with_bad(64, 0, page));
+        let select = inputs.select(&run(&inputs.compress(), &machine).keys, None);
+        for select in [select.clone(), select.decode()] {
+            let selected = run(&select, &machine);
+            select.judge(&selected, &select.reference()).assert("pages of 64");
         }
     }
 }

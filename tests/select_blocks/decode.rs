@@ -2,13 +2,16 @@
 
 use crate::{compress, inputs, times};
 use sala_kernels::reference::select_blocks::Config;
-use sala_kernels::{Lse, Status};
-use sala_testkit::batch::Batch;
-use sala_testkit::devices::{Machine, all, race_detecting_host};
-use sala_testkit::operations::select_blocks::UNWRITTEN;
+use sala_kernels::{Entry, Lse, Status};
+use sala_testkit::batch::{Batch, Trees};
+use sala_testkit::devices::{Machine, all, all_orders, host, race_detecting_host};
+use sala_testkit::memory::Packing;
+use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
-use sala_testkit::problem::{Problem, assert_same_bits, compare_with, run};
+use sala_testkit::operations::select_blocks::{SelectProblem, UNWRITTEN};
+use sala_testkit::problem::{Problem, assert_same_bits, compare_on, compare_with, run};
 use sala_testkit::property::seed;
+use sala_testkit::storage::{Content, KeyRows};
 use sala_testkit::tolerance::Precision;
 use sala_testkit::values::Values;
 
@@ -98,6 +101,98 @@ fn ties_and_extreme_scores_agree() {
     }
 }
 
+/// Keys that drift along the sequence, as those of neighbouring tokens do, and keys by which every block outranks all before it.
+#[test]
+fn correlated_and_adversarial_keys_agree() {
+    for machine in all() {
+        for (lse, local_blocks) in [(Lse::Coarse, 2), (Lse::Exact, 0)] {
+            let config = Config {
+                lse,
+                local_blocks,
+                ..small_config(4, 1, 64)
+            };
+            let plain = inputs(Precision::Bf16, config, &[16, 2], &[64 * 90 + 3, 1500]);
+            let row = plain.k.len() / plain.total_k();
+            let numbers = plain.k.to_f64();
+            let mut drifting = numbers.clone();
+            for i in row..drifting.len() {
+                drifting[i] = 0.95 * drifting[i - row] + (1.0f64 - 0.95 * 0.95).sqrt() * numbers[i];
+            }
+            // All queries are alike, and keys point their way, the further the newer they are.
+            let direction = |i: usize| if (i % 64).is_multiple_of(3) { 1.0 } else { -0.5 };
+            let rising = (0..numbers.len()).map(|i| direction(i) * ((i / row) as f64 / 500.0));
+            let alike = (0..plain.q.len()).map(direction);
+            let rising = SelectionInputs {
+                q: Values::round(Precision::Bf16, alike),
+                k: Values::round(Precision::Bf16, rising),
+                ..plain.clone()
+            };
+            let drifting = SelectionInputs {
+                k: Values::round(Precision::Bf16, drifting),
+                ..plain.clone()
+            };
+            check(&drifting, &machine, "keys that drift");
+            check(&rising, &machine, "keys that rise");
+            // Of the free blocks the newest are taken.
+            let got = run(&rising.select(&compress(&rising, &machine), None).decode(), &machine);
+            let list_len = config.list_len() as i32;
+            let newest: Vec<i32> = [0].into_iter().chain(91 - (list_len - 1)..91).collect();
+            assert_eq!(got.part(18, 15..16).indices, newest, "{}", machine.name);
+        }
+    }
+}
+
+/// Needles in a haystack of a million tokens: one row of K1 for each speaks for its block.
+#[test]
+fn planted_blocks_are_found_among_a_million_tokens() {
+    const TOKENS: usize = 1 << 20;
+    let planted = [3, 777, 8191, 8192, 16_000];
+    let config = Config {
+        topk: 16,
+        local_blocks: 8,
+        ..small_config(2, 1, 64)
+    };
+    let mut numbers = Numbers::new(seed());
+    let q: Vec<f64> = numbers.normals(2 * 2 * 64, 1.0);
+    let mut rows = |stride: usize| {
+        let count = TOKENS / stride;
+        (0..count * 64).map(|_| numbers.uniform() - 0.5).collect::<Vec<f64>>()
+    };
+    let (mut k1, k2) = (rows(16), rows(64));
+    for block in planted {
+        // The sum of all queries: every head of both tokens finds it.
+        for (i, x) in k1[(4 * block + 1) * 64..][..64].iter_mut().enumerate() {
+            *x = 2.0 * (0..4).map(|head| q[head * 64 + i]).sum::<f64>();
+        }
+    }
+    let batch = Batch::new(&[2], &[TOKENS]).bounded();
+    let keys = |values: Vec<f64>, stride| {
+        let places = batch.places(Content::Compressed { stride, block_size: 64 });
+        let values = Values::round(Precision::Bf16, values);
+        KeyRows::store(places, &values, &[0, values.len() as i32 / 64], 1, 64)
+    };
+    let problem = SelectProblem {
+        config,
+        q: Values::round(Precision::Bf16, q),
+        k1: keys(k1, 16),
+        k2: Some(keys(k2, 64)),
+        batch: batch.clone(),
+        scale_factor: None,
+        packing: Packing::Separate,
+        score_blocks: None,
+        entry: Entry::Prefill,
+        workspace: None,
+    };
+    for machine in all() {
+        let decode = problem.decode();
+        let got = compare_with(&decode, &decode.reference(), &machine);
+        for list in got.indices.chunks(config.list_len()) {
+            let missing = planted.iter().find(|&&block| !list.contains(&(block as i32)));
+            assert_eq!(missing, None, "{}: {list:?}", machine.name);
+        }
+    }
+}
+
 #[test]
 fn caches_pages_and_dense_sequences_agree() {
     for machine in all() {
@@ -132,6 +227,37 @@ fn drafts_get_the_lists_of_decoding_them() {
             assert_same_bits(&expected.part(16, token..token + 1), &one, &what);
         }
     }
+}
+
+/// So many sequences that the workspace has room for some at a time, of which few have query tokens.
+#[test]
+fn large_batches_agree() {
+    const SEQUENCES: usize = 700;
+    let lengths = (0..SEQUENCES).map(|index| match index {
+        0 | 350 | 699 => (16, 11_000 + index),
+        _ => (usize::from(index % 7 == 1), 5 + index % 40),
+    });
+    let (queries, keys): (Vec<_>, Vec<_>) = lengths.unzip();
+    let config = Config {
+        lse: Lse::Exact,
+        ..small_config(64, 1, 64)
+    };
+    let mut plain = inputs(Precision::F16, config, &queries, &keys);
+    // Any of them may have all keys.
+    plain.batch.max_seqlens[1] = None;
+    let machine = host();
+    let prefill = plain.select(&compress(&plain, &machine), None);
+    // What selection takes; attention takes more.
+    let decode = SelectProblem {
+        workspace: Some(96 << 20),
+        ..prefill.decode()
+    };
+    let reference = decode.reference();
+    machine.stream.take_counters();
+    let got = compare_with(&decode, &reference, &machine);
+    let blocks = machine.stream.take_counters().blocks as usize;
+    assert!(blocks > 10 * SEQUENCES, "it was taken as a prefill");
+    assert_same_bits(&run(&prefill, &machine), &got, "a large batch");
 }
 
 #[test]
@@ -172,4 +298,78 @@ fn no_split_selection_races() {
     let machine = race_detecting_host(seed());
     let plain = inputs(Precision::Bf16, small_config(16, 1, 128), &[3, 1], &[1000, 600]);
     check(&plain, &machine, "small");
+}
+
+/// Trees of any shape; K1 and K2 have nothing but NaN where a window reaches the drafts.
+#[test]
+fn trees_agree() {
+    let machines = all_orders(seed());
+    let mut numbers = Numbers::new(seed());
+    for (local_blocks, lse, block_size) in [
+        (2, Lse::Coarse, 64),
+        (0, Lse::Exact, 32),
+        (0, Lse::Coarse, 64),
+        (1, Lse::Exact, 128),
+    ] {
+        let config = Config {
+            local_blocks,
+            lse,
+            block_size,
+            ..small_config(6, 2, 64)
+        };
+        // Drafts of which some lie in the next block, more than there are keys, and none.
+        let plain = inputs(
+            Precision::F16,
+            config,
+            &[16, 3, 16, 0, 9],
+            &[64 * 20 + 7, 700, 9, 5, 64 * 30 + 1],
+        );
+        let mut keys = plain.compress().reference();
+        let places = [(&mut keys.k1, block_size / 4), (&mut keys.k2, block_size)];
+        let [queries, lengths] = [plain.batch.query_lengths(), plain.batch.key_lengths()];
+        for (rows, stride) in places {
+            for (sequence, (queries, keys)) in queries.iter().zip(&lengths).enumerate() {
+                let base = (keys - queries).max(0) as usize;
+                let (first, end) = (
+                    (base / stride).saturating_sub(1),
+                    (*keys as usize / stride).saturating_sub(1),
+                );
+                for row in first..end {
+                    let place = rows.row(sequence, row).expect("rows with a place");
+                    rows.bits[place].fill(0x7fff);
+                }
+            }
+        }
+        for scores in [None, Some(plain.blocks() + 1)] {
+            let mut trees = plain.select(&keys, scores).decode_trees(&mut numbers);
+            compare_on(&machines, &trees);
+            // Deep ones, whose last drafts lie in the next block.
+            trees.batch.trees = Some(Trees::chains(5, 16));
+            compare_on(&machines, &trees);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tree_gets_empty_lists() {
+    for machine in all() {
+        let plain = inputs(Precision::Bf16, small_config(2, 1, 64), &[3, 4], &[900, 900]);
+        let mut step = plain.select(&compress(&plain, &machine), Some(20)).decode();
+        let trees = |second: [i32; 4]| {
+            let parent = [[-1, 0, 0, 9], second].concat();
+            Some(Trees { parent, columns: 4 })
+        };
+        step.batch.trees = trees([-1, 0, 0, 2]);
+        let expected = run(&step, &machine);
+        assert_eq!(expected.status, Status::default());
+        for second in [[0, 0, 0, 0], [-1, 0, 3, 0], [-1, 0, 0, -2]] {
+            step.batch.trees = trees(second);
+            let got = run(&step, &machine);
+            assert_eq!(got.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
+            assert_same_bits(&expected.part(7, 0..3), &got.part(7, 0..3), &machine.name);
+            let refused = got.part(7, 3..7);
+            assert!(refused.indices.iter().all(|&block| block == -1));
+            assert!(refused.scores.unwrap().iter().all(|&score| score == f32::NEG_INFINITY));
+        }
+    }
 }

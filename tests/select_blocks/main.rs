@@ -6,6 +6,7 @@ mod decode;
 mod dense;
 mod edges;
 mod invariances;
+mod long;
 mod races;
 mod recorded;
 mod refusals;

@@ -3,8 +3,8 @@
 use crate::{compress, given_scores, inputs};
 use DType::{Bf16, F16, F32, I32, U32};
 use sala_kernels::{
-    AttentionShape, ChooseBlocksArgs, DType, Keys, Lse, Result, SelectBlocksArgs, Sequences, SparseLayer, Status,
-    SwitchLen,
+    AttentionShape, ChooseBlocksArgs, DType, Entry, Keys, Lse, Result, SelectBlocksArgs, Sequences, SparseLayer,
+    Status, SwitchLen,
 };
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::all;
@@ -188,6 +188,50 @@ fn a_wrong_argument_of_a_selection_is_refused_by_name() -> Result<()> {
         // Exact sums take no K2.
         let good = |spare: &Spare| select_without_options(spare, None, None);
         check(&machine, &layer(0, Lse::Exact)?, good, faults)?;
+    }
+    Ok(())
+}
+
+/// More than two sequences of up to eight tokens take, in numbers.
+const WORKSPACE: usize = 2048;
+
+fn select_trees(spare: &Spare) -> Select {
+    let mut args = select(spare);
+    args.entry = Entry::Decode;
+    args.parent = Some(spare.tensor(I32, &[BATCH, QUERIES]));
+    args.workspace = Some(spare.tensor_mut(U32, &[WORKSPACE]));
+    args
+}
+
+const TREE_FAULTS: &[Fault<Select>] = &[
+    ("parent", |args, _| args.entry = Entry::Prefill),
+    ("parent", |args, spare| {
+        args.parent = Some(spare.tensor(I32, &[BATCH, QUERIES - 1]));
+    }),
+    ("parent", |args, spare| {
+        args.parent = Some(spare.tensor(I32, &[BATCH - 1, QUERIES]));
+    }),
+    ("parent", |args, spare| {
+        args.parent = Some(spare.tensor(F32, &[BATCH, QUERIES]));
+    }),
+    // Without its workspace a chain is selected for as a prefill; trees cannot be.
+    ("workspace", |args, _| args.workspace = None),
+    ("workspace", |args, spare| {
+        args.workspace = Some(spare.tensor_mut(U32, &[4]));
+    }),
+    ("max_seqlen_q", |args, spare| {
+        args.q = spare.tensor(Bf16, &[17, HEADS_Q, DIM]);
+        args.parent = Some(spare.tensor(I32, &[BATCH, 17]));
+        args.block_indices = spare.tensor_mut(I32, &[17, HEADS_KV, LIST]);
+        args.scores = None;
+        args.scale_factor = None;
+    }),
+];
+
+#[test]
+fn a_wrong_argument_of_trees_is_refused_by_name() -> Result<()> {
+    for machine in all() {
+        check(&machine, &layer(50, Lse::Coarse)?, select_trees, TREE_FAULTS)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod races;
 mod recorded;
 mod refusals;
 mod steps;
+mod trees;
 
 use sala_testkit::devices::Machine;
 use sala_testkit::operations::sparse_attention::cases::AttentionCase;

@@ -22,7 +22,7 @@ const DIM: usize = 64;
 const BATCH: usize = 2;
 const LIST: usize = 3;
 /// More than two sequences of up to ten tokens take.
-const WORKSPACE: usize = 8192;
+const WORKSPACE: usize = 16_384;
 
 const ROWS: [usize; 3] = [QUERIES, HEADS_Q, DIM];
 const KEY_ROWS: [usize; 3] = [KEYS, HEADS_KV, DIM];
@@ -52,6 +52,7 @@ macro_rules! with_options {
     ($args:expr, $spare:ident) => {{
         let mut args = $args;
         args.entry = Entry::Decode;
+        args.parent = Some($spare.tensor(I32, &[BATCH, QUERIES]));
         args.scale_factor = Some($spare.tensor(F32, &[QUERIES]));
         args.gate = Some($spare.tensor(Bf16, &ROWS));
         args.lse = Some($spare.tensor_mut(F32, &LSE));
@@ -146,6 +147,15 @@ macro_rules! faults_of_both {
             ("lse", |args, spare| args.lse = Some(spare.tensor_mut(Bf16, &LSE))),
             ("lse", |args, spare| args.lse = Some(spare.over(args.q, F32, &LSE))),
             ("lse", |args, spare| args.lse = Some(spare.over(args.k, F32, &LSE))),
+            ("parent", |args, _| args.entry = Entry::Prefill),
+            ("parent", |args, spare| args.parent = Some(spare.tensor(I32, &[BATCH, QUERIES - 1]))),
+            ("parent", |args, spare| args.parent = Some(spare.tensor(I32, &[BATCH + 1, QUERIES]))),
+            ("parent", |args, spare| args.parent = Some(spare.tensor(I32, &[BATCH * QUERIES]))),
+            ("parent", |args, spare| args.parent = Some(spare.tensor(F32, &[BATCH, QUERIES]))),
+            ("parent", |args, spare| args.parent = Some(spare.strided(I32, &[BATCH, QUERIES], &[20, 2], 0))),
+            ("out", |args, spare| {
+                args.out = spare.over(args.parent.expect("it has one"), Bf16, &ROWS);
+            }),
             ("workspace", |args, _| args.workspace = None),
             ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[64, 128]))),
             ("workspace", |args, spare| args.workspace = Some(spare.tensor_mut(U32, &[WORKSPACE / 4]))),

@@ -1,7 +1,7 @@
 //! Rust declarations of the C headers that both languages share.
 
 use std::fs;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
 use bindgen::{Builder, EnumVariation, Formatter, RustEdition, RustTarget};
@@ -20,18 +20,38 @@ pub struct Arguments {
 struct Bindings {
     source: &'static str,
     rust: &'static str,
+    kind: Kind,
 }
 
-const BINDINGS: [Bindings; 2] = [
+/// What a header declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What Rust calls, and structs without pointers.
+    Callee,
+    /// What Rust defines: its functions and handles are not declared to Rust.
+    Api,
+}
+
+const BINDINGS: [Bindings; 3] = [
     Bindings {
         source: "include/params",
         rust: "src/sys/params.rs",
+        kind: Kind::Callee,
     },
     Bindings {
         source: "cuda/host/executor.h",
         rust: "src/sys/executor.rs",
+        kind: Kind::Callee,
+    },
+    Bindings {
+        source: "include/sala_kernels.h",
+        rust: "src/sys/c_api.rs",
+        kind: Kind::Api,
     },
 ];
+
+/// Handles of the C API, which Rust defines.
+const HANDLES: &str = "sala_(kernels|sparse_layer|linear_attention)";
 
 /// Types that Rust only holds pointers to.
 const OPAQUE: [&str; 1] = ["sala_host_kernel"];
@@ -51,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         if !arguments.check {
             fs::write(path, text).map_err(|error| Failure::file(bindings.rust, error))?;
         } else if fs::read_to_string(path).map_err(|error| Failure::file(bindings.rust, error))? != text {
-            let Bindings { source, rust } = bindings;
+            let Bindings { source, rust, .. } = bindings;
             return Err(Failure::repository(format!(
                 "{rust} differs from {source}: run `cargo xtask bindgen`"
             )));
@@ -73,7 +93,7 @@ impl Bindings {
             .default_enum_style(EnumVariation::Consts)
             .prepend_enum_name(false)
             .translate_enum_integer_types(true)
-            .derive_default(true)
+            .derive_default(self.kind == Kind::Callee)
             .generate_comments(false)
             .layout_tests(true)
             .use_core()
@@ -81,7 +101,14 @@ impl Bindings {
             .rust_edition(RustEdition::Edition2024)
             .formatter(Formatter::Rustfmt)
             .rustfmt_configuration_file(Some(repository().join("rustfmt.toml")))
-            .parse_callbacks(Box::new(PlainOldData));
+            .parse_callbacks(Box::new(PlainOldData { kind: self.kind }));
+        let builder = match self.kind {
+            Kind::Callee => builder,
+            Kind::Api => builder
+                .ignore_functions()
+                .blocklist_type(HANDLES)
+                .clang_args(["-isystem".to_owned(), compilers_headers()?]),
+        };
         let bindings = builder
             .generate()
             .map_err(|error| Failure::file(self.source, error))?
@@ -125,6 +152,14 @@ fn without_aliases_of_anonymous_enums(bindings: &str) -> String {
     kept
 }
 
+/// Where the C++ compiler has `stddef.h`, which a libclang alone lacks.
+fn compilers_headers() -> Result<String, Failure> {
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let output = Command::new(&compiler).arg("-print-file-name=include").output();
+    let output = output.map_err(|error| Failure::machine(format!("cannot run {}: {error}", compiler.display())))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// For every struct that kernels take: its name in the table of kernels, and its size.
 fn parameter_structs(bindings: &str) -> String {
     let structs = bindings.lines().filter_map(|line| line.strip_prefix("pub struct "));
@@ -146,12 +181,15 @@ fn parameter_structs(bindings: &str) -> String {
 }
 
 /// Derives `bytemuck::Pod` for every struct with fields, so that padding which no field names does not compile.
+/// Those of the C API hold pointers.
 #[derive(Debug)]
-struct PlainOldData;
+struct PlainOldData {
+    kind: Kind,
+}
 
 impl ParseCallbacks for PlainOldData {
     fn add_derives(&self, info: &DeriveInfo<'_>) -> Vec<String> {
-        let derives: &[&str] = if OPAQUE.contains(&info.name) {
+        let derives: &[&str] = if self.kind == Kind::Api || OPAQUE.contains(&info.name) {
             &[]
         } else {
             &["bytemuck::Pod", "bytemuck::Zeroable"]

@@ -1,6 +1,7 @@
 //! Maintenance tasks: `cargo xtask` lists them, `cargo xtask help TASK` describes one. Each is a module that this file dispatches to.
 
 mod bindings;
+mod dist;
 mod full;
 mod mutate;
 mod price;
@@ -27,6 +28,7 @@ use clap::Parser;
 )]
 enum Task {
     Bindgen(bindings::Arguments),
+    Dist(dist::Arguments),
     Full(full::Arguments),
     Mutate(mutate::Arguments),
     Price(price::Arguments),
@@ -37,6 +39,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bindgen(arguments) => bindings::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Full(arguments) => full::run(&arguments),
         Task::Mutate(arguments) => mutate::run(&arguments),
         Task::Price(arguments) => price::run(&arguments),

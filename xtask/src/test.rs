@@ -22,8 +22,9 @@ const PROPERTY_CASES: &str = "6";
 const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
 
 /// What runs on the PTX of one of them.
-const ON_ONE: [&str; 9] = [
+const ON_ONE: [&str; 10] = [
     "append_keys",
+    "commit_keys",
     "pages",
     "compress_keys",
     "select_blocks",

@@ -3,7 +3,8 @@
 //
 // A token's keys are the cells of its blocks by place. Pieces are as many keys as a power of two, the shortest that makes
 // no more than SALA_DECODE_MAX_PIECES of them, so that they depend on the token alone. For a dense sequence places are
-// positions: its tokens have the pieces of a list of all blocks, and the same bits.
+// positions: its tokens have the pieces of a list of all blocks, and the same bits. The drafts of a tree are a piece of their
+// own, after those.
 #pragma once
 
 #include "machine/machine.cuh"
@@ -21,18 +22,21 @@ constexpr int SHORTEST_SHIFT = 3;
 static_assert(AttentionTile::CELL_KEYS << SHORTEST_SHIFT == SALA_DECODE_PIECE_KEYS, "the logarithm is that of the shortest pieces");
 
 struct DecodePieces {
-    int cells;  // of the token's blocks
-    int shift;  // a piece has 2^shift; the last may have fewer
+    int cells;   // of the token's blocks
+    int shift;   // a piece has 2^shift; the last may have fewer
+    int drafts;  // one more piece, of drafts, or none
 
-    DEVICE int count() const { return (cells + (1 << shift) - 1) >> shift; }
+    DEVICE int of_blocks() const { return (cells + (1 << shift) - 1) >> shift; }
+    DEVICE int count() const { return of_blocks() + drafts; }
+    DEVICE bool has_drafts(int piece) const { return piece == of_blocks(); }
     DEVICE int first_cell(int piece) const { return minimum(piece << shift, cells); }
 };
 
 // Whether tokens of no more than so many cells have a piece of this number: pieces longer than the shortest are fewer.
-DEVICE bool may_have_piece(int cells, int piece) { return piece << SHORTEST_SHIFT < cells; }
+DEVICE bool may_have_piece(int cells, int drafts, int piece) { return (piece - drafts) << SHORTEST_SHIFT < cells; }
 
-DEVICE DecodePieces cut_into_pieces(int cells) {
-    DecodePieces pieces{cells, SHORTEST_SHIFT};
+DEVICE DecodePieces cut_into_pieces(int cells, int drafts) {
+    DecodePieces pieces{cells, SHORTEST_SHIFT, drafts};
     while (pieces.count() > SALA_DECODE_MAX_PIECES) ++pieces.shift;
     return pieces;
 }

@@ -17,23 +17,34 @@ struct KeyCell {
     static constexpr int KEYS = AttentionTile::CELL_KEYS;
 
     int first;                  // its first key
-    int keys;                   // so many of its keys are visible; the others are not read
-    int whole;                  // where a page has room for a cell: the one that it lies in
-    RowPages<WARP_SIZE> pages;  // where pages are smaller
-    uint32_t bad;               // bit i: the table names no page for the i-th page of its keys
+    uint32_t visible;           // bit i: key first + i is; the others are not read
+    bool is_whole;              // it lies in one page
+    int whole;                  // which one, if it does
+    RowPages<WARP_SIZE> pages;  // those that it lies in, if it does not
+    uint32_t bad;               // a bit for each page that the table does not name
 };
 
-// The cell of keys from `first` on, up to `position`; a negative first key: none. Called by whole warps.
-DEVICE KeyCell find_cell(const KeyRows& rows, int first, int position) {
+// Which keys of a cell from `first` on lie before `end`; a negative first key: none.
+DEVICE uint32_t keys_before(int first, int end) {
     constexpr int KEYS = KeyCell::KEYS;
-    const int keys = first < 0 ? 0 : clamp(position + 1 - first, 0, KEYS);
-    const bool is_whole = rows.one_page(KEYS);
+    const int keys = first < 0 ? 0 : clamp(end - first, 0, KEYS);
+    return keys == KEYS ? ~0u : (1u << keys) - 1;
+}
+
+// The cell of the visible keys from `first` on, which is a multiple of its size if the cell is aligned. Called by whole
+// warps.
+DEVICE KeyCell find_cell(const KeyRows& rows, int first, uint32_t visible, bool is_aligned) {
+    constexpr int KEYS = KeyCell::KEYS;
+    static_assert(KEYS == WARP_SIZE, "a lane has a key");
+    const bool is_whole = is_aligned && rows.one_page(KEYS);
+    const int keys = KEYS - count_leading_zeros(visible);
     // One entry is enough where the cell lies in one page.
-    const int looked_up = is_whole ? minimum(keys, 1) : keys;
-    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, first, first + looked_up);
+    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, first, first + (is_whole ? minimum(keys, 1) : keys));
     const uint32_t bad = ballot(pages.entry == NO_PAGE);
-    if (!is_whole) return {first, keys, NO_PAGE, pages, bad};
-    return {first, bad != 0 ? 0 : keys, maximum(shuffle(pages.entry, 0), 0), pages, bad};
+    if (is_whole) return {first, bad != 0 ? 0 : visible, true, maximum(shuffle(pages.entry, 0), 0), pages, bad};
+    const uint32_t missing = visible & ballot(pages.page(rows, first + lane_index()) == NO_PAGE);
+    // Not all pages between the keys of a cell that is not aligned are asked for.
+    return {first, visible & ~missing, false, NO_PAGE, pages, is_aligned ? bad : missing};
 }
 
 // Counts the bad pages of a cell; called by one thread.
@@ -46,12 +57,13 @@ DEVICE void load_cell_rows(SharedTile<DIM> tile, const KeyRows& rows, const KeyC
     constexpr int VECTORS = SharedTile<DIM>::VECTORS;
     constexpr int AT_ONCE = WARP_SIZE / VECTORS;  // rows that a warp copies at a time
     const int mine = lane_index() / VECTORS, vector = lane_index() % VECTORS;
-    if (rows.one_page(KeyCell::KEYS)) {
+    const auto is_visible = [&](int row) { return (cell.visible >> row & 1) != 0; };
+    if (cell.is_whole) {
         const uint16_t* source = rows.row_in(cell.whole, maximum(cell.first, 0)) + (first_row + mine) * rows.stride + vector * 8;
         UNROLL
         for (int i = 0; i < ROWS / AT_ONCE; ++i) {
             const int row = mine + i * AT_ONCE;
-            async_copy<16>(tile.address(row, vector), source, first_row + row < cell.keys);
+            async_copy<16>(tile.address(row, vector), source, is_visible(first_row + row));
             source += AT_ONCE * rows.stride;
         }
         return;
@@ -60,22 +72,19 @@ DEVICE void load_cell_rows(SharedTile<DIM> tile, const KeyRows& rows, const KeyC
     for (int i = 0; i < ROWS / AT_ONCE; ++i) {
         const int row = mine + i * AT_ONCE, key = cell.first + first_row + row;
         const int page = cell.pages.page(rows, key);
-        const bool is_read = first_row + row < cell.keys && page != NO_PAGE;
+        const bool is_read = is_visible(first_row + row);
         async_copy<16>(tile.address(row, vector), (is_read ? rows.row_in(page, key) : rows.first) + vector * 8, is_read);
     }
 }
 
 // Hides the keys of a cell that are not visible.
-DEVICE void hide_keys(Accumulator<KeyCell::KEYS>& scores, const KeyRows& rows, const KeyCell& cell) {
-    if (cell.keys == KeyCell::KEYS && cell.bad == 0) return;
+DEVICE void hide_keys(Accumulator<KeyCell::KEYS>& scores, const KeyCell& cell) {
+    if (cell.visible == ~0u) return;
     UNROLL
     for (int j = 0; j < KeyCell::KEYS / 8; ++j) {
         UNROLL
         for (int e = 0; e < 4; ++e) {
-            const int key = accumulator_col(j, e);
-            // Pages larger than a cell: all keys of a bad one are hidden already.
-            const bool is_bad = cell.bad >> (rows.page_of(cell.first + key) - rows.page_of(cell.first)) & 1;
-            if (key >= cell.keys || is_bad) scores.values[j][e] = -INFINITE;
+            if ((cell.visible >> accumulator_col(j, e) & 1) == 0) scores.values[j][e] = -INFINITE;
         }
     }
 }

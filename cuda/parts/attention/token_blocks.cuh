@@ -15,6 +15,7 @@
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
 #include "parts/attention/query_tile.cuh"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/rows.cuh"
 
 namespace sala {
@@ -33,7 +34,7 @@ DEVICE int block_of(int position, int block_size) {
 struct TokenBlocks {
     const int* list;  // null: dense, the block at a place is the one of that number
     int list_len;
-    int own;    // the token's own block, the last that it may attend to; −1: none
+    int own;    // the last block that it may attend to, its own but for trees; −1: none
     int count;  // places
     bool is_ascending;
 
@@ -122,9 +123,9 @@ DEVICE int sort_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& b
     return count;
 }
 
-// The most blocks that a tile of one token can attend to, whatever its list names.
-DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& tile) {
-    const int past = block_of(tile.position(0), p.block_size) + 1;
+// The most blocks with keys before `end` that a tile of one token can attend to, whatever its list names.
+DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& tile, int end) {
+    const int past = block_of(end - 1, p.block_size) + 1;
     return tile.dense ? past : minimum(past, p.list_len);
 }
 
@@ -132,10 +133,10 @@ DEVICE int most_blocks(const sala_sparse_attention_params& p, const QueryTile& t
 // bits and scratch are free after a barrier. `refused` becomes the number of entries that name no block of the sequence.
 template <int THREADS, int BLOCKS>
 DEVICE TokenBlocks find_token_blocks(ListScratch<THREADS, BLOCKS>& scratch, const BlockBits& bits, const sala_sparse_attention_params& p,
-                                     const QueryTile& tile, int& refused) {
-    const int own = block_of(tile.position(0), p.block_size);
+                                     const QueryTile& tile, const Draft& draft, int& refused) {
+    const int own = block_of(draft.end - 1, p.block_size);
     refused = 0;
-    if (tile.dense || own < 0) return {nullptr, 0, own, own + 1, true};
+    if (tile.dense || draft.position < 0) return {nullptr, 0, own, own + 1, true};
     TokenBlocks blocks{row_of<const int>(p.block_indices, tile.row(0), tile.head_kv), p.list_len, own, 0, true};
     const int last_block = block_of(tile.sequence.keys.count - 1, p.block_size);
     int found[3] = {0, 0, 0};  // blocks that the token may attend to, those out of order, entries that are no blocks

@@ -6,6 +6,7 @@
 #include "machine/memory.cuh"
 #include "machine/warp.cuh"
 #include "params/linear_attention.h"
+#include "parts/draft_tree.cuh"
 #include "parts/keys/rows.cuh"
 #include "parts/linear/log_decay.cuh"
 
@@ -13,7 +14,6 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int MAX_DRAFTS = SALA_LINEAR_MAX_DRAFTS;
-constexpr int NO_PARENT = -1;  // the state itself
 
 // The tensors of one sequence.
 DEVICE sala_linear_attention_params drafts_of(const sala_linear_drafts_params& p, int64_t sequence) {
@@ -35,8 +35,7 @@ DEVICE int parent_of(const sala_linear_drafts_params& p, int sequence, int draft
 // Whether every draft has a parent before it. Called by whole warps.
 DEVICE bool is_tree(const sala_linear_drafts_params& p, int sequence) {
     const int draft = lane_index();
-    const int parent = draft < p.drafts ? parent_of(p, sequence, draft) : NO_PARENT;
-    return all(NO_PARENT <= parent && parent < draft);
+    return is_tree(draft < p.drafts ? parent_of(p, sequence, draft) : NO_PARENT);
 }
 
 // The draft that is accepted as the `index`-th.
@@ -45,19 +44,12 @@ DEVICE int accepted_draft(const sala_linear_drafts_params& p, int sequence, int 
     return load_global(entry_of<const int>(p.path, static_cast<int64_t>(sequence) * p.drafts + index));
 }
 
-// How many drafts of a sequence are accepted, or −1 if their number or path cannot be. Children come after their
-// parents, so a path ascends. Called by whole warps.
+// How many drafts of a sequence are accepted, or −1 if their number or path cannot be. Called by whole warps.
 DEVICE int count_accepted(const sala_linear_drafts_params& p, int sequence) {
     const int count = load_global(entry_of<const int>(p.accepted, sequence));
     if (count < 0 || count > p.drafts) return -1;
     const int index = lane_index();
-    bool good = true;
-    if (index < count) {
-        const int draft = accepted_draft(p, sequence, index);
-        const int before = index > 0 ? accepted_draft(p, sequence, index - 1) : NO_PARENT;
-        good = before < draft && draft < p.drafts;
-    }
-    return all(good) ? count : -1;
+    return is_path(index < count ? accepted_draft(p, sequence, index) : NO_PARENT, count, p.drafts) ? count : -1;
 }
 
 }  // namespace SALA_VARIANT

@@ -26,6 +26,8 @@ DEVICE float log_decay_at(const sala_linear_attention_params& p, int64_t token, 
 // errors.
 struct StateDecay {
     float kept, change;
+
+    DEVICE bool is_fast() const { return kept == 0.0f; }
 };
 
 // The decay of e^g.

@@ -78,7 +78,17 @@ struct ScanState {
         visit(to, [](const float& x, float* at) { store_global(at, x); });
     }
 
+    // The same branch for the whole block, so that a number costs one instruction.
     DEVICE void decay(StateDecay by) {
+        if (by.is_fast()) {
+            update([&](float x) { return by.change * x; });
+        } else {
+            update([&](float x) { return fma(by.change, x, x); });
+        }
+    }
+
+    template <class Update>
+    DEVICE void update(const Update& updated) {
         UNROLL
         for (int m = 0; m < M; ++m) {
             UNROLL
@@ -86,7 +96,7 @@ struct ScanState {
                 UNROLL
                 for (int j = 0; j < 2; ++j) {
                     UNROLL
-                    for (int e = 0; e < 4; ++e) part[m][n].values[j][e] = decayed(by, part[m][n].values[j][e]);
+                    for (int e = 0; e < 4; ++e) part[m][n].values[j][e] = updated(part[m][n].values[j][e]);
                 }
             }
         }

@@ -31,11 +31,12 @@ struct TokenRows {
     int score_begin, score_end;  // [score_begin, score_end) of K1 are scored
 };
 
-DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int position) {
+// `end`: windows that end before it count.
+DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int position, int end) {
     constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
     const sala_block_lists& lists = p.lists;
     TokenRows rows{0, 0, 0};
-    const int visible = visible_windows(position, lists.block_size / BLOCK_ROWS);
+    const int visible = full_windows(end, lists.block_size / BLOCK_ROWS);
     const int query_block = find_query_block(lists, position);
     const bool chooses = must_choose(lists, query_block) && wanted_blocks(lists) > 0;
     if (chooses) {
@@ -47,9 +48,11 @@ DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int positio
         // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
         rows.score_end = maximum(rows.score_end, visible > 0 ? visible + 1 : 0);
     }
-    if (rows.score_begin < rows.score_end) rows.sum_rows = visible_windows(position, sum_stride(p));
+    if (rows.score_begin < rows.score_end) rows.sum_rows = full_windows(end, sum_stride(p));
     return rows;
 }
+
+DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int position) { return find_token_rows(p, position, position + 1); }
 
 // Rows [begin, end) of K1 or K2, and how they are stored.
 struct NeededRows {

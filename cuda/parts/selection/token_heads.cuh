@@ -10,9 +10,11 @@
 #include "machine/memory.cuh"
 #include "machine/tile.cuh"
 #include "params/select_blocks.h"
+#include "parts/keys/drafts.cuh"
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_score.cuh"
+#include "parts/selection/score_rows.cuh"
 #include "parts/signed_scale.cuh"
 
 namespace sala {
@@ -62,11 +64,31 @@ DEVICE HeadLogits<HEADS> find_head_logits(SharedTile<DIM> tile, int turn, const 
     return logits;
 }
 
+// The sequence that a block works for.
+DEVICE int sequence_index(const sala_select_split_params& p) { return p.first_sequence + block_index_z(); }
+
+// Of a sequence those tokens that the launch takes, as if they were its last: what is behind them they do not see.
+DEVICE SequenceRange take_tokens(const sala_select_split_params& p, SequenceRange sequence) {
+    if (sequence.refusal != REFUSED_NOTHING) return sequence;
+    const int first = minimum(p.first_token, sequence.queries);
+    const int end = minimum(first + p.tokens, sequence.queries);
+    sequence.keys.count -= sequence.queries - end;
+    sequence.first_query += first;
+    sequence.queries = end - first;
+    return sequence;
+}
+
+// The rows that any token of the sequence needs. No draft of a tree stands behind where the last one of a chain would.
+DEVICE TokenRows find_rows_of_all(const sala_select_split_params& p, const SequenceRange& sequence) {
+    const int last = sequence.queries - 1;
+    return find_token_rows(p.select, sequence.position(last), end_of_past(p.trees, sequence, last));
+}
+
 // ---- the workspace
 
 DEVICE int64_t workspace_row(const sala_select_split_params& p, int token) {
     const int64_t head = static_cast<int64_t>(block_index_z()) * p.heads_kv + block_index_y();
-    return head * p.select.sequences.max_seqlen_q + token;
+    return head * p.tokens + token;
 }
 
 // m and Z of two neighbouring heads in a piece of a token's rows: those that a thread has of a product.

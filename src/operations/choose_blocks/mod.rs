@@ -1,11 +1,11 @@
 //! Block selection by given scores.
 
 use super::keys::Room;
-use super::select_blocks::{lists, queue_capacity};
+use super::select_blocks::{RADIX_BYTES, lists, queue_capacity};
 use super::sparse_layer::Config;
 use super::{Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
-use crate::sys::params::{SALA_CHOOSE_WARPS, SALA_QUEUE_ENTRY, sala_choose_blocks_params};
+use crate::sys::params::{SALA_CHOOSE_WARPS, SALA_QUEUE_ENTRY, SALA_SELECT_LIST_WARPS, sala_choose_blocks_params};
 use crate::{DType, Result, Stream, Tensor, TensorMut};
 
 /// Block selection by scores that the caller has, such as sums over ranks that hold different query heads of a group.
@@ -76,16 +76,41 @@ impl<'a> ChooseBlocksArgs<'a> {
 /// The kernel of a layer.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    /// With the entries of a token's queue.
-    variants: Vec<Variant<sala_choose_blocks_params, usize>>,
+    /// With how lists are filled.
+    variants: Vec<Variant<sala_choose_blocks_params, Fill>>,
+}
+
+/// How a kernel fills lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fill {
+    /// Query tokens of a block.
+    tokens: usize,
+    /// Entries of a token's queue, where it has one.
+    queue_capacity: usize,
 }
 
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let warps = SALA_CHOOSE_WARPS as usize;
-        let capacity = queue_capacity(config, warps, 0)?;
-        let shared = warps * capacity * SALA_QUEUE_ENTRY as usize;
-        let variant = Variant::base("choose_blocks", None, &[], warps * 32, shared, capacity)?;
+        let variant = match queue_capacity(config, warps, 0) {
+            Some(queue_capacity) => {
+                let fill = Fill {
+                    tokens: warps,
+                    queue_capacity,
+                };
+                let shared = warps * queue_capacity * SALA_QUEUE_ENTRY as usize;
+                Variant::base("choose_blocks", None, &[], warps * 32, shared, fill)?
+            }
+            // Lists that no queue has room for.
+            None => {
+                let fill = Fill {
+                    tokens: 1,
+                    queue_capacity: 0,
+                };
+                let threads = SALA_SELECT_LIST_WARPS as usize * 32;
+                Variant::base("choose_blocks_long", None, &[], threads, RADIX_BYTES, fill)?
+            }
+        };
         Ok(Self {
             variants: vec![variant],
         })
@@ -128,11 +153,11 @@ unsafe impl Arguments for ChooseBlocksArgs<'_> {
             .with_dense_len(config.dense_len, &self.switch_len)?;
         let params = sala_choose_blocks_params {
             sequences,
-            lists: lists(config, &self.block_indices, total_q, variant.tile)?,
+            lists: lists(config, &self.block_indices, total_q, variant.tile.queue_capacity)?,
             scores: checks::numbers("scores", &self.scores, DType::F32, &[total_q, heads_kv, blocks])?,
             status: checks::status(self.status.as_ref())?,
         };
-        let tiles = (sequences.max_seqlen_q as usize).div_ceil(SALA_CHOOSE_WARPS as usize);
+        let tiles = (sequences.max_seqlen_q as usize).div_ceil(variant.tile.tokens);
         let grid = [tiles, heads_kv, sequences.batch as usize];
         // SAFETY: the parameters describe the views, which were checked against the kernel's reads and writes; the rest is the caller's promise.
         unsafe { kernels.queue(stream, variant, grid, &params) }

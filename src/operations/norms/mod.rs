@@ -4,6 +4,8 @@ mod gate;
 pub mod reference;
 mod rope;
 
+use std::sync::Arc;
+
 pub use gate::{NormGateArgs, SumSquaresArgs};
 pub use rope::{NormRopeArgs, rotary_cos_sin};
 
@@ -33,10 +35,10 @@ pub struct Norm {
     dtype: DType,
     eps: f32,
     /// With the channels of a head.
-    rope: Vec<Variant<sala_norm_rope_params, usize>>,
+    rope: Arc<[Variant<sala_norm_rope_params, usize>]>,
     /// With the most channels of a token; those with the fewest come first.
-    gate: Vec<Variant<sala_norm_gate_params, usize>>,
-    sums: Vec<Variant<sala_norm_gate_params, usize>>,
+    gate: Arc<[Variant<sala_norm_gate_params, usize>]>,
+    sums: Arc<[Variant<sala_norm_gate_params, usize>]>,
 }
 
 /// Threads of a token, and vectors of eight channels that each may have: as few as the channels allow.
@@ -50,9 +52,7 @@ impl Norm {
     /// [`Error::Argument`] if `eps` is negative or no number, or the type another.
     pub fn new(dtype: DType, eps: f32) -> Result<Self> {
         checks::operand_type(dtype)?;
-        if !(0.0..f32::INFINITY).contains(&eps) {
-            return Err(Error::argument("eps", "a finite number from 0 on", eps));
-        }
+        check_eps(eps)?;
         let rope = |dim: u32| Variant::base("norm_rope", Some(dtype), &[dim], MOST, 0, dim as usize);
         // A sum for each warp, as two floats.
         let shared = MOST / 32 * 8;
@@ -72,4 +72,18 @@ impl Norm {
             sums: of_rows("sum_squares")?,
         })
     }
+
+    /// The same with another `eps`. Allocates nothing.
+    #[cfg(feature = "c-api")]
+    pub(crate) fn with_eps(&self, eps: f32) -> Result<Self> {
+        check_eps(eps)?;
+        Ok(Self { eps, ..self.clone() })
+    }
+}
+
+fn check_eps(eps: f32) -> Result<()> {
+    if (0.0..f32::INFINITY).contains(&eps) {
+        return Ok(());
+    }
+    Err(Error::argument("eps", "a finite number from 0 on", eps))
 }

@@ -3,7 +3,7 @@
 pub mod reference;
 mod split;
 
-pub(super) use split::workspace_size;
+pub(super) use split::{RADIX_BYTES, workspace_size};
 
 use super::keys::{KeyRows, Room};
 use super::sparse_layer::Config;
@@ -13,7 +13,7 @@ use crate::launch::{Arguments, Kernels, Variant, Views, checks};
 use crate::shapes;
 use crate::sys::params::{
     SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_STAGES, SALA_SELECT_STEP, SALA_SELECT_WARPS,
-    sala_block_lists, sala_select_blocks_params,
+    sala_block_lists, sala_select_blocks_params, sala_select_split_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 use split::Split;
@@ -31,7 +31,8 @@ const SHARED_MEMORY: usize = 99 * 1024;
 ///
 /// The first two stages of InfLLM-V2 (Zhao et al. 2025), scoring through compressed keys and top-k. Prefill is one launch, and scores leave the
 /// chip only if they are asked for; with [`Entry::Decode`] and at most 16 query tokens of each sequence it is three, over a workspace, which take
-/// the rows of a sequence apart over blocks. A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with
+/// the rows of a sequence apart over blocks. (Lists that take more than 768 blocks by score, 1152 at 64 channels, are always filled so, sixteen tokens of each
+/// sequence at a time.) A token takes the first `init_blocks` blocks, its own and the `local_blocks` before it, and of the others those with
 /// the highest scores, equal ones in favour of the lower index; `topk + local_blocks` in all. Nothing is scored while the list has room for
 /// every block. [`crate::reference::select_blocks`] is the definition.
 ///
@@ -41,7 +42,8 @@ const SHARED_MEMORY: usize = 99 * 1024;
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `k2` where there is none and scores are normalised by it; `switch_len`
-/// where it is missing, or the layer has no `dense_len`. [`Error::Unsupported`](crate::Error::Unsupported) if no kernel is left that the device and `SALA_KERNELS` allow.
+/// where it is missing, or the layer has no `dense_len`; `parent` with [`Entry::Prefill`], and with a `parent` more than 16 query tokens (`max_seqlen_q`) or a `workspace` smaller
+/// than [`SparseLayer::workspace_size`]. [`Error::Unsupported`](crate::Error::Unsupported) if no kernel is left that the device and `SALA_KERNELS` allow.
 ///
 /// # Example
 /// A list of three: the first block, the token's own, which is block 4, and the best of the others, which one row of K1 speaks for.
@@ -92,12 +94,16 @@ pub struct SelectBlocksArgs<'a> {
     pub block_indices: TensorMut<'a>,
     /// How the work is spread over the GPU.
     pub entry: Entry,
+    /// With [`Entry::Decode`], the trees that the queries of sequences make, as in [`SparseAttentionArgs::parent`](crate::SparseAttentionArgs::parent). A draft stands where
+    /// its number of ancestors says, and sees the rows of K1 and K2 whose windows end before the first draft.
+    pub parent: Option<Tensor<'a>>,
     /// A factor of each token's logits, `[total_q]` f32; the one that attention is given.
     pub scale_factor: Option<Tensor<'a>>,
     /// The scores, `[total_q, heads_kv, blocks]` f32, if wanted: −∞ where a block has no row that the token sees, scores of blocks past the last
     /// axis are dropped. With it, every visible row is scored.
     pub scores: Option<TensorMut<'a>>,
-    /// Memory of any type for [`Entry::Decode`], which belongs to one stream at a time: [`SparseLayer::workspace_size`] bytes.
+    /// Memory of any type, [`SparseLayer::workspace_size`] bytes, which belongs to one stream at a time: for [`Entry::Decode`], and for any entry if
+    /// lists take more than 768 blocks by score (1152 at 64 channels).
     pub workspace: Option<TensorMut<'a>>,
     /// See [`Status`](crate::Status).
     pub status: Option<TensorMut<'a>>,
@@ -122,6 +128,7 @@ impl<'a> SelectBlocksArgs<'a> {
             switch_len,
             block_indices,
             entry: Entry::Prefill,
+            parent: None,
             scale_factor: None,
             scores: None,
             workspace: None,
@@ -153,18 +160,13 @@ impl Plan {
         let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
         let ring = ring_bytes(config.shape.dim);
         let mut variants = Vec::new();
-        let mut refused = None;
         for &heads in padded_groups(KERNEL)
             .iter()
             .filter(|&&heads| heads as usize >= config.group())
         {
             let tokens = (SALA_SELECT_WARPS * (SALA_SELECT_COLUMNS / heads).max(1)) as usize;
-            let queue_capacity = match queue_capacity(config, tokens, ring) {
-                Ok(capacity) => capacity,
-                Err(error) => {
-                    refused = Some(error);
-                    continue;
-                }
+            let Some(queue_capacity) = queue_capacity(config, tokens, ring) else {
+                continue;
             };
             let shared = ring + tokens * queue_capacity * SALA_QUEUE_ENTRY as usize;
             let tile = Tile { tokens, queue_capacity };
@@ -178,13 +180,15 @@ impl Plan {
                 tile,
             )?);
         }
-        match refused {
-            Some(error) if variants.is_empty() => Err(error),
-            _ => Ok(Self {
-                variants,
-                split: split::Plan::new(config)?,
-            }),
-        }
+        Ok(Self {
+            variants,
+            split: split::Plan::new(config)?,
+        })
+    }
+
+    /// Whether lists take more blocks by score than a queue has room for, so that prompts too are taken apart, a few tokens at a time.
+    fn is_always_split(&self) -> bool {
+        self.variants.is_empty()
     }
 }
 
@@ -194,30 +198,20 @@ fn padded_groups(kernel: &str) -> &'static [u32] {
     file.and_then(|file| file.axes().last()).map_or(&[], |axis| axis.values)
 }
 
-/// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory.
+/// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory, and two barriers for each.
 const fn ring_bytes(dim: usize) -> usize {
-    (SALA_SELECT_STAGES * SALA_SELECT_STEP) as usize * dim * 2
+    SALA_SELECT_STAGES as usize * (SALA_SELECT_STEP as usize * dim * 2 + 2 * 8)
 }
 
 /// Entries of a token's queue where `tokens` of them share what `used` bytes leave of a block's shared memory: a multiple of a batch, and
-/// about twice what it keeps if there is room.
-///
-/// # Errors
-/// [`Error::Unsupported`] if not even one batch would fit beside what a queue keeps.
-pub(super) fn queue_capacity(config: &Config, tokens: usize, used: usize) -> Result<usize> {
+/// about twice what it keeps if there is room. None if not even one batch would fit beside what a queue keeps.
+pub(super) fn queue_capacity(config: &Config, tokens: usize, used: usize) -> Option<usize> {
     const BATCH: usize = SALA_QUEUE_BATCH as usize;
     // How many blocks a list takes by their scores; the layer's builder has checked that it is not negative.
     let kept = config.topk - config.init_blocks - 1;
     let room = (SHARED_MEMORY - used) / tokens / SALA_QUEUE_ENTRY as usize / BATCH * BATCH;
     let capacity = (kept + kept.max(64)).next_multiple_of(BATCH).min(room);
-    if capacity >= kept + BATCH {
-        return Ok(capacity);
-    }
-    let most = room - BATCH;
-    Err(Error::unsupported(
-        format!("a list that takes {kept} blocks by score"),
-        format!("at dim {} the kernels have room for {most}", config.shape.dim),
-    ))
+    (capacity >= kept + BATCH).then_some(capacity)
 }
 
 /// Checks the lists that selection writes, and gives what kernels are told of them and of the blocks that belong to every list.
@@ -253,6 +247,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             switch_len,
             block_indices,
             entry: _,
+            parent,
             scale_factor,
             scores,
             workspace,
@@ -266,6 +261,7 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
             .sequences(sequences)
             .switch_len(switch_len)
             .written("block_indices", block_indices)
+            .read("parent", *parent)
             .read("scale_factor", *scale_factor)
             .written("scores", scores)
             .written("workspace", workspace)
@@ -273,26 +269,48 @@ unsafe impl Arguments for SelectBlocksArgs<'_> {
     }
 
     unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
-        let variant = kernels.pick(&layer.plans.select.variants, |_| true)?;
-        let params = self.params(&layer.config, variant.tile)?;
-        let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(variant.tile.tokens);
-        let grid = [tiles, layer.config.shape.heads_kv, params.sequences.batch as usize];
+        let plan = &layer.plans.select;
+        let params = self.params(&layer.config)?;
+        let trees = sala_trees::of(self.parent, self.entry, &params.sequences)?;
         let workspace = Workspace::new(self.workspace.as_ref())?;
-        let split = match self.entry {
-            Entry::Prefill => None,
-            Entry::Decode => Split::of_call(&layer.config, &params, workspace.bytes),
-        };
-        // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
-        // split counts; the rest is the caller's promise.
-        unsafe {
-            match split {
-                Some(split) => {
-                    let plan = &layer.plans.select.split;
-                    plan.queue(kernels, stream, params, split, workspace, &layer.config)
-                }
-                None => kernels.queue(stream, variant, grid, &params),
-            }
+        let queries = params.sequences.max_seqlen_q as usize;
+        let has_trees = trees.parent != 0;
+        if has_trees && queries > split::TOKENS {
+            let expected = format_args!("at most {} (of trees; absent, it is the rows of q)", split::TOKENS);
+            return Err(Error::argument("max_seqlen_q", expected, queries));
         }
+        let split = if has_trees || plan.is_always_split() {
+            Split::of_any_call(&layer.config, &params, workspace.bytes)?
+        } else if self.entry == Entry::Decode && queries <= split::TOKENS {
+            Split::of_call(&layer.config, &params, workspace.bytes)
+        } else {
+            None
+        };
+        if let Some(split) = split {
+            let step = sala_select_split_params {
+                select: params,
+                trees,
+                ..Default::default()
+            };
+            // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the workspace holds what the
+            // split counts; the rest is the caller's promise.
+            return unsafe { plan.split.queue(kernels, stream, step, split, workspace, &layer.config) };
+        }
+        if plan.is_always_split() {
+            return Ok(());
+        }
+        let variant = kernels.pick(&plan.variants, |_| true)?;
+        let tiles = queries.div_ceil(variant.tile.tokens);
+        let grid = [tiles, layer.config.shape.heads_kv, params.sequences.batch as usize];
+        let params = sala_select_blocks_params {
+            lists: sala_block_lists {
+                queue_capacity: variant.tile.queue_capacity as i32,
+                ..params.lists
+            },
+            ..params
+        };
+        // SAFETY: as above.
+        unsafe { kernels.queue(stream, variant, grid, &params) }
     }
 }
 
@@ -318,7 +336,7 @@ impl SelectBlocksArgs<'_> {
         })
     }
 
-    fn params(&self, config: &Config, tile: Tile) -> Result<sala_select_blocks_params> {
+    fn params(&self, config: &Config) -> Result<sala_select_blocks_params> {
         let Config { dtype, shape, lse, .. } = *config;
         checks::rank("q", &self.q, 3)?;
         let total_q = checks::first_axis(&self.q);
@@ -343,7 +361,7 @@ impl SelectBlocksArgs<'_> {
         let score_blocks = scores.as_ref().map_or(0, checks::last_axis);
         Ok(sala_select_blocks_params {
             sequences: sequences.with_dense_len(config.dense_len, &self.switch_len)?,
-            lists: lists(config, &self.block_indices, total_q, tile.queue_capacity)?,
+            lists: lists(config, &self.block_indices, total_q, 0)?,
             q,
             scores: checks::optional(scores, |scores| {
                 checks::numbers("scores", scores, DType::F32, &[total_q, shape.heads_kv, score_blocks])
@@ -397,9 +415,16 @@ mod tests {
     fn long_lists_take_a_kernel_with_fewer_tokens_per_block() {
         let tokens = |topk| layer(4, 128, topk).unwrap().plans.select.variants[0].tile.tokens;
         assert_eq!((tokens(64), tokens(200), tokens(400)), (32, 16, 8));
+        let longest = layer(4, 128, 770).unwrap();
+        assert!(!longest.plans.select.is_always_split());
+        assert_eq!(longest.workspace_size(Entry::Prefill, 1, 100, 1 << 20, None), 0);
+        let longer = layer(4, 128, 771).unwrap();
+        assert!(longer.plans.select.is_always_split());
+        let size = |entry| longer.workspace_size(entry, 3, 100, 1 << 20, None);
         assert_eq!(
-            layer(4, 128, 1000).unwrap_err().to_string(),
-            "a list that takes 998 blocks by score is not supported: at dim 128 the kernels have room for 768"
+            size(Entry::Prefill),
+            3 * 16 * (128 * 8 * 8 + 16_384 * 4),
+            "of sixteen tokens"
         );
     }
 }

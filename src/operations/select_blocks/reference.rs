@@ -52,9 +52,64 @@ pub struct BlockScores {
     pub scores: Vec<f32>,
 }
 
-/// The position in its sequence of each query token, and the sequence: the last query stands at the last key. A token has no position
-/// where a sequence has more queries than keys, or belongs to no sequence.
+/// Where each query token stands: the last query of a sequence at its last key. A token has no position where a sequence has more queries than
+/// keys, or belongs to no sequence.
 pub fn positions(cu_seqlens_q: &[i32], cu_seqlens_k: &[i32], total_q: usize, total_k: usize) -> Vec<Option<Position>> {
+    in_sequences(cu_seqlens_q, cu_seqlens_k, total_q, total_k, |_, queries, keys| {
+        let stands = |r: usize| (r + keys).checked_sub(queries);
+        let position = |r| stands(r).map(|position| (position, position + 1, 0));
+        (0..queries).map(position).collect()
+    })
+}
+
+/// Where each query token stands whose sequence is a tree of drafts, `parent` `[batch, columns]`: base + depth, base being the number of keys
+/// before the drafts and depth that of ancestors. A token has no position where that is negative, or where a parent does not come before its
+/// child, which refuses the sequence.
+pub fn tree_positions(
+    parent: &[i32],
+    columns: usize,
+    cu_seqlens_q: &[i32],
+    cu_seqlens_k: &[i32],
+    total_q: usize,
+    total_k: usize,
+) -> Vec<Option<Position>> {
+    in_sequences(
+        cu_seqlens_q,
+        cu_seqlens_k,
+        total_q,
+        total_k,
+        |sequence, queries, keys| {
+            let parent = &parent[sequence * columns..][..queries];
+            let mut paths: Vec<u32> = Vec::new();
+            for (draft, &parent) in parent.iter().enumerate() {
+                let above = match usize::try_from(parent) {
+                    Ok(parent) if parent < draft => paths[parent],
+                    Err(_) if parent == -1 => 0,
+                    _ => return vec![None; queries],
+                };
+                paths.push(above | 1 << draft);
+            }
+            let position = |path: &u32| {
+                let position = (keys + path.count_ones() as usize - 1).checked_sub(queries)?;
+                Some((
+                    position,
+                    keys.saturating_sub(queries),
+                    path >> queries.saturating_sub(keys),
+                ))
+            };
+            paths.iter().map(position).collect()
+        },
+    )
+}
+
+/// What `stands` says of the tokens of each sequence: position, end and drafts. It is given the sequence and its numbers of queries and keys.
+fn in_sequences(
+    cu_seqlens_q: &[i32],
+    cu_seqlens_k: &[i32],
+    total_q: usize,
+    total_k: usize,
+    stands: impl Fn(usize, usize, usize) -> Vec<Option<(usize, usize, u32)>>,
+) -> Vec<Option<Position>> {
     let mut positions = vec![None; total_q];
     let queries = sequences(cu_seqlens_q, total_q);
     let keys = sequences(cu_seqlens_k, total_k);
@@ -62,24 +117,33 @@ pub fn positions(cu_seqlens_q: &[i32], cu_seqlens_k: &[i32], total_q: usize, tot
         let (Some(queries), Some(keys)) = (queries, keys) else {
             continue;
         };
-        for (r, token) in queries.clone().enumerate() {
-            let in_sequence = (r + keys.len()).checked_sub(queries.len());
-            positions[token] = in_sequence.map(|position| Position { sequence, position });
+        let stands = stands(sequence, queries.len(), keys.len());
+        for (token, stands) in queries.zip(stands) {
+            positions[token] = stands.map(|(position, end, drafts)| Position {
+                sequence,
+                position,
+                end,
+                drafts,
+            });
         }
     }
     positions
 }
 
-/// Where a query token stands.
+/// Where a query token stands, and which keys it may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Its sequence in the batch.
     pub sequence: usize,
-    /// The position of its own key in the sequence.
+    /// Where it stands in the sequence: in a chain where its own key lies.
     pub position: usize,
+    /// Its list names keys before this one: up to its own, or in a tree those before the first draft. Windows that end before it are scored.
+    pub end: usize,
+    /// Drafts of a tree that it sees besides, itself among them: bit i is the one whose key is `end + i`.
+    pub drafts: u32,
 }
 
-/// Scores every block for every query token; `q` is `[total_q, heads_q, dim]`, `positions` comes from [`positions`], and
+/// Scores every block for every query token; `q` is `[total_q, heads_q, dim]`, `positions` comes from [`positions`] or [`tree_positions`], and
 /// `scale_factor`, if any, is `[total_q]`.
 ///
 /// ```text
@@ -88,7 +152,7 @@ pub struct Position {
 /// score[b] = max of P[c] over 4b − 1 ≤ c ≤ 4b + 3
 /// ```
 ///
-/// where p sees the rows whose window ends at or before it. A NaN logit is left out everywhere.
+/// where p sees the rows whose window ends at or before it, or before the first draft of a tree. A NaN logit is left out everywhere.
 ///
 /// # Panics
 /// Where a slice is shorter than its shape.
@@ -108,7 +172,7 @@ pub fn block_scores<T: Value>(
         .unwrap_or(0);
     let mut scores = vec![f32::NEG_INFINITY; positions.len() * config.heads_kv * blocks];
     for (token, position) in positions.iter().enumerate() {
-        let Some(Position { sequence, position }) = *position else {
+        let Some(Position { sequence, end, .. }) = *position else {
             continue;
         };
         let factor = scale_factor.map_or(1.0, |factor| f64::from(factor[token]));
@@ -121,7 +185,7 @@ pub fn block_scores<T: Value>(
                     &queries,
                     &keys.sequences[sequence],
                     head,
-                    window.rows(position + 1),
+                    window.rows(end),
                     scale,
                 )
             };

@@ -1,24 +1,27 @@
-//! Selection for few query tokens: a sequence's rows are taken apart over blocks, in three launches.
+//! Selection for few query tokens: a sequence's rows are taken apart over blocks, in three launches. Lists that no other kernel has room for are
+//! filled so too, of as many query tokens at a time.
 
 use crate::launch::{Kernels, Variant, checks};
 use crate::operations::sparse_layer::Config;
 use crate::operations::workspace::Workspace;
-use crate::operations::{Lse, SparseLayer};
+use crate::operations::{Entry, Lse, SparseLayer};
 use crate::sys::params::{
     SALA_SELECT_LIST_WARPS, SALA_SELECT_PIECE, SALA_SELECT_PIECE_BLOCKS, SALA_SELECT_PIECE_WARPS,
     sala_select_blocks_params, sala_select_split_params,
 };
-use crate::{Result, Stream};
+use crate::{Error, Result, Stream};
 
 const PIECE: usize = SALA_SELECT_PIECE as usize;
 const PIECE_BLOCKS: usize = SALA_SELECT_PIECE_BLOCKS as usize;
-/// The most query tokens of a sequence.
-const TOKENS: usize = 16;
+/// The most query tokens of a sequence that are taken at a time.
+pub(super) const TOKENS: usize = 16;
+/// Where more sequences would take a larger workspace than this, they are taken some at a time.
+const MOST_BYTES: usize = 96 << 20;
 /// Heads of a product, and bytes of m and Z of one head.
 const PRODUCT_HEADS: usize = 8;
 const SUM_BYTES: usize = 2 * 4;
-/// `sizeof(RadixPlan)`: a histogram of 2048 bins, three counts of each warp, a bin and a count.
-const RADIX_BYTES: usize = 2048 * 4 + 3 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+/// `sizeof(RadixPlan)`: a histogram of 2048 bins, nine counts of each warp, a bin and a count.
+pub(in crate::operations) const RADIX_BYTES: usize = 2048 * 4 + 9 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
 
 /// The three kernels.
 #[derive(Debug, Clone)]
@@ -62,23 +65,14 @@ impl Plan {
         &self,
         kernels: &Kernels,
         stream: &Stream,
-        select: sala_select_blocks_params,
+        step: sala_select_split_params,
         split: Split,
         workspace: Workspace,
         config: &Config,
     ) -> Result<()> {
         let heads_kv = config.shape.heads_kv;
-        let params = sala_select_split_params {
-            select,
-            sums: workspace.address,
-            block_scores: workspace.address + split.sum_bytes() as u64,
-            pieces: split.pieces as i32,
-            blocks: split.blocks as i32,
-            heads_padded: split.heads_padded as i32,
-            heads_kv: heads_kv as i32,
-        };
-        let batch = select.sequences.batch as usize;
-        let queries = select.sequences.max_seqlen_q as usize;
+        let select = &step.select;
+        let [batch, queries] = [select.sequences.batch as usize, select.sequences.max_seqlen_q as usize];
         // Nothing is scored where every list has room for all blocks, unless scores are asked for.
         let is_scored = split.blocks > config.list_len() || select.scores.address != 0;
         let [pieces, score_pieces] = match is_scored {
@@ -87,14 +81,32 @@ impl Plan {
         };
         let sums = kernels.pick(&self.sums, |()| true)?;
         let mut scores = kernels.pick(&self.scores, |()| true)?.clone();
-        scores.shared += (queries * self.token_bytes) as u32;
+        scores.shared += (split.tokens * self.token_bytes) as u32;
         let lists = kernels.pick(&self.lists, |()| true)?;
-        // SAFETY: the caller's promise.
-        unsafe {
-            kernels.queue(stream, sums, [pieces, heads_kv, batch], &params)?;
-            kernels.queue(stream, &scores, [score_pieces, heads_kv, batch], &params)?;
-            kernels.queue(stream, lists, [queries, heads_kv, batch], &params)
+        for first_token in (0..queries).step_by(split.tokens) {
+            for first_sequence in (0..batch).step_by(split.sequences) {
+                let sequences = split.sequences.min(batch - first_sequence);
+                let params = sala_select_split_params {
+                    sums: workspace.address,
+                    block_scores: workspace.address + split.sum_bytes() as u64,
+                    pieces: split.pieces as i32,
+                    blocks: split.blocks as i32,
+                    heads_padded: split.heads_padded as i32,
+                    heads_kv: heads_kv as i32,
+                    first_sequence: first_sequence as i32,
+                    first_token: first_token as i32,
+                    tokens: split.tokens as i32,
+                    ..step
+                };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    kernels.queue(stream, sums, [pieces, heads_kv, sequences], &params)?;
+                    kernels.queue(stream, &scores, [score_pieces, heads_kv, sequences], &params)?;
+                    kernels.queue(stream, lists, [split.tokens, heads_kv, sequences], &params)?;
+                }
+            }
         }
+        Ok(())
     }
 }
 
@@ -106,8 +118,10 @@ fn heads_padded(config: &Config) -> usize {
 /// How the rows of a call are taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Split {
-    /// Query tokens and kv heads of the call.
-    rows: usize,
+    /// Sequences and query tokens of each that the workspace has room for at a time.
+    sequences: usize,
+    tokens: usize,
+    heads_kv: usize,
     /// Pieces of the rows that make m and Z.
     pieces: usize,
     /// Blocks of keys.
@@ -116,7 +130,7 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// How a call is taken apart, if it can be and the workspace has room for it.
+    /// How a call is taken apart, if the workspace has room for it. One without query tokens is not.
     pub(super) fn of_call(config: &Config, params: &sala_select_blocks_params, workspace: u64) -> Option<Self> {
         let sequences = &params.sequences;
         let [batch, queries, keys] = [sequences.batch, sequences.max_seqlen_q, sequences.keys.max_seqlen];
@@ -125,40 +139,83 @@ impl Split {
         Some(split)
     }
 
-    /// How a call of so many sequences of at most so many query tokens and keys is taken apart. None where it has more query tokens than the
-    /// kernels take, or none.
+    /// The same of a call that has to be taken apart.
+    pub(super) fn of_any_call(
+        config: &Config,
+        params: &sala_select_blocks_params,
+        workspace: u64,
+    ) -> Result<Option<Self>> {
+        match Self::of_call(config, params, workspace) {
+            None if params.sequences.max_seqlen_q > 0 && params.sequences.batch > 0 => {
+                let expected = "as many bytes as SparseLayer::workspace_size says";
+                Err(Error::argument("workspace", expected, workspace))
+            }
+            split => Ok(split),
+        }
+    }
+
+    /// How a call of so many sequences of at most so many query tokens and keys is taken apart. None where it has no query tokens.
     fn of(config: &Config, batch: usize, queries: usize, keys: usize) -> Option<Self> {
         let stride = match config.lse {
             Lse::Coarse => config.k2_stride(),
             Lse::Exact => config.k1_stride(),
         };
-        let rows = batch.checked_mul(queries)?.checked_mul(config.shape.heads_kv)?;
-        let is_few = (1..=TOKENS).contains(&queries);
-        (is_few && rows > 0).then_some(Self {
-            rows,
+        if batch == 0 || queries == 0 {
+            return None;
+        }
+        let split = Self {
+            sequences: 1,
+            tokens: queries.min(TOKENS),
+            heads_kv: config.shape.heads_kv,
             // A window has two strides.
             pieces: (keys / stride).saturating_sub(1).div_ceil(PIECE),
             blocks: keys.div_ceil(config.block_size),
             heads_padded: heads_padded(config),
+        };
+        let sequences = match split.bytes() {
+            Some(bytes) => MOST_BYTES.checked_div(bytes).unwrap_or(batch),
+            None => 1,
+        };
+        Some(Self {
+            sequences: sequences.clamp(1, batch),
+            ..split
         })
     }
 
+    /// Query tokens and kv heads that the workspace has room for.
+    fn rows(&self) -> usize {
+        self.sequences * self.tokens * self.heads_kv
+    }
+
     fn sum_bytes(&self) -> usize {
-        self.rows * self.pieces * self.heads_padded * SUM_BYTES
+        self.rows() * self.pieces * self.heads_padded * SUM_BYTES
     }
 
     /// Bytes of workspace.
     fn bytes(&self) -> Option<usize> {
         let sums = self.pieces.checked_mul(self.heads_padded * SUM_BYTES)?;
-        self.rows.checked_mul(sums.checked_add(self.blocks.checked_mul(4)?)?)
+        let rows = self.sequences.checked_mul(self.tokens)?.checked_mul(self.heads_kv)?;
+        rows.checked_mul(sums.checked_add(self.blocks.checked_mul(4)?)?)
     }
 }
 
 /// Bytes of workspace that serve selection for `batch` sequences of at most `queries` query tokens and `keys` keys; 0 where it takes none.
-pub(in crate::operations) fn workspace_size(layer: &SparseLayer, batch: usize, queries: usize, keys: usize) -> usize {
-    Split::of(&layer.config, batch, queries, keys)
-        .and_then(|split| split.bytes())
-        .unwrap_or(0)
+pub(in crate::operations) fn workspace_size(
+    layer: &SparseLayer,
+    entry: Entry,
+    batch: usize,
+    queries: usize,
+    keys: usize,
+) -> usize {
+    let is_split = match entry {
+        Entry::Decode => queries <= TOKENS,
+        Entry::Prefill => false,
+    };
+    if !is_split && !layer.plans.select.is_always_split() {
+        return 0;
+    }
+    let split = Split::of(&layer.config, batch, queries, keys);
+    split.map_or(0, |split| split.bytes().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -178,15 +235,25 @@ mod tests {
     #[test]
     fn workspaces_are_small() {
         const MIB: usize = 1 << 20;
-        let size = |batch, queries, keys| workspace_size(&layer(Lse::Coarse), batch, queries, keys);
+        let size_of = |lse, batch, queries, keys| workspace_size(&layer(lse), Entry::Decode, batch, queries, keys);
+        let size = |batch, queries, keys| size_of(Lse::Coarse, batch, queries, keys);
         assert_eq!(size(1, 1, 1 << 17), 2 * (16 * 16 * 8 + 2048 * 4));
         assert!(size(256, 1, 1 << 17) <= 64 * MIB);
         assert!(size(8, 16, 1 << 20) <= 64 * MIB);
         assert!(size(256, 16, 1 << 17) <= 96 * MIB);
         assert_eq!(size(1, 17, 1 << 17), 0, "more query tokens than it takes");
         assert_eq!(size(0, 1, 1 << 17), 0);
-        let exact = workspace_size(&layer(Lse::Exact), 1, 1, 1 << 17);
+        let exact = size_of(Lse::Exact, 1, 1, 1 << 17);
         assert_eq!(exact, 2 * (64 * 16 * 8 + 2048 * 4), "four times the rows");
+        assert!(size_of(Lse::Exact, 256, 1, 1 << 17) <= 64 * MIB);
+        assert!(size_of(Lse::Exact, 8, 16, 1 << 20) <= 64 * MIB);
+        assert!(size_of(Lse::Exact, 256, 16, 1 << 17) <= 96 * MIB, "some at a time");
+        assert!(size_of(Lse::Exact, 65_535, 16, 1 << 17) <= 96 * MIB);
+        assert_eq!(
+            size_of(Lse::Exact, 2, 16, usize::MAX / 2),
+            usize::MAX,
+            "which there is no memory for"
+        );
     }
 
     #[test]

@@ -51,21 +51,29 @@ impl Plan {
         stream: &Stream,
         config: &Config,
         tiling: Tiling,
-        attention: sala_sparse_attention_params,
+        step: sala_sparse_attention_decode_params,
         workspace: Option<&TensorMut<'_>>,
     ) -> Result<()> {
-        let bounds = Bounds::of_call(config, &attention)?;
-        let layout = bounds.layout(config).ok_or_else(|| {
+        let bounds = Bounds::of_call(config, &step.attention)?;
+        let layouts = [step.trees.parent != 0, true].map(|is_tree| bounds.layout(config, is_tree));
+        let [Some(layout), Some(room)] = layouts else {
             let what = format!(
                 "a decode step of {} sequences of up to {} tokens",
                 bounds.batch, bounds.queries
             );
-            Error::unsupported(what, "its workspace would be larger than memory can be")
-        })?;
+            return Err(Error::unsupported(
+                what,
+                "its workspace would be larger than memory can be",
+            ));
+        };
+        // A workspace serves chains and trees, which have a piece more.
+        let address = Workspace::with_room(workspace, room.bytes, "SparseLayer::workspace_size")?.address;
         let params = sala_sparse_attention_decode_params {
-            attention,
+            partials: address,
+            softmaxes: address + layout.softmaxes as u64,
+            counts: address + layout.counts as u64,
             pieces: layout.pieces as i32,
-            ..layout.place(workspace)?
+            ..step
         };
         let Bounds { batch, queries, .. } = bounds;
         let [heads_q, heads_kv] = [config.shape.heads_q, config.shape.heads_kv];
@@ -109,7 +117,7 @@ impl Bounds {
         })
     }
 
-    /// The most pieces that a token's keys are cut into, at least one.
+    /// The most pieces that the keys of a chain's token are cut into, at least one.
     fn pieces(&self, config: &Config) -> usize {
         let dense = match self.list_len {
             Some(_) if config.dense_len == 0 => 0,
@@ -123,10 +131,10 @@ impl Bounds {
         keys.div_ceil(PIECE_KEYS).clamp(1, MAX_PIECES)
     }
 
-    /// `None` where it does not fit any memory.
-    fn layout(&self, config: &Config) -> Option<Layout> {
+    /// `None` where it does not fit any memory. The drafts of a tree are one more piece, of no more in all.
+    fn layout(&self, config: &Config, is_tree: bool) -> Option<Layout> {
         let rows = self.batch.checked_mul(self.queries)?;
-        let pieces = self.pieces(config);
+        let pieces = (self.pieces(config) + usize::from(is_tree)).min(MAX_PIECES);
         let parts = rows.checked_mul(config.shape.heads_q)?.checked_mul(pieces)?;
         let out = parts.checked_mul(config.shape.dim * size_of::<f32>())?;
         let softmaxes = parts.checked_mul(SOFTMAX_BYTES)?;
@@ -151,24 +159,12 @@ struct Layout {
     bytes: usize,
 }
 
-impl Layout {
-    fn place(&self, workspace: Option<&TensorMut<'_>>) -> Result<sala_sparse_attention_decode_params> {
-        let Workspace { address, .. } = Workspace::with_room(workspace, self.bytes, "SparseLayer::workspace_size")?;
-        Ok(sala_sparse_attention_decode_params {
-            partials: address,
-            softmaxes: address + self.softmaxes as u64,
-            counts: address + self.counts as u64,
-            ..Default::default()
-        })
-    }
-}
-
 impl SparseLayer {
     /// Bytes of workspace that serve selection and attention of an entry: of `batch` sequences of at most `max_seqlen_q` queries and `max_seqlen_k` keys. With
     /// `list_len` those over lists of that many entries, with [`SwitchLen::Keys`](crate::SwitchLen::Keys) or no choice; without it every call.
     ///
-    /// [`Entry::Prefill`] takes none. For [`Entry::Decode`] it is 16.3 KiB for each query token and 256 of its keys at 32 heads of 128 channels,
-    /// at most 2.1 MB for each.
+    /// [`Entry::Prefill`] takes none, but for a selection of lists that take more than 768 blocks by score (1152 at 64 channels). For [`Entry::Decode`] it is 16.3 KiB for each query token and 256 of its keys at 32 heads of 128 channels, and
+    /// as much for its drafts, at most 2.1 MB for each.
     pub fn workspace_size(
         &self,
         entry: Entry,
@@ -184,13 +180,20 @@ impl SparseLayer {
             list_len,
             has_switch_len: false,
         };
-        match entry {
+        let attention = match entry {
             Entry::Prefill => 0,
             Entry::Decode => {
-                let attention = bounds.layout(&self.config).map_or(usize::MAX, |layout| layout.bytes);
-                attention.max(select_blocks::workspace_size(self, batch, max_seqlen_q, max_seqlen_k))
+                let layout = bounds.layout(&self.config, true);
+                layout.map_or(usize::MAX, |layout| layout.bytes)
             }
-        }
+        };
+        attention.max(select_blocks::workspace_size(
+            self,
+            entry,
+            batch,
+            max_seqlen_q,
+            max_seqlen_k,
+        ))
     }
 }
 
@@ -238,7 +241,7 @@ mod tests {
     fn workspace_is_counted_for_decode_alone() {
         let layer = layer(0);
         let size = |entry, batch, queries| layer.workspace_size(entry, batch, queries, 1 << 20, Some(96));
-        let token = 24 * 32 * (128 * 4 + 8) + 2 * 4;
+        let token = (24 + 1) * 32 * (128 * 4 + 8) + 2 * 4;
         assert_eq!(size(Entry::Decode, 1, 1), token);
         assert_eq!(size(Entry::Decode, 3, 4), 12 * token);
         assert_eq!(size(Entry::Decode, 0, 1), 0);

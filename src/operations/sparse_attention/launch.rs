@@ -6,7 +6,7 @@ use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::sys::params::{
     SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, sala_rows,
-    sala_sparse_attention_params,
+    sala_sparse_attention_decode_params, sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -64,6 +64,7 @@ pub(super) struct Call<'a> {
     pub(super) lists: Option<Lists<'a>>,
     pub(super) out: &'a TensorMut<'a>,
     pub(super) entry: Entry,
+    pub(super) parent: Option<Tensor<'a>>,
     pub(super) scale_factor: Option<Tensor<'a>>,
     pub(super) gate: Option<Tensor<'a>>,
     pub(super) lse: Option<&'a TensorMut<'a>>,
@@ -87,6 +88,7 @@ impl<'a> Call<'a> {
             lists,
             out,
             entry: _,
+            parent,
             scale_factor,
             gate,
             lse,
@@ -107,6 +109,7 @@ impl<'a> Call<'a> {
         };
         views
             .written("out", *out)
+            .read("parent", *parent)
             .read("scale_factor", *scale_factor)
             .read("gate", *gate)
             .written("lse", *lse)
@@ -119,11 +122,17 @@ impl<'a> Call<'a> {
     pub(super) unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
         let (config, plan) = (&layer.config, &layer.plans.attend);
         let params = self.params(config, plan.tiling)?;
+        let trees = sala_trees::of(self.parent, self.entry, &params.sequences)?;
         // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the rest is the caller's promise.
         unsafe {
             match self.entry {
                 Entry::Decode => {
                     let (decode, tiling) = (&plan.decode, plan.tiling);
+                    let params = sala_sparse_attention_decode_params {
+                        attention: params,
+                        trees,
+                        ..Default::default()
+                    };
                     decode.queue(kernels, stream, config, tiling, params, self.workspace)
                 }
                 Entry::Prefill => {

@@ -22,13 +22,13 @@ use launch::{Call, Lists};
 /// `dense_len` are attended densely. [`crate::reference::sparse_attention`] is the definition.
 ///
 /// A token's result is the same bits alone and in any batch, however its keys are stored, and however its prompt is cut into chunks; with
-/// [`Entry::Decode`], as one of several tokens and alone. The two entries agree to rounding.
+/// [`Entry::Decode`], as one of several tokens of a chain and alone. The two entries agree to rounding, and so do a chain and the same as a tree.
 ///
 /// Lists, dense sequences, NaN, what is refused: [`semantics`](crate::semantics#sparse_attention).
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) names a view that is not as its field says; `block_indices` if lists have more than 2²⁰ entries; `switch_len` where it is missing, or the layer has
-/// no `dense_len`; with [`Entry::Decode`] a `workspace` smaller than [`SparseLayer::workspace_size`].
+/// no `dense_len`; with [`Entry::Decode`] a `workspace` smaller than [`SparseLayer::workspace_size`]; with [`Entry::Prefill`] a `parent`.
 ///
 /// # Example
 /// 128 keys that are all alike: the output is the mean of the values of block 1, the only one listed.
@@ -79,6 +79,11 @@ pub struct SparseAttentionArgs<'a> {
     pub out: TensorMut<'a>,
     /// How the work is spread over the GPU.
     pub entry: Entry,
+    /// With [`Entry::Decode`], the draft that each query token of a sequence follows, `[batch, max_seqlen_q]` i32 (or more columns, which are not
+    /// read): less than its own index, −1 for the last token before the drafts. Draft `i` of `lq` has its key in row `lk − lq + i` and stands at
+    /// `lk − lq` plus its number of ancestors; its list names keys before `lk − lq` alone, and of the drafts it sees itself and its ancestors.
+    /// Absent: a chain. A parent that does not come before its child refuses the sequence (lengths).
+    pub parent: Option<Tensor<'a>>,
     /// A factor of each token's scores, `[total_q]` f32.
     pub scale_factor: Option<Tensor<'a>>,
     /// `O` is multiplied by its sigmoid, `[total_q, heads_q, dim]`.
@@ -143,6 +148,8 @@ pub struct DenseAttentionArgs<'a> {
     pub out: TensorMut<'a>,
     /// How the work is spread over the GPU.
     pub entry: Entry,
+    /// As in [`SparseAttentionArgs::parent`].
+    pub parent: Option<Tensor<'a>>,
     /// As in [`SparseAttentionArgs::scale_factor`].
     pub scale_factor: Option<Tensor<'a>>,
     /// As in [`SparseAttentionArgs::gate`].
@@ -188,6 +195,7 @@ impl<'a> SparseAttentionArgs<'a> {
             block_indices,
             out,
             entry: Entry::Prefill,
+            parent: None,
             scale_factor: None,
             gate: None,
             lse: None,
@@ -207,6 +215,7 @@ impl<'a> DenseAttentionArgs<'a> {
             sequences,
             out,
             entry: Entry::Prefill,
+            parent: None,
             scale_factor: None,
             gate: None,
             lse: None,
@@ -255,6 +264,7 @@ impl SparseAttentionArgs<'_> {
             block_indices,
             out,
             entry,
+            parent,
             scale_factor,
             gate,
             lse,
@@ -272,6 +282,7 @@ impl SparseAttentionArgs<'_> {
             }),
             out,
             entry: *entry,
+            parent: *parent,
             scale_factor: *scale_factor,
             gate: *gate,
             lse: lse.as_ref(),
@@ -290,6 +301,7 @@ impl DenseAttentionArgs<'_> {
             sequences,
             out,
             entry,
+            parent,
             scale_factor,
             gate,
             lse,
@@ -304,6 +316,7 @@ impl DenseAttentionArgs<'_> {
             lists: None,
             out,
             entry: *entry,
+            parent: *parent,
             scale_factor: *scale_factor,
             gate: *gate,
             lse: lse.as_ref(),

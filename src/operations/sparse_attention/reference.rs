@@ -56,8 +56,9 @@ pub struct Attention {
 /// ```
 ///
 /// over the keys t ≤ p of the listed blocks; f is `scale_factor`, `[total_q]`, if given; `gate`, `[total_q, heads_q, dim_v]`, if given,
-/// multiplies O with its sigmoid at the end. A token that sees no key gets `O = 0, LSE = −inf`; one with a factor of NaN gets NaN. `positions` are
-/// [those of the queries](crate::reference::select_blocks::positions).
+/// multiplies O with its sigmoid at the end. A draft of a tree sees of the listed blocks what lies before the first draft, and besides itself and
+/// its ancestors. A token that sees no key gets `O = 0, LSE = −inf`; one with a factor of NaN gets NaN. `positions` are
+/// [those of the queries](crate::reference::select_blocks::positions), or [of trees](crate::reference::select_blocks::tree_positions).
 ///
 /// # Panics
 /// Where a slice is shorter than its shape.
@@ -83,7 +84,10 @@ pub fn sparse_attention<T: Value>(
     let keys = sequences(cu_seqlens_k, k.len() / (config.heads_kv * config.dim));
     let group = config.heads_q / config.heads_kv;
     for (token, position) in positions.iter().enumerate() {
-        let Some(Position { sequence, position }) = *position else {
+        let Some(Position {
+            sequence, end, drafts, ..
+        }) = *position
+        else {
             continue;
         };
         let Some(range) = keys[sequence].clone() else { continue };
@@ -98,7 +102,8 @@ pub fn sparse_attention<T: Value>(
                 range.len(),
                 &mut answer.refused_blocks,
             );
-            let visible = (0..=position).filter(|t| listed[t / config.block_size]);
+            let visible = (0..end).filter(|t| listed[t / config.block_size]);
+            let visible = visible.chain((0..32).filter(|i| drafts >> i & 1 == 1).map(|i| end + i));
             let visible: Vec<usize> = visible.map(|t| (range.start + t) * config.heads_kv + head_kv).collect();
             for head in head_kv * group..(head_kv + 1) * group {
                 let row = token * config.heads_q + head;

@@ -97,17 +97,22 @@ impl Problem for ChooseProblem {
 pub(super) fn samples(seed: u64) -> Vec<ChooseProblem> {
     let mut numbers = Numbers::new(seed);
     let calls = [
-        (2, vec![9, 0, 1], vec![64 * 70, 0, 100]),
-        (1, vec![5], vec![64 * 300 + 1]),
+        (2, 7, vec![9, 0, 1], vec![64 * 70, 0, 100]),
+        (1, 7, vec![5], vec![64 * 300 + 1]),
+        // A list that no queue has room for.
+        (1, 1560, vec![2], vec![64 * 1600]),
     ];
-    let problem = |(heads_kv, queries, keys): (usize, Vec<usize>, Vec<usize>)| {
+    let problem = |(heads_kv, topk, queries, keys): (usize, usize, Vec<usize>, Vec<usize>)| {
         let total_q: usize = queries.iter().sum();
         let blocks = keys.iter().max().map_or(0, |keys| keys.div_ceil(64));
         let scores = (0..total_q * heads_kv * blocks)
             .map(|_| numbers.below(50) as f32)
             .collect();
         ChooseProblem {
-            config: small_config(heads_kv, heads_kv, 64),
+            config: Config {
+                topk,
+                ..small_config(heads_kv, heads_kv, 64)
+            },
             scores: BlockScores { blocks, scores },
             batch: if heads_kv == 2 {
                 Batch::new(&queries, &keys)

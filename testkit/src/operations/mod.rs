@@ -2,6 +2,7 @@
 
 pub mod append_keys;
 pub mod choose_blocks;
+pub mod commit_keys;
 pub mod compress_keys;
 pub mod linear_attention;
 pub mod linear_drafts;
@@ -23,6 +24,7 @@ pub trait Visitor {
 pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("append_keys", append_keys::samples(seed));
     visitor.visit("choose_blocks", choose_blocks::samples(seed));
+    visitor.visit("commit_keys", commit_keys::samples(seed));
     visitor.visit("compress_keys", compress_keys::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));
     visitor.visit("linear_drafts", linear_drafts::samples(seed));
@@ -42,6 +44,7 @@ pub trait Fuzzer {
 pub fn fuzz_all(fuzzer: &mut impl Fuzzer) {
     fuzzer.visit("append_keys", append_keys::random());
     fuzzer.visit("choose_blocks", choose_blocks::random());
+    fuzzer.visit("commit_keys", commit_keys::random());
     fuzzer.visit("compress_keys", compress_keys::random());
     fuzzer.visit("linear_attention", linear_attention::random::calls());
     fuzzer.visit("linear_drafts", linear_drafts::random::calls());

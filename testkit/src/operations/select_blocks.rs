@@ -4,9 +4,10 @@ pub mod cases;
 pub mod random;
 
 use self::cases::SelectionInputs;
-use crate::batch::Batch;
+use crate::batch::{Batch, Trees};
 use crate::devices::Machine;
 use crate::memory::{Memory, POISON, Packing};
+use crate::numbers::Numbers;
 use crate::operations::compress_keys::{layer, rows_by_sequence};
 use crate::problem::{Problem, Run, same_bits, submit};
 use crate::storage::KeyRows;
@@ -73,16 +74,31 @@ impl SelectProblem {
     /// # Panics
     /// Where there is no such layer.
     pub fn decode(&self) -> SelectProblem {
+        self.with_workspace(Entry::Decode)
+    }
+
+    /// The same call by this entry, with its workspace.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
+    pub fn with_workspace(&self, entry: Entry) -> SelectProblem {
         let layer = self.layer().unwrap_or_else(|error| panic!("{error}"));
         let [queries, keys] = self.batch.max_seqlens;
-        let queries = queries.unwrap_or(self.total_q());
+        let queries = queries.unwrap_or(self.total_q()).min(self.total_q());
         let keys = keys.unwrap_or(self.batch.capacity());
-        let entry = Entry::Decode;
         SelectProblem {
             entry,
             workspace: Some(layer.workspace_size(entry, self.batch.sequences(), queries, keys, None)),
             ..self.clone()
         }
+    }
+
+    /// The same call as one of trees at random.
+    pub fn decode_trees(&self, numbers: &mut Numbers) -> SelectProblem {
+        let mut step = self.decode();
+        let columns = step.batch.max_seqlens[0].unwrap_or(step.total_q()) + numbers.below(2);
+        step.batch.trees = Some(Trees::random(numbers, step.batch.sequences(), columns));
+        step
     }
 
     /// Where the query tokens stand whose sequences choose blocks.
@@ -169,6 +185,7 @@ impl Problem for SelectProblem {
         args.compressed = self.batch.storage.compressed(memory, self.config.block_size);
         args.scale_factor = memory.get("scale_factor");
         args.entry = self.entry;
+        args.parent = memory.get("parent");
         args.scores = memory.get_mut("scores");
         args.workspace = memory.get_mut("workspace");
         args.status = memory.get_mut("status");
@@ -291,11 +308,15 @@ impl Run for Selected {
     }
 }
 
-/// Selections by the compressed keys that the definition gives, with the scores of all blocks and one more.
+/// Selections by the compressed keys that the definition gives, with the scores of all blocks and one more, and those of trees of drafts.
 pub(super) fn samples(seed: u64) -> Vec<SelectProblem> {
+    let mut numbers = Numbers::new(seed);
     let select = |inputs: SelectionInputs| {
         let keys = inputs.compress().reference();
         inputs.select(&keys, Some(inputs.blocks() + 1))
     };
-    cases::inputs(seed).map(select).into()
+    let whole = cases::inputs(seed).map(select);
+    let few = whole.iter().filter(|call| call.batch.max_seqlens[0] <= Some(16));
+    let trees: Vec<_> = few.map(|call| call.decode_trees(&mut numbers)).collect();
+    whole.into_iter().chain(trees).collect()
 }

@@ -3,9 +3,10 @@
 pub mod cases;
 pub mod random;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Trees};
 use crate::devices::Machine;
 use crate::memory::{Memory, Packing};
+use crate::numbers::Numbers;
 use crate::problem::{Problem, Run, same_bits, submit};
 use crate::replay;
 use crate::storage::{Content, KeyRows};
@@ -97,7 +98,15 @@ impl AttentionProblem {
         }
     }
 
-    /// Some queries of one sequence, on its first `keys` keys, as a packed call of their own.
+    /// The same call as a decode step of trees at random.
+    pub fn decode_trees(&self, numbers: &mut Numbers) -> AttentionProblem {
+        let mut step = self.decode();
+        let columns = step.batch.max_seqlens[0].unwrap_or(0) + numbers.below(2);
+        step.batch.trees = Some(Trees::random(numbers, step.batch.sequences(), columns));
+        step
+    }
+
+    /// Some queries of one sequence, on its first `keys` keys, as a packed call of their own; of a tree all of them.
     pub fn part(&self, sequence: usize, queries: Range<usize>, keys: usize) -> AttentionProblem {
         let first = self.batch.cu_seqlens_q[sequence] as usize;
         let tokens = first + queries.start..first + queries.end;
@@ -113,6 +122,7 @@ impl AttentionProblem {
                 cu_seqlens_q: vec![0, queries.len() as i32],
                 cu_seqlens_k: vec![0, keys as i32],
                 switch_len: self.batch.switch_len.as_ref().map(|lengths| vec![lengths[sequence]]),
+                trees: self.batch.trees.as_ref().map(|trees| trees.one(sequence)),
                 ..self.batch.clone()
             },
             lists: self.lists.as_ref().map(|lists| Lists {
@@ -133,6 +143,7 @@ impl AttentionProblem {
 macro_rules! set_options {
     ($args:ident, $entry:expr, $memory:ident) => {
         $args.entry = $entry;
+        $args.parent = $memory.get("parent");
         $args.scale_factor = $memory.get("scale_factor");
         $args.gate = $memory.get("gate");
         $args.lse = $memory.get_mut("lse");

@@ -11,7 +11,7 @@
 //! | `merge` | | `o1`, `o2` `[tokens, heads, dim]`, `lse1`, `lse2` `[tokens, heads]` | `out`, `lse` |
 //! | `norm_rope` | `eps` | `x` `[tokens, heads, dim]`; optional `weight` `[dim]`; optional `cos_sin` `[count, dim]` with `positions` `[tokens]` | `out` |
 //! | `norm_gate` | `eps` | `x`, `gate` `[tokens, channels]`, `weight` `[channels]` | `out` |
-//! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
+//! | `sparse_attention` | `scale`, `block_size`, `topk`, `init_blocks`, `local_blocks`, `kernel_size`, `kernel_stride`, `dense_len`, `lse` (`coarse` or `exact`), optional `causal` (`true`), `entry` (`prefill` or `decode`) | `q`, `k`, `v`, `cu_seqlens_q`, `cu_seqlens_k`; or `k`, `v` `[pages, page_size, heads, channels]`, `page_table` `[batch, max_pages]` and `seqlens_k` `[batch]`; optional `block_indices` (selection is skipped then), `parent` `[batch, queries]` (of entry `decode`) | `out`, `lse`, `block_indices`, `block_scores` (`[heads_kv, tokens, blocks]`, −1 for none), `margin` (`[tokens, heads_kv]`) |
 //!
 //! Sequences shorter than `dense_len` choose no blocks; what a file says of their lists and scores is not looked at.
 //!

@@ -1,5 +1,6 @@
 //! Calls as the bytes of replay files, as far as the format can say them: packing, and how keys are cached, is left out.
 
+use crate::batch::Trees;
 use crate::operations::linear_attention::{DecayValues, LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
 use crate::operations::merge::MergeProblem;
@@ -211,6 +212,9 @@ pub fn sparse_bytes(problem: &AttentionProblem) -> Option<Vec<u8>> {
     file.constant("entry", entry);
     file.values("q", &[total_q, config.heads_q, dim], &problem.q);
     file.list("cu_seqlens_q", &batch.cu_seqlens_q);
+    if let Some(Trees { parent, columns }) = &batch.trees {
+        file.tensor("parent", Dtype::I32, &[batch.sequences(), *columns], parent);
+    }
     match &problem.lists {
         Some(lists) => {
             let shape = [total_q, heads_kv, lists.list_len];

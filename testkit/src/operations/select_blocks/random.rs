@@ -155,6 +155,8 @@ pub struct SelectCase {
     pub more_scores: Option<isize>,
     /// Whether it is a call of few tokens; with more than 16 of a sequence it is taken as any other.
     pub is_decode: bool,
+    /// Whether those are drafts of trees, where they are no more than 16.
+    pub are_trees: bool,
 }
 
 impl Described for SelectCase {
@@ -168,7 +170,9 @@ impl Described for SelectCase {
             true => problem,
             false => SelectProblem { k2: None, ..problem },
         };
+        let are_few = problem.batch.max_seqlens[0] <= Some(16);
         match self.is_decode {
+            true if self.are_trees && are_few => problem.decode_trees(&mut Numbers::new(self.selection.seed)),
             true => problem.decode(),
             false => problem,
         }
@@ -182,13 +186,14 @@ impl Described for SelectCase {
 /// Selections by the compressed keys that the definition gives, with scores and without.
 pub(in crate::operations) fn calls() -> BoxedStrategy<SelectCase> {
     let more_scores = prop::sample::select(vec![None, Some(0), Some(1), Some(-3)]);
-    let case = |(selection, with_k2, more_scores, is_decode)| SelectCase {
+    let case = |(selection, with_k2, more_scores, is_decode, are_trees)| SelectCase {
         selection,
         with_k2,
         more_scores,
         is_decode,
+        are_trees,
     };
-    (selections(30), any::<bool>(), more_scores, any::<bool>())
+    (selections(30), any::<bool>(), more_scores, any::<bool>(), any::<bool>())
         .prop_map(case)
         .boxed()
 }

@@ -272,7 +272,7 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
     })
 }
 
-/// Lists and none, keys stored in every way, in both types, whole and as decode steps.
+/// Lists and none, keys stored in every way, in both types, whole and as decode steps of chains and trees.
 pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
     let unruly = AttentionCase {
         precision: Precision::F16,
@@ -301,6 +301,9 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         ..selected.clone()
     };
     let steps = [&unruly, &dense, &paged, &large_pages].map(|case| case.clone().step().problem().decode());
+    let mut numbers = Numbers::new(seed);
+    let trees = [&unruly, &dense, &paged, &large_pages];
+    let trees = trees.map(|case| case.clone().step().problem().decode_trees(&mut numbers));
     let whole = [unruly, dense, selected, paged, large_pages].map(|case| case.problem());
-    whole.into_iter().chain(steps).collect()
+    whole.into_iter().chain(steps).chain(trees).collect()
 }

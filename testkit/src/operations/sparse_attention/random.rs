@@ -23,13 +23,22 @@ pub enum Special {
     Factors,
 }
 
+/// How the query tokens of a call are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Prefill,
+    /// As a decode step.
+    Step,
+    /// As one of trees.
+    Trees,
+}
+
 /// A call at random.
 #[derive(Clone, Debug)]
 pub struct RandomAttention {
     pub case: AttentionCase,
     pub storing: Storing,
-    /// Whether it is a decode step.
-    pub is_step: bool,
+    pub kind: Kind,
     pub with_lse: bool,
     /// Whether the upper bounds are given.
     pub is_bounded: bool,
@@ -47,7 +56,7 @@ impl Described for RandomAttention {
     fn problem(&self) -> AttentionProblem {
         let mut case = self.case.clone();
         case.storage = self.storing;
-        if self.is_step {
+        if self.kind != Kind::Prefill {
             case = case.step();
         }
         if !matches!(self.special, Special::Nothing) {
@@ -83,7 +92,11 @@ impl Described for RandomAttention {
                     .for_each(|factor| *factor = f32::NAN);
             }
         }
-        if self.is_step { problem.decode() } else { problem }
+        match self.kind {
+            Kind::Prefill => problem,
+            Kind::Step => problem.decode(),
+            Kind::Trees => problem.decode_trees(&mut numbers),
+        }
     }
 
     fn spoiled(&self) -> Option<u64> {
@@ -130,13 +143,14 @@ pub(in crate::operations) fn calls() -> BoxedStrategy<RandomAttention> {
         1 => (0usize..4).prop_map(Special::Poisoned),
         1 => Just(Special::Factors),
     ];
-    let options = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    let kind = prop_oneof![2 => Just(Kind::Prefill), 1 => Just(Kind::Step), 1 => Just(Kind::Trees)];
+    let options = (kind, any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
     let call = |(case, storing, options, scale, special, spoiled)| {
-        let (is_step, with_lse, is_bounded, with_switch) = options;
+        let (kind, with_lse, is_bounded, with_switch) = options;
         RandomAttention {
             case,
             storing,
-            is_step,
+            kind,
             with_lse,
             is_bounded,
             with_switch,

@@ -1,7 +1,7 @@
 //! The sparse call of a file.
 
 use super::{Expected, SparseCall};
-use crate::batch::Batch;
+use crate::batch::{Batch, Trees};
 use crate::memory::Packing;
 use crate::numbers::cumulative;
 use crate::operations::select_blocks::cases::SelectionInputs;
@@ -13,7 +13,7 @@ use sala_kernels::reference::select_blocks;
 use sala_kernels::{Entry, Lse};
 use std::sync::Arc;
 
-const TENSORS: [&str; 13] = [
+const TENSORS: [&str; 14] = [
     "q",
     "k",
     "v",
@@ -22,6 +22,7 @@ const TENSORS: [&str; 13] = [
     "page_table",
     "seqlens_k",
     "block_indices",
+    "parent",
     "expected.out",
     "expected.lse",
     "expected.block_indices",
@@ -50,10 +51,13 @@ impl SparseCall {
         let config = parse_selection(file, heads_q, heads_kv, dim)?;
         let block_indices = parse_lists(file, total_q, heads_kv)?;
         let expected = parse_expected(file, total_q, &config, dim_v)?;
+        let entry = parse_entry(file)?;
+        let trees = parse_trees(file, entry, &cu_seqlens_q)?;
         let batch = Batch {
             cu_seqlens_q,
             cu_seqlens_k,
             storage,
+            trees,
             dense_len: file.count("dense_len")?,
             ..Batch::new(&[], &[])
         };
@@ -70,7 +74,7 @@ impl SparseCall {
             dim_v,
             v,
             block_indices,
-            entry: parse_entry(file)?,
+            entry,
             expected,
         };
         Ok(call.without_dense_choices())
@@ -200,6 +204,27 @@ fn parse_entry(file: &ReplayFile<'_>) -> Result<Entry, String> {
         None | Some("prefill") => Ok(Entry::Prefill),
         Some("decode") => Ok(Entry::Decode),
         Some(other) => Err(format!("`entry` is `{other}`, expected `prefill` or `decode`")),
+    }
+}
+
+/// The trees of a decode step, `parent` `[batch, at least the longest sequence's queries]`.
+fn parse_trees(file: &ReplayFile<'_>, entry: Entry, cu_seqlens_q: &[i32]) -> Result<Option<Trees>, String> {
+    if !file.has("parent") {
+        return Ok(None);
+    }
+    if entry != Entry::Decode {
+        return Err("tensor `parent` is of decode steps, expected `entry` to be `decode`".into());
+    }
+    let sequences = cu_seqlens_q.len() - 1;
+    let longest = cu_seqlens_q.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
+    match file.shape("parent")?.as_slice() {
+        shape @ &[batch, columns] if batch == sequences && columns >= longest => Ok(Some(Trees {
+            parent: file.indices("parent", Some(shape))?,
+            columns,
+        })),
+        other => Err(format!(
+            "tensor `parent` has shape {other:?}, expected [{sequences}, at least {longest}]"
+        )),
     }
 }
 
