@@ -1,7 +1,7 @@
 //! Outputs and logarithms are those of the definition.
 
 use crate::steps::compare_entries;
-use crate::{PRECISIONS, long_problem};
+use crate::{PRECISIONS, long_problem, scattered_problem};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, all_orders};
@@ -296,5 +296,15 @@ fn long_sequences_are_walked_window_by_window() {
     let reference = problem.reference();
     for machine in all() {
         compare_entries(&problem, &reference, &machine);
+    }
+}
+
+/// Lists whose union has more steps than a tile's list has room for.
+#[test]
+fn unions_of_any_length_are_walked() {
+    let problem = scattered_problem();
+    let reference = problem.reference();
+    for machine in all() {
+        compare_with(&problem, &reference, &machine);
     }
 }

@@ -44,6 +44,23 @@ fn long_problem() -> AttentionProblem {
     problem
 }
 
+/// Twelve tokens of one head that list other blocks each, all 189 of them together: a tile of 128 tokens lists some eighty at a time.
+fn scattered_problem() -> AttentionProblem {
+    let (tokens, keys, list_len) = (12, 12_050, 16);
+    let case = AttentionCase {
+        group: 1,
+        dim: 64,
+        precision: Precision::Bf16,
+        list_len,
+        ..AttentionCase::plain(vec![(tokens, keys)], seed())
+    };
+    let mut problem = case.problem();
+    let indices = (0..tokens * list_len).map(|entry| (entry % list_len * tokens + entry / list_len) as i32);
+    let indices = indices.collect();
+    problem.lists = Some(Lists { indices, list_len });
+    problem
+}
+
 /// Asserts that a sequence has the same bits however the keys of its batch are stored, and alone. `entry` gives the call that is tried.
 fn assert_same_in_any_batch_and_store(
     machines: &[Machine],
