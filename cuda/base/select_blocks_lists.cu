@@ -28,12 +28,21 @@ inline namespace SALA_VARIANT {
 constexpr int WARPS = SALA_SELECT_LIST_WARPS;
 constexpr int THREADS = WARPS * WARP_SIZE;
 
+// Those of blocks that the second launch has no rows for.
+DEVICE void store_scores_past_rows(const sala_select_split_params& split, const SequenceRange& sequence, int64_t row) {
+    const sala_rows& scores = split.select.scores;
+    const int score_end = sequence.dense ? 0 : find_rows_of_all(split, sequence).score_end;
+    const int scored = ceil_div(score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS) * SALA_SELECT_PIECE_BLOCKS;
+    float* of_token = row_of<float>(scores, row, block_index_y());
+    for (int i = scored + thread_index(); i < split.select.score_blocks; i += THREADS) store_global(of_token + i, -INFINITE);
+}
+
 DEVICE void list_best_blocks(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const sala_block_lists& lists = p.lists;
     int parent;
     const SequenceRange sequence = take_tokens(split, find_drafts(p.sequences, split.trees, sequence_index(split), parent));
-    if (sequence.refusal != REFUSED_NOTHING) {
+    if (kept(static_cast<uint32_t>(sequence.refusal)) != REFUSED_NOTHING) {  // one branch for all that is refused
         if (split.first_token > 0) return;  // an earlier launch has done it
         count_refused_sequence(p.status, sequence.refusal);
         store_empty_lists<WARPS>(lists, sequence);
@@ -43,13 +52,7 @@ DEVICE void list_best_blocks(const sala_select_split_params& split) {
     const int token = block_index_x();
     if (token >= sequence.queries) return;
     const int64_t row = sequence.first_query + token;
-    if (p.scores.address != 0) {
-        const int score_end = sequence.dense ? 0 : find_rows_of_all(split, sequence).score_end;
-        const int scored = ceil_div(score_end, SALA_SELECT_PIECE_BLOCKS * ScoreTile::BLOCK_ROWS);
-        float* scores = row_of<float>(p.scores, row, block_index_y());
-        for (int i = scored * SALA_SELECT_PIECE_BLOCKS + thread_index(); i < p.score_blocks; i += THREADS)
-            store_global(scores + i, -INFINITE);
-    }
+    if (p.scores.address != 0) store_scores_past_rows(split, sequence, row);
     int* list = row_of<int>(lists.indices, row, block_index_y());
     const int query_block = sequence.dense ? -1 : find_query_block(lists, find_draft(split.trees, sequence, token, parent).position);
     fill_list(lists, list, query_block, block_scores_of(split, token));
