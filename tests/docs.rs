@@ -87,6 +87,20 @@ fn links_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+#[test]
+fn kernels_say_where_they_are_defined() {
+    let sections = anchors(&read(&root().join("docs/semantics.md")));
+    let mut kernels = Vec::new();
+    files(&root().join("cuda/base"), &mut kernels);
+    assert!(!kernels.is_empty());
+    for kernel in kernels {
+        let text = read(&kernel);
+        let section = text.split("\n// Definition: docs/semantics.md#").nth(1);
+        let section = section.and_then(|rest| rest.lines().next()).unwrap_or_default();
+        assert!(sections.contains(section), "{}: {section:?}", kernel.display());
+    }
+}
+
 /// The names in a text that begin as our environment variables do.
 fn variables(text: &str) -> BTreeSet<&str> {
     let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

@@ -11,6 +11,8 @@
 //
 // Rows before the sequence's first position, past the room that it has or in a bad page are not written, and
 // counted; the others are. Limit: bytes, each read once and written once.
+//
+// Definition: docs/semantics.md#append_keys
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"
 #include "params/append_keys.h"

@@ -14,6 +14,8 @@
 // Shared memory: one queue of queue_capacity × 8 bytes per warp.
 // Limit: bytes, 4 per free block. A warp's loads are not overlapped, so many warps are needed to come near
 // it.
+//
+// Definition: docs/semantics.md#choose_blocks
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"
 #include "params/choose_blocks.h"

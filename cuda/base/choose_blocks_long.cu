@@ -9,6 +9,8 @@
 //
 // Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes. Lists
 // of any length, more slowly than one warp for each where a queue has room.
+//
+// Definition: docs/semantics.md#choose_blocks
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"
 #include "params/choose_blocks.h"

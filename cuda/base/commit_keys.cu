@@ -12,6 +12,8 @@
 //     | base, accepted | path ▶ pages | load all rows ──▶ store all rows |          warps run on their own
 //
 // Limit: latency, of four loads that wait for each other; an accepted row is read once and written once.
+//
+// Definition: docs/semantics.md#commit_keys
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"
 #include "machine/warp.cuh"

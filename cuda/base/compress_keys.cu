@@ -24,6 +24,8 @@
 // Limit: bytes. Keys are read once (and the four spans past a tile again, 6 %, from L2); the rows are 5/64 as
 // many. 1M tokens of two heads of 128 are 512 MiB in and 42 MiB out: calculated, not measured, 135 µs at 4.3
 // TB/s. Each thread has eight loads of 16 bytes in flight.
+//
+// Definition: docs/semantics.md#compress_keys
 #include "machine/barrier.cuh"
 #include "machine/element.cuh"
 #include "machine/machine.cuh"

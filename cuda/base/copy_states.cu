@@ -2,6 +2,8 @@
 //
 // Grid: (16 KiB pieces of a head's state, heads, pairs). A thread copies four vectors of 16 bytes, all of them in
 // flight together; a source of −1 is a state of zero. Limit: bytes, each read once and written once.
+//
+// Definition: docs/semantics.md#copy_states
 #include "machine/machine.cuh"
 #include "machine/memory.cuh"
 #include "params/linear_attention.h"

@@ -14,6 +14,8 @@
 //
 // Shared memory (dim_k 128): k as f32 8 KiB, v 2 KiB.
 // Limit: bytes of the state, read once and written once.
+//
+// Definition: docs/semantics.md#linear_commit
 #include "machine/barrier.cuh"
 #include "machine/element.cuh"
 #include "machine/machine.cuh"

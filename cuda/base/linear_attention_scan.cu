@@ -25,6 +25,8 @@
 // Segments read keys and values of their warm-up too: 1.05 × the bytes at 64K tokens with SALA's decays.
 // Dropped: S through shared memory; decoupled e^(+G) e^(−G) factors (overflow); states of all steps in memory between
 // two passes (2.5 × the bytes); steps of 64 tokens (16 channels per warp: Q and K are read eight times).
+//
+// Definition: docs/semantics.md#linear_prefill
 #include <stddef.h>
 
 #include "machine/async_copy.cuh"

@@ -18,6 +18,8 @@
 //
 // Shared memory (dim_k 128): q and k as f32 16 KiB, partial sums 8 KiB, v and weights 3 KiB.
 // Limit: bytes of the state, 4 · dim_k · dim_v per head, read once whatever the number of drafts.
+//
+// Definition: docs/semantics.md#linear_verify
 #include "machine/barrier.cuh"
 #include "machine/element.cuh"
 #include "machine/machine.cuh"

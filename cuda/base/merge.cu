@@ -9,6 +9,8 @@
 //
 // A side whose LSE is −∞ has seen no key. It is not read, and the result has the bits of the other.
 // Limit: bytes, each read once and written once.
+//
+// Definition: docs/semantics.md#merge
 #include "machine/barrier.cuh"
 #include "machine/element.cuh"
 #include "machine/machine.cuh"

@@ -11,6 +11,8 @@
 // spread over tensor-parallel ranks are sum_squares and this.
 // Sums and roots are in two floats, so that the first two roundings fall where those of exact numbers do.
 // Limit: bytes, each of x and gate read once, each of out written once.
+//
+// Definition: docs/semantics.md#norm_gate
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"

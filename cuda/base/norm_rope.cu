@@ -12,6 +12,8 @@
 //
 // Sums and roots are in two floats, so that the first two roundings fall where those of exact numbers do.
 // Limit: bytes. Each is read once and written once; the table is shared by heads and lies in L2.
+//
+// Definition: docs/semantics.md#norm_rope
 #include "machine/element.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"

@@ -40,6 +40,8 @@
 // would take a whole block: the rows of few tokens are split over blocks by select_blocks_sums.cu, select_blocks_scores.cu and
 // select_blocks_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
+//
+// Definition: docs/semantics.md#select_blocks
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"

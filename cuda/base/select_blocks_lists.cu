@@ -8,6 +8,8 @@
 //     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
 //
 // Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes.
+//
+// Definition: docs/semantics.md#select_blocks
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"

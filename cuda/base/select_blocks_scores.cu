@@ -13,6 +13,8 @@
 //
 // Shared memory (dim 128): 32 KiB, then per token m and Z of its heads (8 bytes each) and P of the rows (512 bytes).
 // Limit: latency at batch 1, bytes of K1 beyond (1/31 more than once).
+//
+// Definition: docs/semantics.md#select_blocks
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"

@@ -10,6 +10,8 @@
 //     | load 128 rows | q, product, exp, sum, merge 8 lanes, store | the next eight heads …          a warp on its own after the load
 //
 // Shared memory (dim 128): 32 KiB. Limit: latency at batch 1 (one load from memory, one product, one merge), bytes beyond.
+//
+// Definition: docs/semantics.md#select_blocks
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"

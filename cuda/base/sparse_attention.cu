@@ -29,6 +29,8 @@
 // Dropped: a barrier of the block every step (each step as slow as its most loaded sub-partition); a warp that copies for
 // all (nine warps get 168 registers each); an eighth of each step copied by every warp (a step lands when the last has
 // issued its share); Q in shared memory (a quarter more shared-memory traffic); two tokens of 16 heads per warp (spills).
+//
+// Definition: docs/semantics.md#sparse_attention
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"

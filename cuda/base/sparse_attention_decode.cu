@@ -28,6 +28,8 @@
 // V. Dropped: one launch in which the last block to arrive merges (one multiprocessor reads what all have written, counters
 // have to be zeroed, and no test on a CPU can tell whether fences suffice); pieces of two blocks (twice the results).
 // Groups of more than 16 heads read K and V once for each sixteen, from L2.
+//
+// Definition: docs/semantics.md#sparse_attention
 #include "machine/async_copy.cuh"
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"

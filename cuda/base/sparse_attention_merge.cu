@@ -12,6 +12,8 @@
 //
 // Limit: latency; a list of 96 blocks has 24 pieces, 12 KiB for each head, which come from L2 and are all on their way at
 // once. Dropped: one warp for each head, which waits three times for eight pieces.
+//
+// Definition: docs/semantics.md#sparse_attention
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"

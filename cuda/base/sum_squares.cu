@@ -2,6 +2,8 @@
 //
 // Grid: (tokens). A block takes a token; the order of its sum follows from the number of channels alone.
 // Limit: bytes, each read once.
+//
+// Definition: docs/semantics.md#sum_squares
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/memory.cuh"
