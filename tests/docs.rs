@@ -120,14 +120,14 @@ fn every_environment_variable_is_in_the_table() {
     let known = variables(&rows);
     let mut sources = vec![root().join("build.rs")];
     for folder in [
-        "build", "src", "testkit", "tests", "fuzz", "benches", "demos", "compiled", "xtask", "c_api",
+        "build", "src", "testkit", "tests", "fuzz", "benches", "demos", "compiled", "xtask", "c_api", "python",
     ] {
         files(&root().join(folder), &mut sources);
     }
     let mut read_somewhere = BTreeSet::new();
     for source in sources
         .iter()
-        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .filter(|path| path.extension().is_some_and(|end| end == "rs" || end == "py"))
     {
         let text = read(source);
         // What is told to cargo or to a compiler is no variable of ours.

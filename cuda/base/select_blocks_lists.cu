@@ -44,8 +44,9 @@ DEVICE void list_best_blocks(const sala_select_split_params& split) {
     const sala_block_lists& lists = p.lists;
     int parent;
     const SequenceRange sequence = take_tokens(split, find_drafts(p.sequences, split.trees, sequence_index(split), parent));
-    if (kept(static_cast<uint32_t>(sequence.refusal)) != REFUSED_NOTHING) {  // one branch for all that is refused
-        if (split.first_token > 0) return;                                   // an earlier launch has done it
+    const uint32_t refusal = kept(static_cast<uint32_t>(sequence.refusal));  // one branch for all that is refused
+    if (refusal != static_cast<uint32_t>(REFUSED_NOTHING)) {
+        if (split.first_token > 0) return;  // an earlier launch has done it
         count_refused_sequence(p.status, sequence.refusal);
         store_empty_lists<WARPS>(lists, sequence);
         store_empty_scores<WARPS>(p, sequence);
