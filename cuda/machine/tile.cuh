@@ -169,7 +169,6 @@ struct FragmentPlace {
     SharedTile<COLS> tile;  // for the host, whose products read tiles
     int col0;
 
-    FragmentPlace() = default;
     DEVICE explicit FragmentPlace(SharedTile<COLS> tile, int col0 = 0) : tile(tile), col0(col0) {
         const int lane = lane_index();
         UNROLL
@@ -182,18 +181,6 @@ struct FragmentPlace {
         other.tile.base += bytes;
         UNROLL
         for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
-        return other;
-    }
-
-    // For load_fragment_nk: the middle eights of lanes change places, so that the registers that a product takes are neighbours.
-    DEVICE FragmentPlace columns() const {
-        const int eight = lane_index() / 8;
-        const int rows = eight == 1 ? -8 : eight == 2 ? 8 : 0;
-        FragmentPlace other = *this;
-        UNROLL
-        for (int i = 0; i < COUNT; ++i) {
-            other.at[i] = (at[i] ^ (rows == 0 ? 0u : 16u)) + static_cast<uint32_t>(rows * SharedTile<COLS>::ROW_BYTES);
-        }
         return other;
     }
 
@@ -219,7 +206,7 @@ template <int COLS, int WIDTH>
 DEVICE FragmentB<16, 16> load_fragment_nk(const FragmentPlace<COLS, WIDTH>& place, int row0, int col0 SITE) {
     uint32_t r[4];
     load_matrix_x4(r, place.address(row0, col0) FORWARD_SITE);
-    return {{{{r[0], r[1]}, {r[2], r[3]}}}};
+    return {{{{r[0], r[2]}, {r[1], r[3]}}}};
 }
 
 template <int COLS, int WIDTH>

@@ -25,8 +25,9 @@ fn hot_loops_cost_what_is_recorded() {
     }
 }
 
-/// Loops in which the lanes of a warp stay together. In the others they part where a sequence, a list or a piece of a sum ends.
-const STRAIGHT: [&str; 3] = ["dense_step", "select_score", "sparse_step"];
+/// Loops in which the lanes of a warp stay together, but for as many branches: where one of them arrives for the others. Elsewhere they part where a
+/// sequence, a list or a piece of a sum ends.
+const STRAIGHT: [(&str, usize); 3] = [("dense_step", 2), ("select_score", 0), ("sparse_step", 2)];
 
 #[test]
 fn nothing_spills_and_fragment_loops_do_not_diverge() {
@@ -37,11 +38,12 @@ fn nothing_spills_and_fragment_loops_do_not_diverge() {
     for (arch, units) in &figures.units {
         for (unit, figure) in units {
             assert_eq!(figure.spilled, 0, "{arch} {unit} spills");
-            let is_straight = STRAIGHT.contains(&unit.as_str());
-            assert!(!is_straight || figure.divergent == 0, "{arch} {unit} diverges");
+            let allowed = STRAIGHT.iter().find(|(straight, _)| straight == unit);
+            let diverges = allowed.is_some_and(|&(_, branches)| figure.divergent > branches);
+            assert!(!diverges, "{arch} {unit} diverges");
         }
         assert!(
-            STRAIGHT.iter().all(|unit| units.contains_key(*unit)),
+            STRAIGHT.iter().all(|(unit, _)| units.contains_key(*unit)),
             "{arch}: a loop is gone"
         );
     }

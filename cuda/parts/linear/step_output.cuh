@@ -63,7 +63,7 @@ DEVICE void read_state_and_score(StepOutput<M>& out, StepScores<PIECES>& scores,
         }
         FragmentB<16, 16> key[PIECES];
         UNROLL
-        for (int index = 0; index < PIECES; ++index) key[index] = load_fragment_nk(queries.columns().moved(to_keys[index]), 0, n * 16);
+        for (int index = 0; index < PIECES; ++index) key[index] = load_fragment_nk(queries.moved(to_keys[index]), 0, n * 16);
         UNROLL
         for (int half = 0; half < 2; ++half) {
             const FragmentA<16> query = load_fragment_a(queries, half * 16, n * 16);
