@@ -193,6 +193,8 @@ DEVICE bool take_segment(Segment& shared, const sala_linear_prefill_params& p) {
         if (s.index < s.segments) store_zeros(p, s, TILE);
         return false;
     }
+    const int tokens = s.end - s.origin;
+    s.short_step = tokens % STEP == 0 ? -1 : tokens / STEP;
     if (thread_index() == 0) shared = s;
     sync_block();  // the segment is in shared memory
     return true;
@@ -251,7 +253,7 @@ DEVICE void linear_attention_scan(const sala_linear_prefill_params& p) {
     // The table of a step: a decay per token has one for each, a constant one for all but a last step that is shorter.
     // The tokens from a step on, from shared memory: another register would be spilled.
     const auto rest = [&](int step) { return s.end - s.origin - step * STEP; };
-    const auto is_short = [&](int step) { return rest(step) < STEP; };
+    const auto is_short = [&](int step) { return step == s.short_step; };
     const auto is_new = [&](int step) { return is_per_token || step == 0 || is_short(step); };
     const auto table_of = [&](int step) -> DecayTable& { return plan.decay[is_per_token ? (step & 1) : is_short(step)]; };
     float next_decay = is_builder ? log_decay_of(0) : 0.0f;

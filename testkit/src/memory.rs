@@ -502,7 +502,11 @@ impl Memory {
 
     /// What a tensor of 32-bit numbers holds.
     pub fn read<T: Element>(&self, name: &str) -> Result<Vec<T>> {
-        assert_eq!(self.placed(name).dtype, T::DTYPE, "{name}");
+        let (is, wanted) = (self.placed(name).dtype, T::DTYPE);
+        let are_indices = [is, wanted]
+            .iter()
+            .all(|dtype| matches!(dtype, DType::I32 | DType::U32));
+        assert!(is == wanted || are_indices, "{name}");
         let bits = self.bits(name)?;
         let elements = bytemuck::cast_slice::<u16, u8>(&bits).chunks(size_of::<T>());
         Ok(elements.map(bytemuck::pod_read_unaligned).collect())

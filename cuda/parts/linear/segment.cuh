@@ -33,6 +33,7 @@ struct Segment {
     int segments, index;  // of how many it is which
     int begin, end;       // the tokens of the sequence that are its own
     int origin;           // where it starts: `begin`, or a warm-up before
+    int short_step;       // the last one, if it has fewer tokens than the others
     bool is_exact;        // it starts from what the segments before it have left
     bool runs;
     int head, head_kv;

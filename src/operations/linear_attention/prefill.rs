@@ -180,7 +180,7 @@ const fn shared_memory(dim_k: usize, tile: usize) -> usize {
     const DECAY_TABLE: usize = 4 * STEP * 4 + 8;
     const SCORE_FACTORS: usize = 3 * 2 * 32 * 16;
     const SCORE_SCALES: usize = 2 * 2 * STEP * 8;
-    const SEGMENT: usize = 8 + 8 + 72;
+    const SEGMENT: usize = 8 + 8 + 80;
     let stages = SALA_LINEAR_STAGES as usize * STEP * (2 * dim_k + tile) * 2;
     (stages + SCORES + 2 * DECAY_TABLE + SCORE_FACTORS + SCORE_SCALES + SEGMENT).next_multiple_of(16)
 }
