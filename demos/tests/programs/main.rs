@@ -1,7 +1,6 @@
 //! The programs as a newcomer meets them: they do what they say, and refuse what they cannot do with a sentence.
 
 mod needle;
-mod readme;
 mod replay;
 mod sala_layers;
 
