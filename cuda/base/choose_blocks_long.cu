@@ -5,7 +5,7 @@
 // Grid: (query tokens, kv heads, batch); a block of 16 warps fills one list (parts/selection/radix_choice.cuh), as the last launch of
 // a selection for few query tokens does.
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each
+//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
 //
 // Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes. Lists
 // of any length, more slowly than one warp for each where a queue has room.

@@ -7,7 +7,7 @@ use crate::memory::{Memory, POISON, Packing};
 use crate::numbers::Numbers;
 use crate::problem::{Described, Problem, Run, submit};
 use crate::property::{packings, precisions, seeds, spoils};
-use crate::storage::{Content, KeyRows, Storage};
+use crate::storage::{Content, KeyRows, Places, Storage};
 use crate::tolerance::{Judgement, Precision};
 use crate::values::Values;
 use proptest::prelude::*;
@@ -76,6 +76,34 @@ impl AppendProblem {
     }
 }
 
+impl AppendRun {
+    pub(super) fn read(memory: &Memory, places: &Places, elapsed: Duration) -> Result<AppendRun> {
+        Ok(AppendRun {
+            k: memory.keys("k", places)?,
+            v: memory.keys("v", places)?,
+            status: memory.status()?,
+            is_intact: memory.is_intact()?,
+            elapsed,
+        })
+    }
+
+    /// Every row there is, to the bit: also those that should be as they were.
+    pub(super) fn judge(&self, [k, v]: [&KeyRows; 2]) -> Judgement {
+        let wrong = |name: &str, got: &KeyRows, expected: &KeyRows| {
+            let mut pairs = got.bits.iter().zip(&expected.bits);
+            let at = pairs.position(|(got, expected)| got != expected)?;
+            Some(format!(
+                "{name}: element {at} is {:#x}, not {:#x}",
+                got.bits[at], expected.bits[at]
+            ))
+        };
+        Judgement {
+            failure: wrong("k", &self.k, k).or_else(|| wrong("v", &self.v, v)),
+            ..Judgement::default()
+        }
+    }
+}
+
 impl Problem for AppendProblem {
     type Layer = SparseLayer;
     type Run = AppendRun;
@@ -133,28 +161,11 @@ impl Problem for AppendProblem {
 
     fn read(&self, memory: &Memory, elapsed: Duration) -> Result<AppendRun> {
         let places = self.empty().places;
-        Ok(AppendRun {
-            k: memory.keys("k", &places)?,
-            v: memory.keys("v", &places)?,
-            status: memory.status()?,
-            is_intact: memory.is_intact()?,
-            elapsed,
-        })
+        AppendRun::read(memory, &places, elapsed)
     }
 
     fn judge(&self, run: &AppendRun, [k, v]: &[KeyRows; 2]) -> Judgement {
-        let wrong = |name: &str, got: &KeyRows, expected: &KeyRows| {
-            let mut pairs = got.bits.iter().zip(&expected.bits);
-            let at = pairs.position(|(got, expected)| got != expected)?;
-            Some(format!(
-                "{name}: element {at} is {:#x}, not {:#x}",
-                got.bits[at], expected.bits[at]
-            ))
-        };
-        Judgement {
-            failure: wrong("k", &run.k, k).or_else(|| wrong("v", &run.v, v)),
-            ..Judgement::default()
-        }
+        run.judge([k, v])
     }
 
     fn refused(&self, _: &[KeyRows; 2]) -> Status {

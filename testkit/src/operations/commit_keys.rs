@@ -142,28 +142,11 @@ impl Problem for CommitProblem {
 
     fn read(&self, memory: &Memory, elapsed: Duration) -> Result<AppendRun> {
         let places = self.batch.places(Content::Keys);
-        Ok(AppendRun {
-            k: memory.keys("k", &places)?,
-            v: memory.keys("v", &places)?,
-            status: memory.status()?,
-            is_intact: memory.is_intact()?,
-            elapsed,
-        })
+        AppendRun::read(memory, &places, elapsed)
     }
 
     fn judge(&self, run: &AppendRun, [k, v]: &[KeyRows; 2]) -> Judgement {
-        let wrong = |name: &str, got: &KeyRows, expected: &KeyRows| {
-            let mut pairs = got.bits.iter().zip(&expected.bits);
-            let at = pairs.position(|(got, expected)| got != expected)?;
-            Some(format!(
-                "{name}: element {at} is {:#x}, not {:#x}",
-                got.bits[at], expected.bits[at]
-            ))
-        };
-        Judgement {
-            failure: wrong("k", &run.k, k).or_else(|| wrong("v", &run.v, v)),
-            ..Judgement::default()
-        }
+        run.judge([k, v])
     }
 
     fn refused(&self, _: &[KeyRows; 2]) -> Status {
