@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Python package with numpy below the target folder, as pip installs it for a user, and runs its tests. Needs python3 with pip or venv.
+# Installs the Python package with numpy below the target folder, as pip installs it for a user, and runs its tests; those over torch where there is one. Needs python3 with pip or venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
