@@ -1,4 +1,4 @@
-//! The executor must report every bug planted in `cuda/tests/faults.cu`, naming kernel, file and line, and nothing else.
+//! The executor must report every bug planted in `cuda/tests/faults.cu` and `cuda/tests/warpgroup_faults.cu`, naming kernel, file and line, and nothing else.
 
 use std::thread;
 
@@ -7,7 +7,21 @@ use sala_kernels::{Buffer, Copies, Device, Error, HostOptions, Kernels, Result, 
 use sala_testkit::devices::can_detect_races;
 
 const THREADS: u32 = 128;
-const SOURCE: &str = include_str!("../cuda/tests/faults.cu");
+/// The files with planted bugs.
+const SOURCES: [(&str, &str); 2] = [
+    ("faults", include_str!("../cuda/tests/faults.cu")),
+    ("warpgroup_faults", include_str!("../cuda/tests/warpgroup_faults.cu")),
+];
+
+/// The file that a kernel is in, and its source.
+fn source(name: &str) -> (&'static str, &'static str) {
+    let start = format!("DEVICE void {name}(");
+    let has = |(_, text): &(&str, &str)| text.contains(&start);
+    SOURCES
+        .into_iter()
+        .find(has)
+        .unwrap_or_else(|| panic!("no kernel {name}"))
+}
 
 /// Runs one kernel of the file in one block and returns its output.
 fn run(options: HostOptions, name: &str) -> Result<Vec<u32>> {
@@ -33,7 +47,7 @@ fn launch(kernels: &Kernels, name: &str, params: &[u8]) -> Result<()> {
     // SAFETY: the buffers that `params` names outlive the launch, which has ended when it returns.
     unsafe {
         kernels.launch_named(
-            &format!("faults_{name}"),
+            &format!("{}_{name}", source(name).0),
             &stream,
             [1, 1, 1],
             THREADS,
@@ -56,7 +70,8 @@ fn options(change: impl FnOnce(&mut HostOptions)) -> HostOptions {
 /// The lines of a kernel in the source file that its report may name.
 fn marked_lines(name: &str) -> Vec<usize> {
     let start = format!("DEVICE void {name}(");
-    let mut lines = SOURCE
+    let mut lines = source(name)
+        .1
         .lines()
         .zip(1..)
         .skip_while(|(text, _)| !text.starts_with(&start));
@@ -74,11 +89,11 @@ fn assert_reported(options: HostOptions, name: &str, what: &str) {
     let lines = marked_lines(name);
     assert!(!lines.is_empty(), "{name}: no line is marked");
     assert!(
-        report.contains(&format!("kernel faults_{name}, block (0, 0, 0)")),
+        report.contains(&format!("kernel {}_{name}, block (0, 0, 0)", source(name).0)),
         "{report}"
     );
     assert!(report.contains(what), "{name}: expected {what}: {report}");
-    let place = |line: &usize| report.contains(&format!("faults.cu:{line}"));
+    let place = |line: &usize| report.contains(&format!("/{}.cu:{line}", source(name).0));
     assert!(
         lines.iter().any(place),
         "{name}: expected one of lines {lines:?}: {report}"
@@ -137,6 +152,11 @@ fn broken_rules_of_the_machine_are_reported() {
         ),
         ("disagreeing_product", "another part of a tile"),
         ("columns_past_tile", "columns 8 to 40 of a tile of 32 columns"),
+        ("unfinished_product", "ends without having waited for the product"),
+        ("divergent_warpgroup", "divergent warpgroup"),
+        ("missing_warp", "divergent warpgroup"),
+        ("misaligned_panel", "not aligned to 1024 bytes"),
+        ("rows_past_tile", "rows 8 to 72 of a tile of 64 rows"),
     ] {
         for options in orders() {
             assert_reported(options, name, what);
@@ -187,6 +207,10 @@ fn races_are_reported() {
         ("unfinished_mbarrier_copies", "race"),
         ("own_writes_with_copies", "race"),
         ("unsynchronised_mbarrier", "race"),
+        ("unpublished_writes", "unpublished"),
+        ("unpublished_copies", "unpublished"),
+        ("unordered_product", "race"),
+        ("overwritten_factor", "race"),
     ] {
         for options in orders().into_iter().filter(|options| options.detect_races) {
             // In some orders a thread reads what nobody has written yet: the same bug.
@@ -241,6 +265,14 @@ fn late_copies_show_a_weak_wait() {
 }
 
 #[test]
+fn late_products_show_a_weak_wait() {
+    let lazy = run(HostOptions::default(), "early_sum").expect("nothing to report without race detection");
+    assert!(lazy.iter().all(|word| f32::from_bits(*word).is_nan()), "{lazy:?}");
+    let eager = options(|options| options.copies = Copies::Eager);
+    assert_eq!(run(eager, "early_sum"), Ok(vec![0; THREADS as usize]));
+}
+
+#[test]
 fn parameters_of_another_size_are_refused() {
     let device = Device::host();
     let kernels = Kernels::load(&device).expect("host kernels");
@@ -258,6 +290,7 @@ fn correct_kernels_give_the_same_bits_in_every_order() {
         "clean_ring",
         "clean_sync_warp",
         "clean_atomics",
+        "clean_products",
     ] {
         let expected = run(HostOptions::default(), name).unwrap_or_else(|error| panic!("{error}"));
         for options in orders() {

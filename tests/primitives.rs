@@ -10,6 +10,8 @@ const WARP: usize = 32;
 
 /// A launch of a unit kernel.
 struct Case<'a> {
+    /// The file that it is in.
+    file: &'a str,
     name: &'a str,
     grid: [u32; 3],
     threads: usize,
@@ -21,6 +23,7 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(name: &'a str, threads: usize, output_bytes: usize) -> Self {
         Self {
+            file: "primitives",
             name,
             grid: [1, 1, 1],
             threads,
@@ -40,9 +43,19 @@ impl<'a> Case<'a> {
         self
     }
 
-    /// Runs it on every device, and gives each output to `check`.
+    /// Of a warpgroup.
+    fn of_warpgroup(mut self) -> Self {
+        self.file = "warpgroup";
+        self
+    }
+
+    /// Runs it on every device that has it, and gives each output to `check`.
     fn check(&self, check: impl Fn(&[u32])) {
-        for machine in machines() {
+        let has = |machine: &Machine| {
+            let capability = machine.device.compute_capability();
+            self.file == "primitives" || capability.is_none_or(|capability| capability == (9, 0))
+        };
+        for machine in machines().into_iter().filter(has) {
             check(&self.run(&machine).0);
         }
     }
@@ -67,7 +80,7 @@ impl<'a> Case<'a> {
             second_input: second_input.address(),
             output: output.address(),
         };
-        let name = format!("primitives_{}", self.name);
+        let name = format!("{}_{}", self.file, self.name);
         let threads = u32::try_from(self.threads).expect("a block size");
         // SAFETY: the buffers live until the stream has run, and are as large as the kernel needs.
         unsafe {
@@ -571,6 +584,36 @@ fn fused_products_equal_their_instructions() {
     product_agrees::<f16>("product_kn_f16", a, kn);
     product_agrees::<bf16>("product_shared_kn", a, kn);
     product_agrees::<bf16>("product_shared_trans_kn", |m, k| (16 + k, m), kn);
+}
+
+/// A (64 x 64) and B, of small integers, which every way of summing gets right; `b` says where B(k, n) lies.
+fn group_product_agrees<T: Narrow>(name: &str, columns: usize, times: f32, b: impl Fn(usize, usize) -> usize) {
+    let integers = |count, seed| -> Vec<T> {
+        let of = |n: u32| T::narrow((n % 17) as f32 - 8.0);
+        numbers(count, seed).into_iter().map(of).collect()
+    };
+    let (left, right) = (integers(64 * 64, 31), integers(64 * columns, 32));
+    let case = Case::new(name, 128, 4 * 64 * columns).input(&left).second_input(&right);
+    case.of_warpgroup().check(|output| {
+        for m in 0..64 {
+            for n in 0..columns {
+                let term = |k: usize| left[64 * m + k].widen() * right[b(k, n)].widen();
+                let expected = times * (0..64).map(term).sum::<f32>();
+                assert_eq!(float(output[m * columns + n]), expected, "{name}: ({m}, {n})");
+            }
+        }
+    });
+}
+
+#[test]
+fn products_of_warpgroups_agree() {
+    let nk = |k, n| 64 * n + k;
+    let kn = |k, n| 128 * k + n;
+    group_product_agrees::<bf16>("nk_bf16", 64, 2.0, nk);
+    group_product_agrees::<f16>("nk_f16", 64, 2.0, nk);
+    group_product_agrees::<bf16>("kn_bf16", 128, 1.0, kn);
+    group_product_agrees::<f16>("kn_f16", 128, 1.0, kn);
+    group_product_agrees::<bf16>("shared_nk", 64, 1.0, nk);
 }
 
 fn accumulator_becomes_operand<T: Narrow>(name: &str) {

@@ -25,6 +25,7 @@ void end_thread(Block& block, Fiber& fiber) {
     fiber.copies.clear();  // what the thread has not waited for never arrives
     fiber.exited = true;
     warp.alive &= ~(1u << fiber.lane);
+    if (warp.alive == 0) check_products_have_ended(block, warp.index);
     --block.alive;
     block.calls_without_progress = 0;
 }
@@ -57,6 +58,8 @@ void reset_warp(Block& block, int index) {
     warp.arrived = 0;
     warp.at_barrier = 0;
     warp.wavefronts.clear();
+    block.started_products[index].clear();
+    block.warpgroups[index / 4].clear();
 }
 
 void reset(Block& block) {

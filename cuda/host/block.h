@@ -10,6 +10,7 @@
 #include "machine/machine.cuh"
 #include "host/executor.h"
 #include "host/fiber.h"
+#include "host/products.h"
 #include "host/race.h"
 #include "host/random.h"
 #include "host/site.h"
@@ -196,6 +197,8 @@ struct Block {
     Barrier barriers[BARRIERS];
     std::unordered_map<uint32_t, Mbarrier> mbarriers;  // by shared address
     std::vector<LateArrival> late_arrivals;
+    StartedProducts started_products[MAX_WARPS];
+    Warpgroup warpgroups[MAX_WARPS / 4];
     std::unique_ptr<unsigned char, void (*)(void*)> shared{nullptr, nullptr};
     uint32_t shared_bytes = 0;
     std::vector<StaticVariable> statics;

@@ -32,16 +32,18 @@ void RaceDetector::begin(int threads, const unsigned char* memory, uint32_t byte
         granules_.assign(granules, Granule{});
         block_ = 1;
     }
-    nothing_ = std::make_shared<const History>(2 * static_cast<size_t>(threads), 0u);
-    clocks_.assign(static_cast<size_t>(threads), Clock{nothing_, 1, 0});
+    nothing_ = std::make_shared<const History>(2 * static_cast<size_t>(threads) + static_cast<size_t>(threads / WARP_SIZE), 0u);
+    clocks_.assign(static_cast<size_t>(threads), Clock{nothing_, 1, 0, 0});
     merged_known_ = merged_history_ = merged_ = nothing_;
     copies_issued_.assign(static_cast<size_t>(threads), 0);
+    published_.assign(2 * static_cast<size_t>(threads), 0);
 }
 
 bool RaceDetector::happened_before(const Cell& cell, int thread) const {
     const Clock& clock = clocks_[static_cast<size_t>(thread)];
     if (cell.agent == thread) return true;
     if (cell.agent == threads_ + thread) return clock.copies_waited >= cell.epoch;
+    if (cell.agent == 2 * threads_ + thread / WARP_SIZE) return clock.products_waited >= cell.epoch;
     return (*clock.known)[cell.agent] >= cell.epoch;
 }
 
@@ -76,6 +78,18 @@ void RaceDetector::note(Granule& granule, const Cell& access, int thread, uint32
     granule.count = static_cast<uint16_t>(kept);
 }
 
+void RaceDetector::check_published(const Granule& granule, const Cell& access, int thread, uint32_t offset) const {
+    for (int i = 0; i < granule.count && granule.block == block_; ++i) {
+        const Cell& write = granule.cells[i];
+        if (write.kind == Access::READ || (write.bytes & access.bytes) == 0 || published_[write.agent] >= write.epoch) continue;
+        SourceLine here, there;
+        const Site before = site_of(write.site, there);
+        fail_thread(thread, site_of(access.site, here),
+                    "unpublished: a product reads offset %u of shared memory, which thread %d wrote at %s:%d", offset,
+                    write.agent % threads_, before.file, before.line);
+    }
+}
+
 void RaceDetector::note_bytes(int thread, const void* pointer, uint32_t bytes, const Cell& access) {
     uint32_t offset = static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - memory_);
     const uint32_t end = std::min(offset + bytes, bytes_);
@@ -84,6 +98,7 @@ void RaceDetector::note_bytes(int thread, const void* pointer, uint32_t bytes, c
         const uint32_t first = offset % GRANULE_BYTES;
         const uint32_t count = std::min(GRANULE_BYTES - first, end - offset);
         part.bytes = static_cast<uint16_t>(((1u << count) - 1) << first);
+        if (part.agent >= 2 * threads_) check_published(granules_[offset / GRANULE_BYTES], part, thread, offset);
         note(granules_[offset / GRANULE_BYTES], part, thread, offset);
         offset += count;
     }
@@ -106,6 +121,24 @@ void RaceDetector::complete_copy(int thread, uint32_t epoch) {
     clock.copies_waited = std::max(clock.copies_waited, epoch);
 }
 
+void RaceDetector::product_read(int first_thread, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site) {
+    const auto agent = static_cast<uint16_t>(2 * threads_ + first_thread / WARP_SIZE);
+    note_bytes(first_thread, pointer, bytes, Cell{site, epoch, agent, 0, Access::READ});
+}
+
+void RaceDetector::complete_products(int first_thread, uint32_t epoch) {
+    for (int thread = first_thread; thread < first_thread + WARP_SIZE; ++thread) {
+        Clock& clock = clocks_[static_cast<size_t>(thread)];
+        clock.products_waited = std::max(clock.products_waited, epoch);
+    }
+}
+
+void RaceDetector::publish(int thread) {
+    Clock& clock = clocks_[static_cast<size_t>(thread)];
+    published_[static_cast<size_t>(thread)] = clock.own++;
+    published_[static_cast<size_t>(threads_ + thread)] = clock.copies_waited;
+}
+
 SharedHistory RaceDetector::join(const Arrivals::Arrival* arrivals, size_t count) const {
     auto joined = std::make_shared<History>(*arrivals[0].clock.known);
     const History* last = arrivals[0].clock.known.get();
@@ -118,8 +151,10 @@ SharedHistory RaceDetector::join(const Arrivals::Arrival* arrivals, size_t count
     for (size_t i = 0; i < count; ++i) {
         const size_t thread = static_cast<size_t>(arrivals[i].thread);
         const size_t copies = thread + static_cast<size_t>(threads_);
+        const size_t products = 2 * static_cast<size_t>(threads_) + thread / WARP_SIZE;
         (*joined)[thread] = std::max((*joined)[thread], arrivals[i].clock.own);
         (*joined)[copies] = std::max((*joined)[copies], arrivals[i].clock.copies_waited);
+        (*joined)[products] = std::max((*joined)[products], arrivals[i].clock.products_waited);
     }
     return joined;
 }
@@ -149,7 +184,7 @@ void RaceDetector::open(Arrivals& arrivals) { arrivals.joined = join(arrivals.ar
 void RaceDetector::pass(const Arrivals& arrivals, int thread) { clocks_[static_cast<size_t>(thread)].known = arrivals.joined; }
 
 void RaceDetector::arrive_copies(Arrivals& arrivals, int thread, uint32_t epoch) const {
-    arrivals.arrived.push_back({thread, {nothing_, 0, epoch}});
+    arrivals.arrived.push_back({thread, {nothing_, 0, epoch, 0}});
 }
 
 void RaceDetector::acquire(const SharedHistory& history, int thread) {
@@ -169,7 +204,7 @@ void RaceDetector::report(const Cell& access, const Cell& earlier, int thread, u
     SourceLine here, there;
     const Site now = site_of(access.site, here);
     const Site before = site_of(earlier.site, there);
-    const int other = earlier.agent % threads_;
+    const int other = earlier.agent < 2 * threads_ ? earlier.agent % threads_ : (earlier.agent - 2 * threads_) * WARP_SIZE;
     fail_thread(thread, now, "race: %s%s at offset %u of shared memory, not ordered after the %s%s by thread %d (warp %d) at %s:%d",
                 access.agent >= threads_ ? "asynchronous " : "", name(access.kind), offset,
                 earlier.agent >= threads_ ? "asynchronous " : "", name(earlier.kind), other, other / WARP_SIZE, before.file, before.line);

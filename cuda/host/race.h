@@ -3,9 +3,10 @@
 //
 // It keeps vector clocks. A thread's accesses between two releases (arrivals at a barrier, or at sync_warp)
 // share an epoch, and each thread knows the latest epoch of every other that happened before its present. The
-// asynchronous copies of a thread are an agent of their own: the thread learns of them by waiting. Shuffles,
-// votes and matrix instructions order nothing. Only shared memory is watched: global memory, where blocks
-// meet, is not, and neither is weak memory order.
+// asynchronous copies of a thread are an agent of their own: the thread learns of them by waiting. So are the
+// products that a warp starts, which only see writes that their thread has published. Shuffles, votes and matrix
+// instructions order nothing. Only shared memory is watched: global memory, where blocks meet, is not, and neither is
+// weak memory order.
 #pragma once
 #include <memory>
 #include <stdint.h>
@@ -28,7 +29,7 @@ struct AccessSite {
 };
 
 // The latest epoch of every agent that happened before some moment. Agent t is thread t, agent threads + t
-// the copies of thread t.
+// the copies of thread t, agent 2 threads + w the products of warp w.
 using History = std::vector<uint32_t>;
 using SharedHistory = std::shared_ptr<const History>;
 
@@ -38,6 +39,7 @@ struct Clock {
     SharedHistory known;
     uint32_t own;
     uint32_t copies_waited;
+    uint32_t products_waited;  // of the thread's warp
 };
 
 // The threads that have arrived at a barrier, with what each knew.
@@ -71,6 +73,14 @@ class RaceDetector {
 
     // The epoch of the last copy that a thread has issued; 0: none.
     uint32_t copies_issued(int thread) const { return copies_issued_[static_cast<size_t>(thread)]; }
+
+    // Notes what a product of the warp that starts at a thread reads. Fails also if what it reads was written and not
+    // published.
+    void product_read(int first_thread, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site);
+    void complete_products(int first_thread, uint32_t epoch);
+
+    // A thread publishes its writes, and the copies that it has waited for, to products.
+    void publish(int thread);
 
     // sync_warp: orders the lanes of the warp that starts at a thread.
     void join_warp(int first_thread);
@@ -113,6 +123,7 @@ class RaceDetector {
     SharedHistory join(const Arrivals::Arrival* arrivals, size_t count) const;
     uint32_t next_victim();
     [[noreturn]] void report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const;
+    void check_published(const Granule& granule, const Cell& access, int thread, uint32_t offset) const;
     [[noreturn]] void report_unwritten(const Cell& access, int thread, uint32_t offset) const;
 
     int threads_ = 0;
@@ -122,6 +133,7 @@ class RaceDetector {
     uint32_t victim_state_ = 1;
     std::vector<Clock> clocks_;
     std::vector<uint32_t> copies_issued_;
+    std::vector<uint32_t> published_;  // the last epoch of each thread, and of its copies, that products see
     std::vector<Granule> granules_;
     std::vector<Arrivals::Arrival> warp_;
     SharedHistory nothing_;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/collective.h"
+#include "host/fragments.h"
 #include "host/product.h"
 #include "host/report.h"
 #include "host/shared_memory.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr int MATRIX_ROWS = 8;
 constexpr int VECTOR_COLS = 8;
 constexpr uint32_t VECTOR_BYTES = 16;
-constexpr int M = 16;
+constexpr int M = FRAGMENT_ROWS;
 
 struct ProductArgument {
     TileProduct product;
@@ -93,26 +94,8 @@ void gather_shared_a(Block& block, const Warp& warp, const TileProduct& product,
 
 // A from the lanes' fragments as [k][16] floats.
 void gather_fragments(const TileProduct& product, void* const* arguments, float* a) {
-    const Element element = product.element;
     for (int lane = 0; lane < WARP_SIZE; ++lane) {
-        const uint32_t* registers = static_cast<const ProductArgument*>(arguments[lane])->a;
-        const int g = lane / 4;
-        const int t = lane % 4 * 2;
-        for (int step = 0; step < product.k / 16; ++step) {
-            uint16_t elements[8];
-            float wide[8];
-            memcpy(elements, registers + 4 * step, sizeof(elements));
-            widen(element, wide, elements);
-            float* k = a + (16 * step + t) * M + g;
-            k[0] = wide[0];
-            k[M] = wide[1];
-            k[8] = wide[2];
-            k[M + 8] = wide[3];
-            k[8 * M] = wide[4];
-            k[9 * M] = wide[5];
-            k[8 * M + 8] = wide[6];
-            k[9 * M + 8] = wide[7];
-        }
+        gather_fragment_a(product.element, lane, static_cast<const ProductArgument*>(arguments[lane])->a, product.k, a);
     }
 }
 
@@ -155,14 +138,7 @@ void gather_shared_b(Block& block, const Warp& warp, const TileProduct& product,
 template <class Move>
 void for_accumulators(const TileProduct& product, void* const* arguments, float* c, Move move) {
     for (int lane = 0; lane < WARP_SIZE; ++lane) {
-        float* values = static_cast<const ProductArgument*>(arguments[lane])->c;
-        float* corner = c + lane % 4 * 2 * M + lane / 4;
-        for (int j = 0; j < product.n / 8; ++j) {
-            move(values[4 * j], corner[8 * j * M]);
-            move(values[4 * j + 1], corner[(8 * j + 1) * M]);
-            move(values[4 * j + 2], corner[8 * j * M + 8]);
-            move(values[4 * j + 3], corner[(8 * j + 1) * M + 8]);
-        }
+        for_accumulator(lane, static_cast<const ProductArgument*>(arguments[lane])->c, product.n, c, move);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct KernelFile {
 pub enum Machine {
     /// Unit kernels that only tests launch, on every GPU.
     Tests,
+    /// Unit kernels of what compute capability 9.0 alone has.
+    Sm90aTests,
     /// Unit kernels that only the executor runs; compiled for a GPU to see that they compile.
     Faults,
     /// `mma.sync` and `cp.async`: every GPU since compute capability 8.0.
@@ -91,14 +93,14 @@ impl Machine {
         match self {
             Self::Tests | Self::Base => &["sm_80", "sm_90a", "sm_100", "sm_120", "compute_80"],
             Self::Faults => &["compute_80"],
-            Self::Sm90a => &["sm_90a"],
+            Self::Sm90a | Self::Sm90aTests => &["sm_90a"],
         }
     }
 
     /// The folder of its kernels.
     pub const fn folder(self) -> &'static str {
         match self {
-            Self::Tests | Self::Faults => "cuda/tests",
+            Self::Tests | Self::Sm90aTests | Self::Faults => "cuda/tests",
             Self::Base => "cuda/base",
             Self::Sm90a => "cuda/sm90a",
         }

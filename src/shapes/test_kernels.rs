@@ -93,4 +93,31 @@ pub const TEST_KERNELS: &[KernelFile] = &[
         ]),
         tests: &["executor"],
     },
+    // What products of four warps do, and their misuses.
+    KernelFile {
+        name: "warpgroup",
+        machine: Machine::Sm90aTests,
+        params: "sala_unit_test_params",
+        instances: Instances::Named(&["nk_bf16", "nk_f16", "kn_bf16", "kn_f16", "shared_nk"]),
+        tests: &["primitives"],
+    },
+    KernelFile {
+        name: "warpgroup_faults",
+        machine: Machine::Sm90aTests,
+        params: "sala_unit_test_params",
+        instances: Instances::Named(&[
+            "clean_products",
+            "unpublished_writes",
+            "unpublished_copies",
+            "unordered_product",
+            "overwritten_factor",
+            "early_sum",
+            "unfinished_product",
+            "divergent_warpgroup",
+            "missing_warp",
+            "misaligned_panel",
+            "rows_past_tile",
+        ]),
+        tests: &["executor"],
+    },
 ];

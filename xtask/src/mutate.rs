@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// The primitives that synchronise threads or wait for copies. A new one that does either belongs here.
-const PRIMITIVES: [&str; 11] = [
+const PRIMITIVES: [&str; 14] = [
     "sync_block",
     "sync_warp",
     "sync_barrier",
@@ -41,6 +41,9 @@ const PRIMITIVES: [&str; 11] = [
     "arrive_mbarrier_for",
     "arrive_mbarrier_with_copies",
     "wait_mbarrier",
+    "publish_shared_writes",
+    "commit_products",
+    "wait_products",
     "memory_fence",
 ];
 

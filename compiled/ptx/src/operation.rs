@@ -257,6 +257,14 @@ pub enum Operation {
     },
     /// `mma`
     Multiply(Box<Multiply>),
+    /// `wgmma.mma_async`
+    StartProduct(Box<GroupMultiply>),
+    /// `wgmma.fence`
+    ProductFence,
+    /// `wgmma.commit_group`
+    ProductCommit,
+    /// `wgmma.wait_group`: all but so many of the newest batches.
+    ProductWait(u32),
 }
 
 /// `setp`: a relation between two values and, perhaps, another predicate.
@@ -392,6 +400,35 @@ pub struct Multiply {
     pub c: [Register; 4],
 }
 
+/// `wgmma.mma_async.m64n…k16`
+#[derive(Clone, Debug)]
+pub struct GroupMultiply {
+    /// Of A and B.
+    pub element: Element,
+    /// D, which is also C.
+    pub to: Box<[Register]>,
+    /// A.
+    pub a: GroupFactor,
+    /// B.
+    pub b: GroupFactor,
+    /// Whether C is added.
+    pub adds: Predicate,
+}
+
+/// Where a factor of a product of four warps is.
+#[derive(Clone, Copy, Debug)]
+pub enum GroupFactor {
+    /// A warp's quarter of A.
+    Registers([Register; 4]),
+    /// In shared memory.
+    Shared {
+        /// 64 bits that say where.
+        descriptor: Register,
+        /// Whether its rows are k.
+        transposed: bool,
+    },
+}
+
 /// Who has to be together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meeting {
@@ -413,7 +450,11 @@ impl Operation {
             | Self::LoadMatrix { .. }
             | Self::StoreMatrix { .. }
             | Self::TransposeMatrix { .. }
-            | Self::Multiply(_) => Some(Meeting::All),
+            | Self::Multiply(_)
+            | Self::StartProduct(_)
+            | Self::ProductFence
+            | Self::ProductCommit
+            | Self::ProductWait(_) => Some(Meeting::All),
             _ => None,
         }
     }

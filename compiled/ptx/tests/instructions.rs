@@ -294,8 +294,8 @@ fn instructions_of_later_machines_are_refused() {
 #[test]
 fn what_is_not_known_is_refused_by_name() {
     refused(
-        "wgmma.fence.sync.aligned;",
-        "k: `wgmma.fence.sync.aligned`: unknown instruction\n    at test.ptx:21",
+        "wgmma.fence.sync.aligned 1;",
+        "k: `wgmma.fence.sync.aligned`: not known with these operands\n    at test.ptx:21",
     );
     refused(
         "mbarrier.inval.shared.b64 [%r1];",

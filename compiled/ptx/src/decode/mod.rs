@@ -11,6 +11,7 @@ mod opcode;
 mod slots;
 mod together;
 mod visit;
+mod warpgroup;
 
 use std::sync::Arc;
 
@@ -226,11 +227,13 @@ impl<'t> Decoder<'_, 't> {
             ("red", [address, from @ ..]) => access::atomic(names, opcode, None, address, from),
             ("membar" | "fence", []) => {
                 opcode.ignore(&["cta", "gl", "gpu", "sys", "sc", "acq_rel"]);
+                opcode.take_all(&["proxy", "async", "shared::cta"]);
                 Ok(Operation::Fence)
             }
             ("cp", operands) => access::copy(names, opcode, operands),
             ("mbarrier", operands) => mbarrier::mbarrier(names, opcode, operands, self.target),
             ("ldmatrix" | "stmatrix" | "movmatrix" | "mma", operands) => together::matrix(names, opcode, operands),
+            ("wgmma", operands) => warpgroup::warpgroup(names, opcode, operands, self.target),
             ("bar" | "barrier" | "vote" | "activemask" | "shfl" | "redux", operands) => {
                 together::lanes(names, opcode, operands)
             }

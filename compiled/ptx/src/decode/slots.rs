@@ -166,6 +166,7 @@ fn propagate(blocks: &mut [Block]) {
 /// From the first moment to the last that a register matters; none if it never does. An instruction reads at an even moment and writes at
 /// the odd one behind it.
 fn lifetimes(code: &mut [Instruction], blocks: &[Block], count: usize) -> Vec<Option<(usize, usize)>> {
+    let end = 2 * code.len();
     let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; count];
     let extend = |lifetimes: &mut Vec<Option<(usize, usize)>>, register: usize, moment: usize| {
         let (first, last) = lifetimes[register].unwrap_or((moment, moment));
@@ -191,6 +192,12 @@ fn lifetimes(code: &mut [Instruction], blocks: &[Block], count: usize) -> Vec<Op
                 );
             }
         });
+        // They are written when the product is waited for, wherever that is.
+        if let Operation::StartProduct(multiply) = &instruction.operation {
+            for register in &multiply.to {
+                extend(&mut lifetimes, register.0 as usize, end);
+            }
+        }
     }
     lifetimes
 }

@@ -1,6 +1,6 @@
 //! Which registers an operation reads and writes.
 
-use crate::operation::{Address, Operation, Phase, Value, Vote};
+use crate::operation::{Address, GroupFactor, Operation, Phase, Value, Vote};
 use crate::registers::Register;
 
 /// What an operation does with a register.
@@ -103,6 +103,18 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
             sources.for_each(|register| visit(register, Use::Reads));
             multiply.to.iter_mut().for_each(|register| visit(register, Use::Writes));
         }
+        Operation::StartProduct(multiply) => {
+            for factor in [&mut multiply.a, &mut multiply.b] {
+                match factor {
+                    GroupFactor::Registers(registers) => {
+                        registers.iter_mut().for_each(|register| visit(register, Use::Reads));
+                    }
+                    GroupFactor::Shared { descriptor, .. } => visit(descriptor, Use::Reads),
+                }
+            }
+            multiply.to.iter_mut().for_each(|register| visit(register, Use::Reads));
+            multiply.to.iter_mut().for_each(|register| visit(register, Use::Writes));
+        }
         Operation::Mbarrier(mbarrier) => {
             address(&mut mbarrier.place, visit);
             match &mut mbarrier.phase {
@@ -124,6 +136,9 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
         | Operation::Branch { .. }
         | Operation::Exit
         | Operation::Trap
+        | Operation::ProductFence
+        | Operation::ProductCommit
+        | Operation::ProductWait(_)
         | Operation::CopyCommit
         | Operation::CopyWait(_)
         | Operation::CopyWaitAll => {}

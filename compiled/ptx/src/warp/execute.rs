@@ -101,6 +101,13 @@ impl Warp<'_> {
                 self.multiply(multiply);
                 Ok(())
             }
+            Operation::StartProduct(multiply) => self.start_product(multiply, memory),
+            Operation::ProductFence => Ok(()),
+            Operation::ProductCommit => {
+                self.group_products.commit();
+                Ok(())
+            }
+            Operation::ProductWait(newest) => self.wait_for_products(*newest, memory),
             Operation::Trap => Err(Trouble::new(Kind::Trap, "a trap").on(active.trailing_zeros() as usize)),
             Operation::Branch { .. } | Operation::Exit | Operation::Barrier { .. } => {
                 Err(Trouble::new(Kind::Instruction, "an instruction out of place").into())

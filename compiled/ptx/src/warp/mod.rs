@@ -9,6 +9,7 @@ mod copies;
 mod execute;
 mod mbarrier;
 mod together;
+mod warpgroup;
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,7 @@ use crate::registers::{ALL, LANES, Register, Registers};
 
 use copies::Copies;
 use mbarrier::LateArrival;
+use warpgroup::Products;
 
 /// Why a warp has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,7 @@ pub struct Warp<'k> {
     alive: u32,
     copies: Copies,
     late_arrivals: VecDeque<LateArrival>,
+    group_products: Products,
     /// Whether the last instruction found a phase incomplete.
     polls: bool,
     /// Instructions executed.
@@ -122,6 +125,7 @@ impl<'k> Warp<'k> {
             alive: 0,
             copies: Copies::default(),
             late_arrivals: VecDeque::new(),
+            group_products: Products::default(),
             polls: false,
             executed: 0,
             products: 0,
@@ -135,6 +139,7 @@ impl<'k> Warp<'k> {
         self.registers.clear();
         self.copies = Copies::default();
         self.late_arrivals.clear();
+        self.group_products = Products::default();
         self.start(position);
     }
 
