@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs what another machine needs to test this crate on its GPU into target/device-bundle: run.sh, and an archive of release builds of the tests,
-# demos and benches with the test vectors, which run.sh unpacks beside itself. The other machine needs glibc 2.36, the NVIDIA driver, and xz or
+# demos and benches with the test vectors and the Python package, which run.sh unpacks beside itself. The other machine needs glibc 2.36, the NVIDIA driver, and xz or
 # Python; no compiler and no cargo.
 #
 #   scripts/device_bundle.sh && target/device-bundle/run.sh check
@@ -41,6 +41,14 @@ done | pack demos
 if compgen -G 'benches/*' >/dev/null; then
     executables cargo bench --no-run | grep -vE "$build_machine_only" | grep -v '/sala_kernels-' | pack benches
 fi
+
+# For the comparison with other libraries.
+cargo build --release --package sala-kernels-c
+mkdir "$payload/python"
+cp -r python/sala_kernels "$payload/python/"
+cp -r benches/peers "$payload/peers"
+find "$payload/python" "$payload/peers" -name __pycache__ -prune -exec rm -r {} +
+strip --strip-unneeded -o "$payload/python/sala_kernels/libsala_kernels.so" target/release/libsala_kernels.so
 
 cp -r tests/data "$payload/data"
 cp scripts/device_bundle_run.sh "$bundle/run.sh"

@@ -3,6 +3,8 @@
 #
 #   run.sh check [LOG FOLDER]    every test and the recorded vectors; ends with a table and, if one failed, with status 1
 #   run.sh bench [LOG FOLDER]    every bench; prints the times and keeps what criterion makes of them in LOG FOLDER/criterion
+#   run.sh peers [LOG FOLDER]    this library beside PyTorch, fla, FlashInfer and InfLLM-V2, what there is of them; tables and a plot in LOG FOLDER/peers.
+#                                Takes Python with numpy and apache-tvm-ffi, and for times torch
 #
 # LIMIT=seconds (300) for each program; what it printed is in LOG FOLDER (logs).
 set -uo pipefail
@@ -84,10 +86,20 @@ bench() {
     grep -vE '^Benchmarking|outliers|(low|high) (mild|severe)|^$' "$logs/timed.log"
 }
 
+peers() {
+    announce_device
+    if ! python3 -c 'import numpy, tvm_ffi'; then
+        echo "peers: expected Python with numpy and apache-tvm-ffi (pip install numpy apache-tvm-ffi)" >&2
+        exit 1
+    fi
+    PYTHONPATH=$here/python run peers python3 "$here/peers/compare.py" --out "$logs/peers"
+    cat "$logs/peers.log"
+}
+
 case $command in
-check | bench) ;;
+check | bench | peers) ;;
 *)
-    echo "usage: run.sh check|bench [LOG FOLDER]" >&2
+    echo "usage: run.sh check|bench|peers [LOG FOLDER]" >&2
     exit 2
     ;;
 esac
