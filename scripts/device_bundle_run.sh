@@ -6,7 +6,7 @@
 #   run.sh peers [LOG FOLDER]    this library beside PyTorch, fla, FlashInfer and InfLLM-V2, what there is of them; tables and a plot in LOG FOLDER/peers.
 #                                Takes Python with numpy and apache-tvm-ffi, and for times torch
 #
-# LIMIT=seconds (300) for each program; what it printed is in LOG FOLDER (logs).
+# LIMIT=seconds (300; peers: 1800) for each program; what it printed is in LOG FOLDER (logs).
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/payload
 command=${1:-}
@@ -92,6 +92,8 @@ peers() {
         echo "peers: expected Python with numpy and apache-tvm-ffi (pip install numpy apache-tvm-ffi)" >&2
         exit 1
     fi
+    # Some of the others compile at their first call.
+    limit=${LIMIT:-1800}
     PYTHONPATH=$here/python run peers python3 "$here/peers/compare.py" --out "$logs/peers"
     cat "$logs/peers.log"
 }

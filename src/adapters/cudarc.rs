@@ -153,9 +153,7 @@ impl<'a> Launch<'a> {
     /// [`Error::Argument`] for a view that this launch did not make, and what the operation's own launch refuses. An error of cudarc that
     /// concerns the order of streams: before the launch, which then does not happen, or after it, in which case it has been waited for.
     pub fn run<A: Arguments>(self, operation: &A::Operation, args: A) -> Result<()> {
-        for view in args.views().iter() {
-            self.check_registered(view.name, &view.tensor)?;
-        }
+        args.views().check_held(|reached| self.holds(reached))?;
         let Self {
             kernels,
             queue,
@@ -218,17 +216,14 @@ impl<'a> Launch<'a> {
         check_context(argument, self.kernels.device().memory_space(), owner.context())
     }
 
-    /// Refuses a view of memory that this launch does not hold.
+    /// Whether a slice of this launch has these addresses.
     ///
     /// It is enough to compare addresses: the slices are borrowed for as long as the launch lives, mutably the ones that are written, so
     /// that no other view of them can be made by safe code.
-    fn check_registered(&self, argument: &'static str, view: &Tensor<'_>) -> Result<()> {
-        let (start, end) = (view.address(), view.address() + view.extent());
-        let holds = |memory: &Registered<'_>| memory.addresses.start <= start && end <= memory.addresses.end;
-        if view.is_empty() || self.memory.iter().any(holds) {
-            return Ok(());
-        }
-        Err(Error::argument(argument, "a view made by this launch", view))
+    fn holds(&self, reached: &Range<u64>) -> bool {
+        let holds =
+            |memory: &Registered<'_>| memory.addresses.start <= reached.start && reached.end <= memory.addresses.end;
+        self.memory.iter().any(holds)
     }
 }
 

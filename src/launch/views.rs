@@ -1,5 +1,7 @@
 //! The views of a launch, each named once: what the memory checks, the adapters and the languages other than Rust go by.
 
+use std::ops::Range;
+
 use super::checks;
 use crate::operations::{CompressedStore, Keys, Sequences, SwitchLen};
 use crate::tensor::MemorySpace;
@@ -96,6 +98,19 @@ impl<'a> Views<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a view of other memory than an adapter holds, which says so of the addresses that a view reaches.
+    #[doc(hidden)]
+    pub fn check_held(&self, is_held: impl Fn(&Range<u64>) -> bool) -> Result<()> {
+        let is_foreign = |view: &&View<'_>| {
+            let start = view.tensor.address();
+            !view.tensor.is_empty() && !is_held(&(start..start.saturating_add(view.tensor.extent())))
+        };
+        match self.iter().find(is_foreign) {
+            None => Ok(()),
+            Some(view) => Err(Error::argument(view.name, "a view made by this launch", view.tensor)),
+        }
     }
 
     fn add(mut self, name: &'static str, tensor: Option<Tensor<'a>>, is_written: bool) -> Self {

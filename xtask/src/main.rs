@@ -1,6 +1,7 @@
 //! Maintenance tasks: `cargo xtask` lists them, `cargo xtask help TASK` describes one. Each is a module that this file dispatches to.
 
 mod bindings;
+mod cold;
 mod dist;
 mod full;
 mod mutate;
@@ -28,6 +29,7 @@ use clap::Parser;
 )]
 enum Task {
     Bindgen(bindings::Arguments),
+    Cold(cold::Arguments),
     Dist(dist::Arguments),
     Full(full::Arguments),
     Mutate(mutate::Arguments),
@@ -39,6 +41,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bindgen(arguments) => bindings::run(&arguments),
+        Task::Cold(arguments) => cold::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Full(arguments) => full::run(&arguments),
         Task::Mutate(arguments) => mutate::run(&arguments),
