@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import numpy as np
 import report
-from libraries import LIBRARIES, OTHER_FORMULA, Library
+from libraries import LIBRARIES, NOTHING, Library
 from problems import Arrays, Problem, problems
 
 # The root of the mean square of the difference to the definition, over that of the definition.
@@ -69,7 +69,7 @@ def measure(library: Library, problem: Problem, expected: np.ndarray, repeats: i
     try:
         run = library.run(problem)
         if run is None:
-            return {**row, "status": OTHER_FORMULA.get((library.name, problem.kind), "no such operation")}
+            return {**row, "status": NOTHING.get((library.name, problem.kind), "no such operation")}
         out = Arrays.to_numpy(run(), problem.rows)
         error = float(np.linalg.norm(out - expected) / np.linalg.norm(expected))
         agrees = out.shape == expected.shape and error <= TOLERANCE[library.arrays.dtype]

@@ -1,6 +1,6 @@
 """The libraries: each gives, for a problem that it has an operation for, a function that computes it on the problem's own tensors.
 
-A function returns what can be compared, `[tokens, heads, dim]`. What it can prepare once, outside of what is timed, it prepares before it is returned:
+A function returns what can be compared, `[tokens, heads, dim]`, or parts of it with some of the heads each. What it can prepare once, outside of what is timed, it prepares before it is returned:
 plans, masks, permutations that a caller of that library would have made long ago.
 """
 
@@ -163,6 +163,30 @@ class FlashInfer(Library):
         )
         return lambda: wrapper.run(tensors["q"], (k, v))
 
+    def sparse_prefill(self, problem: Problem) -> Run:
+        """A matrix of blocks of one query and 64 keys, one for each kv head: the heads of a call share their blocks."""
+        sizes, tensors, torch = problem.sizes, problem.tensors, self.torch
+        block, group, dtype = sizes["block"], sizes["heads"] // sizes["heads_kv"], tensors["q"].dtype
+        calls = []
+        for head in range(sizes["heads_kv"]):
+            lists = tensors["lists"][:, head]
+            listed = lists >= 0
+            counts = listed.sum(1)
+            starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+            indices = lists[listed]
+            columns = indices[:, None] * block + torch.arange(block, device="cuda")
+            positions = sizes["keys"] - sizes["queries"] + torch.arange(sizes["queries"], device="cuda")
+            mask = columns <= positions.repeat_interleave(counts)[:, None]
+            wrapper = self.library.BlockSparseAttentionWrapper(self._workspace())
+            wrapper.plan(
+                starts, indices, sizes["queries"], sizes["keys"], 1, block, group, 1, sizes["dim"], mask=mask[:, None],
+                q_data_type=dtype, kv_data_type=dtype, o_data_type=dtype,
+            )
+            q = tensors["q"][:, head * group : (head + 1) * group].contiguous()
+            k, v = (tensors[name][:, head : head + 1].contiguous() for name in "kv")
+            calls.append((wrapper, q, k, v))
+        return lambda: [wrapper.run(q, k, v) for wrapper, q, k, v in calls]
+
     def sparse_prefill_blocks_of_128(self, problem: Problem) -> Run:
         """MSA: the one operation there with a list for each token and kv head, of blocks of 128."""
         msa = importlib.import_module("flashinfer.msa_ops")
@@ -196,10 +220,10 @@ class Infllm(Library):
         return lambda: first(self.library.infllmv2_attn_varlen_func(tensors["q"], k, v, **rest))
 
 
-# Operations that look alike and compute something else: said, not compared.
-OTHER_FORMULA: Dict[tuple, str] = {
+# Why a library has nothing to compare, where that is not plain.
+NOTHING: Dict[tuple, str] = {
     ("FlashInfer", "linear"): "its gated delta rule is another formula",
-    ("FlashInfer", "sparse"): "its block-sparse operations share one list among a block of queries",
+    ("FlashInfer", "sparse"): "no decode step over lists of blocks of 64",
 }
 
 LIBRARIES = [Sala, Torch, Fla, FlashInfer, Infllm]

@@ -44,7 +44,9 @@ class Arrays:
 
     @staticmethod
     def to_numpy(tensor: Any, rows: Any = slice(None)) -> np.ndarray:
-        """Rows of a tensor in f64."""
+        """Rows of a tensor in f64; of the parts of one, side by side."""
+        if isinstance(tensor, list):
+            return np.concatenate([Arrays.to_numpy(part, rows) for part in tensor], axis=1)
         if isinstance(tensor, np.ndarray):
             return tensor[rows].astype(np.float64)
         return tensor[rows].detach().float().cpu().numpy().astype(np.float64)
