@@ -94,6 +94,8 @@ impl<'k> Launch<'k> {
     }
 
     /// Holds all tensors while `launches` makes arguments of their views and queues them, in their order, on the device's stream.
+    ///
+    /// Operations of candle on any of these tensors belong outside of `launches`: they would wait for ever for what this thread holds.
     pub fn run(&self, launches: impl for<'v> FnOnce(&Views<'v>) -> Result<()>) -> Result<()> {
         let tensors = self.tensors.borrow();
         let places = Place::of(&tensors)?;
