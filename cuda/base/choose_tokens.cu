@@ -24,7 +24,7 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-DEVICE void choose_tokens(const sala_choose_tokens_params& p) {
+DEVICE void choose_from_row(const sala_choose_tokens_params& p) {
     const TokenList list = find_token_list(p, block_index_z(), block_index_y());
     count_refused_sequence(p.status, list.refusal);
     store_known_tokens(list, thread_index(), RADIX_THREADS);
@@ -36,7 +36,7 @@ DEVICE void choose_tokens(const sala_choose_tokens_params& p) {
 }
 
 #define INSTANCE(name) \
-    KERNEL(name, sala_choose_tokens_params, RADIX_THREADS, 1) { choose_tokens(p); }
+    KERNEL(name, sala_choose_tokens_params, RADIX_THREADS, 1) { choose_from_row(p); }
 #include "instances/choose_tokens.h"
 
 }  // namespace SALA_VARIANT

@@ -142,7 +142,7 @@ DEVICE void score_keys(const sala_score_keys_params& p) {
 }
 
 #define INSTANCE(name, T, DIM) \
-    KERNEL(name, sala_score_keys_params, THREADS, 4) { score_keys<T, DIM>(p); }
+    KERNEL(name, sala_score_keys_params, THREADS, 3) { score_keys<T, DIM>(p); }
 #include "instances/score_keys.h"
 
 }  // namespace SALA_VARIANT
