@@ -12,11 +12,7 @@
 //
 // Definition: docs/semantics.md#choose_tokens
 #include "machine/machine.cuh"
-#include "machine/memory.cuh"
 #include "params/choose_tokens.h"
-#include "params/select_blocks.h"
-#include "parts/keys/rows.cuh"
-#include "parts/keys/sequence.cuh"
 #include "parts/selection/radix_choice.cuh"
 #include "parts/selection/token_list.cuh"
 #include "parts/status.cuh"

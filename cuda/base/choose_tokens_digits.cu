@@ -19,6 +19,7 @@
 #include "machine/memory.cuh"
 #include "machine/warp.cuh"
 #include "params/choose_tokens.h"
+#include "params/select_blocks.h"
 #include "parts/selection/radix_choice.cuh"
 #include "parts/selection/token_digits.cuh"
 #include "parts/selection/token_list.cuh"

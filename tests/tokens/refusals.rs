@@ -50,7 +50,7 @@ const SCORE_FAULTS: &[Fault<ScoreKeysArgs<'static>>] = &[
     ("k", |args, spare| args.k = spare.tensor(F16, &PAGES)),
     ("k", |args, spare| args.k = spare.tensor(Bf16, &[80, HEADS, DIM])),
     ("cu_seqlens_q", |args, spare| {
-        args.sequences.cu_seqlens_q = spare.list(&[0, 7])
+        args.sequences.cu_seqlens_q = spare.tensor(F32, &[3])
     }),
     ("scores", |args, spare| args.scores = spare.tensor_mut(I32, &SCORES)),
     ("scores", |args, spare| {

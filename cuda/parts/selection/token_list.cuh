@@ -5,7 +5,6 @@
 #pragma once
 
 #include "machine/machine.cuh"
-#include "machine/math.cuh"
 #include "machine/memory.cuh"
 #include "params/choose_tokens.h"
 #include "parts/keys/rows.cuh"

@@ -2,6 +2,7 @@
 
 mod needle;
 mod replay;
+mod retention;
 mod sala_layers;
 
 use std::fs;
