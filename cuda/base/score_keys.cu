@@ -36,7 +36,7 @@ constexpr int AT_ONCE = 8;
 
 template <int DIM>
 struct ScorePlan {
-    float mean[DIM];
+    float mean[DIM];  // as channel_at says
     float products[TILE];
 };
 
@@ -44,7 +44,7 @@ struct ScorePlan {
 template <int DIM>
 DEVICE void find_mean(ScorePlan<DIM>& plan, const sala_score_keys_params& p, const SequenceRange& sequence) {
     if (thread_index() < DIM) {
-        const float* sums = sums_of(p, block_index_z(), block_index_y(), grid_size_y(), DIM) + thread_index();
+        const float* sums = sums_of(p, block_index_z(), block_index_y(), grid_size_y(), DIM) + channel_at<DIM>(thread_index());
         const int pieces = ceil_div(sequence.queries, tokens_of_piece(sequence.queries));
         float sum = 0.0f;
         for (int piece = 0; piece < pieces; ++piece) sum += load_global_constant(sums + piece * DIM);
@@ -73,7 +73,8 @@ DEVICE void multiply_keys(ScorePlan<DIM>& plan, const KeyRows& keys, const KeyTi
     const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(keys, low, high);
     Float4 mean[2];
     UNROLL
-    for (int half = 0; half < 2; ++half) mean[half] = load_shared<Float4>(shared_address(plan.mean + channel + 4 * half));
+    for (int half = 0; half < 2; ++half)
+        mean[half] = load_shared<Float4>(shared_address(plan.mean + place_of_four<DIM>(channel + 4 * half)));
     NO_UNROLL
     for (int first = 0; first < WARP_SIZE; first += AT_ONCE * ROWS) {
         Words4 loaded[AT_ONCE];

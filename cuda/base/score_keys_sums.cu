@@ -92,10 +92,12 @@ DEVICE void sum_queries(const sala_score_keys_params& p) {
     const int first = piece * tokens;
     auto& plan = dynamic_shared<QuerySumsPlan<DIM>>();
     const auto own = sum_rows<T, DIM>(p, sequence, first, minimum(sequence.queries - first, tokens) + first);
-    const uint32_t place = shared_address(&plan.sums[thread_index() / LANES][thread_index() % LANES * VECTOR]);
+    float* sums_of_thread = plan.sums[thread_index() / LANES];
     UNROLL
     for (int half = 0; half < 2; ++half) {
-        store_shared(place + half * sizeof(Float4), Float4{{own[4 * half], own[4 * half + 1], own[4 * half + 2], own[4 * half + 3]}});
+        const int place = place_of_four<DIM>(thread_index() % LANES * VECTOR + 4 * half);
+        store_shared(shared_address(sums_of_thread + place),
+                     Float4{{own[4 * half], own[4 * half + 1], own[4 * half + 2], own[4 * half + 3]}});
     }
     sync_block();  // the sums of all threads are there
     if (thread_index() >= DIM) return;
@@ -103,7 +105,7 @@ DEVICE void sum_queries(const sala_score_keys_params& p) {
     UNROLL
     for (int row = 0; row < ROWS; ++row) sum += load_shared<float>(shared_address(&plan.sums[row][thread_index()]));
     float* sums = sums_of(p, block_index_z(), block_index_y(), grid_size_y(), DIM);
-    store_global(sums + piece * DIM + thread_index(), sum);
+    store_global(sums + piece * DIM + channel_at<DIM>(thread_index()), sum);
 }
 
 #define INSTANCE(name, T, DIM) \
