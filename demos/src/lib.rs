@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `replay` | runs recorded calls and judges the results |
 //! | `needle` | hides a sentence in a long text and lets sparse attention find it again |
+//! | `retention` | reads a prompt with a cache of a fixed size, and draws what it has kept |
 //! | `sala_layers` | runs one sparse and one linear layer of a hybrid model and says what they cost |
 //! | `serve` | an inference engine in miniature: batches, pages, shared prefixes, forks, drafts |
 //!

@@ -2,6 +2,7 @@
 
 mod needle;
 mod replay;
+mod retention;
 mod sala_layers;
 mod serve;
 
