@@ -148,7 +148,7 @@ pub struct sala_block_lists {
     pub init_blocks: i32,
     pub local_blocks: i32,
     pub queue_capacity: i32,
-    pub reserved: i32,
+    pub block_shift: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -163,7 +163,8 @@ const _: () = {
         [::core::mem::offset_of!(sala_block_lists, local_blocks) - 36usize];
     ["Offset of field: sala_block_lists::queue_capacity"]
         [::core::mem::offset_of!(sala_block_lists, queue_capacity) - 40usize];
-    ["Offset of field: sala_block_lists::reserved"][::core::mem::offset_of!(sala_block_lists, reserved) - 44usize];
+    ["Offset of field: sala_block_lists::block_shift"]
+        [::core::mem::offset_of!(sala_block_lists, block_shift) - 44usize];
 };
 pub const SALA_CHOOSE_WARPS: u32 = 8;
 #[repr(C)]

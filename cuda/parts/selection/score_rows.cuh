@@ -20,10 +20,15 @@ inline namespace SALA_VARIANT {
 
 constexpr uint32_t TWO_NANS = 0x7fff7fffu;  // of bf16, and of f16
 
-// Tokens from one row of C to the next.
-DEVICE int sum_stride(const sala_select_blocks_params& p) {
-    return p.exact_lse ? p.lists.block_size / ScoreTile::BLOCK_ROWS : p.lists.block_size;
+// log2 of the tokens from one row of K1 to the next, and from one of C.
+DEVICE int score_shift(const sala_select_blocks_params& p) {
+    static_assert(ScoreTile::BLOCK_ROWS == 4, "a block of keys has four rows of K1");
+    return p.lists.block_shift - 2;
 }
+DEVICE int sum_shift(const sala_select_blocks_params& p) { return p.exact_lse ? score_shift(p) : p.lists.block_shift; }
+
+// Tokens from one row of C to the next.
+DEVICE int sum_stride(const sala_select_blocks_params& p) { return 1 << sum_shift(p); }
 
 // The rows that a token needs, and those of all tokens before it.
 struct TokenRows {
@@ -36,7 +41,7 @@ DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int positio
     constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
     const sala_block_lists& lists = p.lists;
     TokenRows rows{0, 0, 0};
-    const int visible = full_windows(end, lists.block_size / BLOCK_ROWS);
+    const int visible = full_windows_by_shift(end, score_shift(p));
     const int query_block = find_query_block(lists, position);
     const bool chooses = must_choose(lists, query_block) && wanted_blocks(lists) > 0;
     if (chooses) {
@@ -48,7 +53,7 @@ DEVICE TokenRows find_token_rows(const sala_select_blocks_params& p, int positio
         // One row more: where the last visible row is some 4b − 1, block b has a score from it alone.
         rows.score_end = maximum(rows.score_end, visible > 0 ? visible + 1 : 0);
     }
-    if (rows.score_begin < rows.score_end) rows.sum_rows = full_windows(end, sum_stride(p));
+    if (rows.score_begin < rows.score_end) rows.sum_rows = full_windows_by_shift(end, sum_shift(p));
     return rows;
 }
 
@@ -67,19 +72,22 @@ DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_
     constexpr int VECTORS = SharedTile<DIM>::VECTORS;
     constexpr int WARP_ROWS = ROWS / WARPS;
     constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
+    static_assert(WARP_ROWS % 8 == 0 && ScoreTile::TURN % WARP_ROWS == 0 && PASS_ROWS <= ScoreTile::BLOCK_ROWS,
+                  "to the row of a pass, that of the first one adds without a carry");
     const KeyRows& rows = needed.rows;
     const int first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
     const int vector = lane_index() % VECTORS;
-    const auto is_needed = [&](int row) { return needed.begin <= first_row + row && first_row + row < needed.end; };
+    const uint32_t first_target = tile.address(score_tile_row(first), vector);
+    const auto target_of = [&](int pass_row) { return SharedTile<DIM>::add_rows(first_target, score_tile_row(pass_row)); };
+    const int before = needed.begin - (first_row + first);  // of the lane's rows
+    const auto count = static_cast<uint32_t>(maximum(needed.end - needed.begin, 0));
+    const auto is_needed = [&](int pass_row) { return static_cast<uint32_t>(pass_row - before) < count; };
     if (!rows.paged()) {
-        const int base = maximum(first_row, 0);
-        const uint16_t* source = rows.row_in(0, base);
+        RowWalk walk = walk_rows(rows, first_row + first, PASS_ROWS, vector * 8);
         UNROLL
         for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-            const int row = first + i;
-            const bool valid = is_needed(row);
-            async_copy<16>(tile.address(score_tile_row(row), vector),
-                           source + (valid ? first_row + row - base : 0) * rows.stride + vector * 8, valid);
+            async_copy<16>(target_of(i), walk.row(), is_needed(i));
+            walk.go_on();
         }
         return;
     }
@@ -90,14 +98,14 @@ DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_
     if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
     NO_UNROLL
     for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-        const int row = first + i;
-        const int page = pages.page(rows, first_row + row);
-        const uint32_t target = tile.address(score_tile_row(row), vector);
-        if (is_needed(row) && page == NO_PAGE) {
+        const int row = first_row + first + i;
+        const int page = pages.page(rows, row);
+        const bool valid = is_needed(i);
+        const uint32_t target = target_of(i);
+        if (valid && page == NO_PAGE) {
             store_shared(target, Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
         } else {
-            const bool valid = is_needed(row);
-            async_copy<16>(target, (valid ? rows.row_in(page, first_row + row) : rows.first) + vector * 8, valid);
+            async_copy<16>(target, (valid ? rows.row_in(page, row) : rows.first) + vector * 8, valid);
         }
     }
 }
