@@ -52,7 +52,7 @@ typedef struct sala_select_split_params {
     int32_t heads_kv;
     int32_t first_sequence;
     int32_t first_token, tokens;
-    int32_t reserved;
+    int32_t product_reciprocal;  // 2^16 / (heads_padded / 8), rounded up
 } sala_select_split_params;
 
 #endif

@@ -627,7 +627,7 @@ pub struct sala_select_split_params {
     pub first_sequence: i32,
     pub first_token: i32,
     pub tokens: i32,
-    pub reserved: i32,
+    pub product_reciprocal: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -655,8 +655,8 @@ const _: () = {
         [::core::mem::offset_of!(sala_select_split_params, first_token) - 388usize];
     ["Offset of field: sala_select_split_params::tokens"]
         [::core::mem::offset_of!(sala_select_split_params, tokens) - 392usize];
-    ["Offset of field: sala_select_split_params::reserved"]
-        [::core::mem::offset_of!(sala_select_split_params, reserved) - 396usize];
+    ["Offset of field: sala_select_split_params::product_reciprocal"]
+        [::core::mem::offset_of!(sala_select_split_params, product_reciprocal) - 396usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;

@@ -65,48 +65,69 @@ struct NeededRows {
     int begin, end;
 };
 
-// Starts the copy of ROWS rows from row `first_row` on, which may be negative, as many of them by each warp. Rows that are not needed become zero, and those of
-// bad pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
+// Which of ROWS rows, from row `first_row` on, a lane copies a vector of, and where to: in pass i row first + i. Each warp
+// copies as many rows.
 template <int WARPS, int ROWS, int DIM>
-DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_row, uint64_t status) {
-    constexpr int VECTORS = SharedTile<DIM>::VECTORS;
-    constexpr int WARP_ROWS = ROWS / WARPS;
-    constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
+struct LaneRows {
+    static constexpr int VECTORS = SharedTile<DIM>::VECTORS;
+    static constexpr int WARP_ROWS = ROWS / WARPS;
+    static constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
     static_assert(WARP_ROWS % 8 == 0 && ScoreTile::TURN % WARP_ROWS == 0 && PASS_ROWS <= ScoreTile::BLOCK_ROWS,
                   "to the row of a pass, that of the first one adds without a carry");
-    const KeyRows& rows = needed.rows;
-    const int first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
-    const int vector = lane_index() % VECTORS;
-    const uint32_t first_target = tile.address(score_tile_row(first), vector);
-    const auto target_of = [&](int pass_row) { return SharedTile<DIM>::add_rows(first_target, score_tile_row(pass_row)); };
-    const int before = needed.begin - (first_row + first);  // of the lane's rows
-    const auto count = static_cast<uint32_t>(maximum(needed.end - needed.begin, 0));
-    const auto is_needed = [&](int pass_row) { return static_cast<uint32_t>(pass_row - before) < count; };
-    if (!rows.paged()) {
-        RowWalk walk = walk_rows(rows, first_row + first, PASS_ROWS, vector * 8);
-        UNROLL
-        for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-            async_copy<16>(target_of(i), walk.row(), is_needed(i));
-            walk.go_on();
-        }
-        return;
+
+    int first, vector;
+    uint32_t first_target;
+    int before;  // rows before the first that is needed, and how many are
+    uint32_t count;
+
+    DEVICE LaneRows(SharedTile<DIM> tile, const NeededRows& needed, int first_row) {
+        first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
+        vector = lane_index() % VECTORS;
+        first_target = tile.address(score_tile_row(first), vector);
+        before = needed.begin - (first_row + first);
+        count = static_cast<uint32_t>(maximum(needed.end - needed.begin, 0));
     }
-    const int begin = maximum(first_row + warp_index() * WARP_ROWS, needed.begin);
-    const int end = minimum(first_row + (warp_index() + 1) * WARP_ROWS, needed.end);
+    DEVICE uint32_t target(int pass) const { return SharedTile<DIM>::add_rows(first_target, score_tile_row(pass)); }
+    DEVICE bool is_needed(int pass) const { return static_cast<uint32_t>(pass - before) < count; }
+};
+
+template <int WARPS, int ROWS, int DIM>
+DEVICE void load_paged_rows(const LaneRows<WARPS, ROWS, DIM>& lane, const NeededRows& needed, int first_row, uint64_t status) {
+    using Lane = LaneRows<WARPS, ROWS, DIM>;
+    const KeyRows& rows = needed.rows;
+    const int begin = maximum(first_row + warp_index() * Lane::WARP_ROWS, needed.begin);
+    const int end = minimum(first_row + (warp_index() + 1) * Lane::WARP_ROWS, needed.end);
     const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, begin, end);
     const uint32_t bad = ballot(pages.entry == NO_PAGE);
     if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
     NO_UNROLL
-    for (int i = 0; i < WARP_ROWS; i += PASS_ROWS) {
-        const int row = first_row + first + i;
+    for (int pass = 0; pass < Lane::WARP_ROWS; pass += Lane::PASS_ROWS) {
+        const int row = first_row + lane.first + pass;
         const int page = pages.page(rows, row);
-        const bool valid = is_needed(i);
-        const uint32_t target = target_of(i);
+        const bool valid = lane.is_needed(pass);
         if (valid && page == NO_PAGE) {
-            store_shared(target, Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
+            store_shared(lane.target(pass), Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
         } else {
-            async_copy<16>(target, (valid ? rows.row_in(page, row) : rows.first) + vector * 8, valid);
+            async_copy<16>(lane.target(pass), (valid ? rows.row_in(page, row) : rows.first) + lane.vector * 8, valid);
         }
+    }
+}
+
+// Starts the copy of ROWS rows from row `first_row` on, which may be negative. Rows that are not needed become zero, and those of bad
+// pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
+template <int WARPS, int ROWS, int DIM>
+DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_row, uint64_t status) {
+    using Lane = LaneRows<WARPS, ROWS, DIM>;
+    const Lane lane(tile, needed, first_row);
+    if (needed.rows.paged()) {
+        load_paged_rows(lane, needed, first_row, status);
+        return;
+    }
+    RowWalk walk = walk_rows(needed.rows, first_row + lane.first, Lane::PASS_ROWS, lane.vector * 8);
+    UNROLL
+    for (int pass = 0; pass < Lane::WARP_ROWS; pass += Lane::PASS_ROWS) {
+        async_copy<16>(lane.target(pass), walk.row(), lane.is_needed(pass));
+        walk.go_on();
     }
 }
 

@@ -96,6 +96,7 @@ impl Plan {
                     first_sequence: first_sequence as i32,
                     first_token: first_token as i32,
                     tokens: split.tokens as i32,
+                    product_reciprocal: (1_usize << 16).div_ceil(split.heads_padded / PRODUCT_HEADS) as i32,
                     ..step
                 };
                 // SAFETY: the caller's promise.
