@@ -4,8 +4,9 @@
 //     score[b] = max of P[c], c = 4b − 1 … 4b + 3
 //
 // Grid: (31 blocks of keys, kv heads, batch). A block loads 128 rows of K1 once, whatever the number of tokens: those of
-// its 31 blocks of keys, after those of the one before, whose last row the first needs. Meanwhile its warps merge the
-// pieces' m and Z, then each takes a turn of 32 rows, token after token, and scores go to the workspace:
+// its 31 blocks of keys, after those of the one before, whose last row the first needs. Meanwhile its warps ask for the first
+// token's query heads and merge the pieces' m and Z, four of a product's heads at a time; then each takes a turn of 32 rows,
+// token after token, and scores go to the workspace:
 //
 //     rows 124x − 4 … 124x + 123     |warp 0: 32 rows|warp 1|warp 2|warp 3|
 //     | load ────────────────────▶■ token 0: product, exp, sum over heads | token 1 | … ■ pool, store          ■ block barrier

@@ -7,7 +7,7 @@
 // of eight heads of a token with the 128 rows, one after the other. Pieces are cut by absolute row, and select_blocks.cu
 // cuts them alike, so that both give the same bits.
 //
-//     | load 128 rows | q, product, exp, sum, merge 8 lanes, store | the next eight heads …          a warp on its own after the load
+//     | load 128 rows, q | product, exp, sum, merge 8 lanes, store | the next eight heads …          a warp on its own after the load
 //
 // Shared memory (dim 128): 32 KiB. Limit: latency at batch 1 (one load from memory, one product, one merge), bytes beyond.
 //

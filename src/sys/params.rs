@@ -567,8 +567,10 @@ pub const SALA_SELECT_STAGES: u32 = 3;
 pub const SALA_SELECT_PIECE: u32 = 128;
 pub const SALA_SELECT_PIECE_WARPS: u32 = 4;
 pub const SALA_SELECT_PIECE_BLOCKS: u32 = 31;
-pub const SALA_SELECT_LIST_WARPS: u32 = 16;
+pub const SALA_SELECT_LIST_WARPS: u32 = 8;
+pub const SALA_SELECT_BATCH: u32 = 2048;
 pub const SALA_SELECT_BINS: u32 = 2048;
+pub const SALA_SELECT_MASKS: u32 = 512;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_select_blocks_params {
