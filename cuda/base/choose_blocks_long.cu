@@ -2,12 +2,13 @@
 //
 //     list[t] = [ 0 … init − 1 | the best by scores[t][b] among the free blocks b | query_block − local … query_block ]
 //
-// Grid: (query tokens, kv heads, batch); a block of 16 warps fills one list (parts/selection/radix_choice.cuh), as the last launch of
+// Grid: (query tokens, kv heads, batch); a block of 8 warps fills one list (parts/selection/radix_choice.cuh), as the last launch of
 // a selection for few query tokens does.
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
+//     | histogram of 11 bits ■ the scores left ■ 11 bits ■ (10 bits) ■ write          ■ up to three block barriers
+//                              └ of more than 2048 ┘
 //
-// Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes. Lists
+// Shared memory: 19.2 KiB. Limit: latency, about nine barriers; of more than 2048 free blocks also two reads of 4 bytes. Lists
 // of any length, more slowly than one warp for each where a queue has room.
 //
 // Definition: docs/semantics.md#choose_blocks

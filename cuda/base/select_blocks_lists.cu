@@ -2,12 +2,15 @@
 //
 //     list[t] = [ 0 … init − 1 | the best by score among the free blocks b | query_block − local … query_block ]
 //
-// Grid: (query tokens, kv heads, batch); a block of 16 warps fills one list (parts/selection/radix_choice.cuh). It also
+// Grid: (query tokens, kv heads, batch); a block of 8 warps fills one list (parts/selection/radix_choice.cuh). It also
 // writes what is not scored: lists and scores of refused sequences, of dense ones, and of blocks past the rows.
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
+//     | histogram of 11 bits ■ the scores left ■ 11 bits ■ (10 bits) ■ write          ■ up to three block barriers
+//                              └ of more than 2048 ┘
 //
-// Shared memory: 8.6 KiB. Limit: latency, about ten barriers; of free blocks past the first 2048 also four reads of 4 bytes.
+// Shared memory: 19.2 KiB. Limit: latency, about nine barriers; of more than 2048 free blocks also two reads of 4 bytes. Fewer
+// warps than would hide latency: what each finds out about its sequence costs more than its share of the scores (16 warps: 40 %
+// more for 2048 scores).
 //
 // Definition: docs/semantics.md#select_blocks
 #include "machine/machine.cuh"

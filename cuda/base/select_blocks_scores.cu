@@ -4,8 +4,9 @@
 //     score[b] = max of P[c], c = 4b − 1 … 4b + 3
 //
 // Grid: (31 blocks of keys, kv heads, batch). A block loads 128 rows of K1 once, whatever the number of tokens: those of
-// its 31 blocks of keys, after those of the one before, whose last row the first needs. Meanwhile its warps merge the
-// pieces' m and Z, then each takes a turn of 32 rows, token after token, and scores go to the workspace:
+// its 31 blocks of keys, after those of the one before, whose last row the first needs. Meanwhile its warps ask for the first
+// token's query heads and merge the pieces' m and Z, four of a product's heads at a time; then each takes a turn of 32 rows,
+// token after token, and scores go to the workspace:
 //
 //     rows 124x − 4 … 124x + 123     |warp 0: 32 rows|warp 1|warp 2|warp 3|
 //     | load ────────────────────▶■ token 0: product, exp, sum over heads | token 1 | … ■ pool, store          ■ block barrier
@@ -40,6 +41,10 @@ constexpr int PIECE = SALA_SELECT_PIECE;
 constexpr int PIECE_BLOCKS = SALA_SELECT_PIECE_BLOCKS;
 constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
 constexpr int PAIR_HEADS = 2 * PRODUCT_HEADS;  // heads of a turn's product
+using Float2 = Vector<float, 2>;
+
+template <int DIM>
+using PairQuery = FragmentB<DIM, PAIR_HEADS>;
 
 // Followed by the tokens' m and Z, four threads' shares of each product, and by P of their rows.
 template <int DIM>
@@ -57,58 +62,66 @@ struct ScoresShared {
     DEVICE uint32_t share(int token, int row) const { return shares + static_cast<uint32_t>(token * PIECE + row) * sizeof(float); }
 };
 
-// Merges m and Z of a product over the pieces of the token's rows.
-DEVICE Float4 merge_pieces(const sala_select_split_params& split, int token, int product, int pieces, float factor) {
-    constexpr int AHEAD = 4;  // loads under way
-    float most[2] = {LOWEST, LOWEST};
-    float sum[2] = {0.0f, 0.0f};
+// Merges m and Z of one of the two heads of a product that a thread has, over the pieces of the token's rows.
+DEVICE Float2 merge_pieces(const sala_select_split_params& split, int token, int product, int side, int pieces, float factor) {
+    constexpr int AHEAD = 16;  // loads under way
+    constexpr int SHARERS = 8;
+    float most[1] = {LOWEST};
+    float sum[1] = {0.0f};
+    const int own = lane_index() / 4;
+    const auto* source = reinterpret_cast<const Float2*>(sums_of(split, token, own, product)) + side;
+    const int step = SHARERS * split.heads_padded;  // from a thread's piece to its next
     NO_UNROLL
-    for (int first = lane_index() / 4; first < pieces; first += 8 * AHEAD) {
-        Float4 piece[AHEAD];
+    for (int first = own; first < pieces; first += SHARERS * AHEAD) {
+        Float2 piece[AHEAD];
         UNROLL
         for (int i = 0; i < AHEAD; ++i) {
-            piece[i] = {{LOWEST, 0.0f, LOWEST, 0.0f}};
-            if (first + 8 * i < pieces) piece[i] = load_global_constant(sums_of(split, token, first + 8 * i, product));
+            piece[i] = {{LOWEST, 0.0f}};
+            if (first + SHARERS * i < pieces) piece[i] = load_global_constant(source + i * step);
         }
+        source += AHEAD * step;
         UNROLL
-        for (int i = 0; i < AHEAD; ++i) {
-            UNROLL
-            for (int side = 0; side < 2; ++side) add_piece(most[side], sum[side], piece[i][2 * side], piece[i][2 * side + 1], factor);
-        }
+        for (int i = 0; i < AHEAD; ++i) add_piece(most[0], sum[0], piece[i][0], piece[i][1], factor);
     }
     merge_lanes(most, sum, [&](int) { return factor; });
-    UNROLL
-    for (int side = 0; side < 2; ++side) {
-        const int head = product * PRODUCT_HEADS + lane_index() % 4 * 2 + side;
-        finish_column(most[side], sum[side], head < split.select.group);
-    }
-    return {{most[0], sum[0], most[1], sum[1]}};
+    const int head = product * PRODUCT_HEADS + lane_index() % 4 * 2 + side;
+    finish_column(most[0], sum[0], head < split.select.group);
+    return {{most[0], sum[0]}};
 }
+
+// A token, as the products of one slice take it.
+template <int DIM>
+struct SliceToken {
+    int token, slice;
+    int64_t row;  // in q
+    SignedScale scale;
+    PairQuery<DIM> query;  // its first heads
+};
 
 // Sums of the thread's four rows over the heads of a slice, shares formed with `shift`. With COUNTED, NaN is left out, and
 // numbers are counted.
 template <class T, bool COUNTED, int DIM>
 DEVICE void add_heads(float (&shares)[BLOCK_ROWS], float (&numbers)[BLOCK_ROWS], const sala_select_blocks_params& p, SharedTile<DIM> tile,
-                      const ScoresShared& shared, const SequenceRange& sequence, int token, int slice, float shift) {
+                      const ScoresShared& shared, const SliceToken<DIM>& own, float shift) {
     constexpr int SLICE = ScoreTile::COLUMNS;
     UNROLL
     for (int i = 0; i < BLOCK_ROWS; ++i) shares[i] = numbers[i] = 0.0f;
-    const int64_t row = sequence.first_query + token;
-    const SignedScale scale = find_scale(p, row);
+    PairQuery<DIM> query = own.query;
     NO_UNROLL
-    for (int head = slice * SLICE; head < minimum(p.group, (slice + 1) * SLICE); head += PAIR_HEADS) {
-        const auto logits = find_head_logits<T>(tile, warp_index(), load_query_heads<DIM, PAIR_HEADS>(p, row, head, scale));
+    for (int head = own.slice * SLICE; head < minimum(p.group, (own.slice + 1) * SLICE); head += PAIR_HEADS) {
+        if (head > own.slice * SLICE) query = load_query_heads<DIM, PAIR_HEADS>(p, own.row, head);
+        const auto logits = find_head_logits<T>(tile, warp_index(), signed_query(query, own.scale));
         UNROLL
         for (int product = 0; product < 2; ++product) {
             const int index = head / PRODUCT_HEADS + product;
             if (index >= shared.products) break;
-            const Float4 sums = load_shared<Float4>(shared.sum(token, index));
+            const Float4 sums = load_shared<Float4>(shared.sum(own.token, index));
             UNROLL
             for (int side = 0; side < 2; ++side) {
                 UNROLL
                 for (int i = 0; i < BLOCK_ROWS; ++i) {
                     const float logit = logits.half[i / 2].values[product][i % 2 * 2 + side];
-                    const float share = exp2(fma(logit - sums[2 * side], scale.factor, shift - sums[2 * side + 1]));
+                    const float share = exp2(fma(logit - sums[2 * side], own.scale.factor, shift - sums[2 * side + 1]));
                     if (!COUNTED) shares[i] += share;
                     if (COUNTED) {
                         const bool real = index * PRODUCT_HEADS + lane_index() % 4 * 2 + side < p.group;
@@ -126,9 +139,9 @@ DEVICE void add_heads(float (&shares)[BLOCK_ROWS], float (&numbers)[BLOCK_ROWS],
 // P of the thread's four rows of its warp's turn; as sum_heads and sum_carefully have it.
 template <class T, int DIM>
 DEVICE void find_shares(float (&sums)[BLOCK_ROWS], const sala_select_blocks_params& p, SharedTile<DIM> tile, const ScoresShared& shared,
-                        const SequenceRange& sequence, int token, int slice) {
+                        const SliceToken<DIM>& own) {
     float shares[BLOCK_ROWS], numbers[BLOCK_ROWS];
-    add_heads<T, false>(shares, numbers, p, tile, shared, sequence, token, slice, 0.0f);
+    add_heads<T, false>(shares, numbers, p, tile, shared, own, 0.0f);
     bool finite = true;
     UNROLL
     for (int i = 0; i < BLOCK_ROWS; ++i) {
@@ -140,7 +153,7 @@ DEVICE void find_shares(float (&sums)[BLOCK_ROWS], const sala_select_blocks_para
     NO_UNROLL
     for (int guarded = 0; guarded < 2; ++guarded) {
         float again[BLOCK_ROWS];
-        add_heads<T, true>(again, numbers, p, tile, shared, sequence, token, slice, guarded ? 0.0f : static_cast<float>(-SHARE_GUARD_BITS));
+        add_heads<T, true>(again, numbers, p, tile, shared, own, guarded ? 0.0f : static_cast<float>(-SHARE_GUARD_BITS));
         UNROLL
         for (int i = 0; i < BLOCK_ROWS; ++i) {
             const bool fits = guarded != 0 && again[i] < INFINITE;
@@ -157,30 +170,36 @@ DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     const sala_select_blocks_params& p = split.select;
     const SequenceRange sequence = take_tokens(split, find_sequence(p.sequences, sequence_index(split)));
     if (sequence.refusal != REFUSED_NOTHING || sequence.dense || sequence.queries == 0) return;
-    const int stride = p.lists.block_size / BLOCK_ROWS;
     const int first_block = block_index_x() * PIECE_BLOCKS;
     const int first_row = (first_block - 1) * BLOCK_ROWS;
     const TokenRows needed = find_rows_of_all(split, sequence);
     if (first_row + PIECE <= needed.score_begin || first_block * BLOCK_ROWS >= needed.score_end) return;
 
-    const int products = split.heads_padded / PRODUCT_HEADS;
-    const uint32_t sum_bytes = static_cast<uint32_t>(split.tokens * products) * 4 * sizeof(Float4);
+    const TokenScales scales = load_scales(p, sequence);
+    const Products products(split);
+    const uint32_t sum_bytes = static_cast<uint32_t>(split.tokens * products.of_token) * 4 * sizeof(Float4);
     auto& plan = dynamic_shared<ScoresPlan<DIM>>(sum_bytes + static_cast<uint32_t>(split.tokens * PIECE) * sizeof(float));
     const uint32_t tail = shared_address(&plan + 1);
-    const ScoresShared shared{tail, tail + sum_bytes, products};
+    const ScoresShared shared{tail, tail + sum_bytes, products.of_token};
     const SharedTile<DIM> tile{shared_address(plan.rows)};
-    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, sequence_index(split), block_index_y(), stride);
-    const int score_end = minimum(needed.score_end, full_windows(end_of_past(split.trees, sequence, sequence.queries - 1), stride));
+    const KeyRows k1 = find_key_rows(p.k1, sequence.keys, sequence_index(split), block_index_y(), 1 << score_shift(p));
+    const auto count_rows = [&](int token, int shift) { return full_windows_by_shift(end_of_past(split.trees, sequence, token), shift); };
+    const int score_end = minimum(needed.score_end, count_rows(sequence.queries - 1, score_shift(p)));
     load_rows<WARPS, PIECE>(tile, NeededRows{k1, needed.score_begin, score_end}, first_row, p.status);
     async_copy_commit();
 
+    // Queries are asked for while the rows come.
+    const auto load_query = [&](int token, int slice) {
+        return load_query_heads<DIM, PAIR_HEADS>(p, sequence.first_query + token, slice * ScoreTile::COLUMNS);
+    };
+    PairQuery<DIM> query = load_query(0, 0);
     NO_UNROLL
-    for (int item = warp_index(); item < sequence.queries * products; item += WARPS) {
-        const int token = item / products;
-        const int rows = full_windows(end_of_past(split.trees, sequence, token), sum_stride(p));
-        const float factor = find_scale(p, sequence.first_query + token).factor;
-        const Float4 sums = merge_pieces(split, token, item % products, ceil_div(rows, PIECE), factor);
-        if (lane_index() < 4) store_shared(shared.sum(token, item % products), sums);
+    for (int item = warp_index(); item < 2 * sequence.queries * products.of_token; item += WARPS) {
+        const int token = products.token(item / 2);
+        const int product = products.product(item / 2);
+        const int pieces = ceil_div(count_rows(token, sum_shift(p)), PIECE);
+        const Float2 sums = merge_pieces(split, token, product, item % 2, pieces, scales.of(token).factor);
+        if (lane_index() < 4) store_shared(shared.sum(token, product) + static_cast<uint32_t>(item % 2) * sizeof(Float2), sums);
     }
     async_copy_wait<0>();
     sync_block();  // the rows, m and Z are in shared memory
@@ -188,14 +207,16 @@ DEVICE void select_blocks_scores(const sala_select_split_params& split) {
     NO_UNROLL
     for (int token = 0; token < sequence.queries; ++token) {
         float sums[BLOCK_ROWS];
-        find_shares<T>(sums, p, tile, shared, sequence, token, 0);
+        const SliceToken<DIM> own{token, 0, sequence.first_query + token, scales.of(token), query};
+        if (token + 1 < sequence.queries) query = load_query(token + 1, 0);
+        find_shares<T>(sums, p, tile, shared, own);
         if (p.group > ScoreTile::COLUMNS) {
             float more[BLOCK_ROWS];
-            find_shares<T>(more, p, tile, shared, sequence, token, 1);
+            find_shares<T>(more, p, tile, shared, {token, 1, own.row, own.scale, load_query(token, 1)});
             UNROLL
             for (int i = 0; i < BLOCK_ROWS; ++i) sums[i] = add_slices(sums[i], more[i]);
         }
-        const int visible = full_windows(end_of_past(split.trees, sequence, token), stride);
+        const int visible = count_rows(token, score_shift(p));
         Float4 mine;
         UNROLL
         for (int i = 0; i < BLOCK_ROWS; ++i) {
@@ -206,6 +227,7 @@ DEVICE void select_blocks_scores(const sala_select_split_params& split) {
         if (lane_index() % 4 == 0) store_shared(shared.share(token, warp_index() * ScoreTile::TURN + turn_row(0, 0)), mine);
     }
     sync_block();  // P of all rows is in shared memory
+    NO_UNROLL
     for (int item = thread_index(); item < sequence.queries * PIECE_BLOCKS; item += THREADS) {
         const int token = item / PIECE_BLOCKS;
         const int block = first_block + item % PIECE_BLOCKS;

@@ -7,7 +7,7 @@
 // of eight heads of a token with the 128 rows, one after the other. Pieces are cut by absolute row, and select_blocks.cu
 // cuts them alike, so that both give the same bits.
 //
-//     | load 128 rows | q, product, exp, sum, merge 8 lanes, store | the next eight heads …          a warp on its own after the load
+//     | load 128 rows, q | product, exp, sum, merge 8 lanes, store | the next eight heads …          a warp on its own after the load
 //
 // Shared memory (dim 128): 32 KiB. Limit: latency at batch 1 (one load from memory, one product, one merge), bytes beyond.
 //
@@ -80,21 +80,29 @@ DEVICE void select_blocks_sums(const sala_select_split_params& split) {
     const KeyRows keys = find_key_rows(tensor, sequence.keys, sequence_index(split), block_index_y(), sum_stride(p));
     load_rows<WARPS, PIECE>(tile, NeededRows{keys, 0, sum_rows}, first_row, p.status);
     async_copy_commit();
-    const int products = split.heads_padded / PRODUCT_HEADS;
-    const auto load_query = [&](int item) {
-        const int64_t row = sequence.first_query + item / products;
-        return load_query_heads<DIM, PRODUCT_HEADS>(p, row, item % products * PRODUCT_HEADS, find_scale(p, row));
+    // Queries and scales are asked for while the rows come: each wait is one that a decode step has in full.
+    const TokenScales scales = load_scales(p, sequence);
+    const Products products(split);
+    const int numbers = sequence.queries * products.of_token;
+    const auto load_query = [&](int number) {
+        const int first_head = products.product(number) * PRODUCT_HEADS;
+        return load_query_heads<DIM, PRODUCT_HEADS>(p, sequence.first_query + products.token(number), first_head);
     };
+    int number = warp_index();
+    FragmentB<DIM, PRODUCT_HEADS> query{};
+    if (number < numbers) query = load_query(number);
     async_copy_wait<0>();
     sync_block();  // the piece is in shared memory
     NO_UNROLL
-    for (int item = warp_index(); item < sequence.queries * products; item += WARPS) {
-        const int token = item / products;
-        const int rows = full_windows(end_of_past(split.trees, sequence, token), sum_stride(p)) - first_row;
+    for (; number < numbers; number += WARPS) {
+        const int token = products.token(number);
+        const SignedScale scale = scales.of(token);
+        const FragmentB<DIM, PRODUCT_HEADS> own = signed_query(query, scale);
+        if (number + WARPS < numbers) query = load_query(number + WARPS);
+        const int rows = full_windows_by_shift(end_of_past(split.trees, sequence, token), sum_shift(p)) - first_row;
         if (rows <= 0) continue;
-        const float factor = find_scale(p, sequence.first_query + token).factor;
-        const Float4 sums = sum_product<T>(tile, load_query(item), rows, factor);
-        if (lane_index() < 4) store_global(sums_of(split, token, block_index_x(), item % products), sums);
+        const Float4 sums = sum_product<T>(tile, own, rows, scale.factor);
+        if (lane_index() < 4) store_global(sums_of(split, token, block_index_x(), products.product(number)), sums);
     }
 }
 

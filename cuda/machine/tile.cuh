@@ -37,6 +37,13 @@ struct SharedTile {
 
     DEVICE uint32_t address(int row, int vector) const { return base + offset(row, vector); }
 
+    // From the address of a vector that of the vector at its index `rows` rows below, if the addition carries none of the last
+    // three bits of the row's number. Two instructions at most where `rows` is a constant.
+    static DEVICE constexpr uint32_t add_rows(uint32_t address, int rows) {
+        const auto flips = static_cast<uint32_t>((rows >> SWIZZLE_SHIFT) & SWIZZLE_MASK);
+        return (address ^ flips << 4) + static_cast<uint32_t>(rows * ROW_BYTES);
+    }
+
     // Address of one element.
     DEVICE uint32_t element(int row, int col) const { return address(row, col >> 3) + static_cast<uint32_t>((col & 7) * 2); }
 };

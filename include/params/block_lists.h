@@ -18,7 +18,7 @@ typedef struct sala_block_lists {
     int32_t block_size;                 // tokens: 32, 64 or 128
     int32_t init_blocks, local_blocks;  // always selected: so many at the start, and so many before the query's own
     int32_t queue_capacity;             // entries of a token's queue, see parts/selection/top_k.cuh
-    int32_t reserved;
+    int32_t block_shift;                // log2 of block_size
 } sala_block_lists;
 
 #endif

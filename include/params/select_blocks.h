@@ -21,8 +21,10 @@ enum {
 enum {
     SALA_SELECT_PIECE_WARPS = 4,    // of a block that takes a piece of rows
     SALA_SELECT_PIECE_BLOCKS = 31,  // blocks of keys whose scores come from one piece of K1: a block needs the row before its own
-    SALA_SELECT_LIST_WARPS = 16,    // of a block that fills a list
+    SALA_SELECT_LIST_WARPS = 8,     // of a block that fills a list
+    SALA_SELECT_BATCH = 2048,       // scores that such a block has in registers
     SALA_SELECT_BINS = 2048,        // of a histogram of scores
+    SALA_SELECT_MASKS = 512,        // of 32 scores each, while a long list is made shorter
 };
 
 typedef struct sala_select_blocks_params {
@@ -52,7 +54,7 @@ typedef struct sala_select_split_params {
     int32_t heads_kv;
     int32_t first_sequence;
     int32_t first_token, tokens;
-    int32_t reserved;
+    int32_t product_reciprocal;  // 2^16 / (heads_padded / 8), rounded up
 } sala_select_split_params;
 
 #endif

@@ -148,7 +148,7 @@ pub struct sala_block_lists {
     pub init_blocks: i32,
     pub local_blocks: i32,
     pub queue_capacity: i32,
-    pub reserved: i32,
+    pub block_shift: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -163,7 +163,8 @@ const _: () = {
         [::core::mem::offset_of!(sala_block_lists, local_blocks) - 36usize];
     ["Offset of field: sala_block_lists::queue_capacity"]
         [::core::mem::offset_of!(sala_block_lists, queue_capacity) - 40usize];
-    ["Offset of field: sala_block_lists::reserved"][::core::mem::offset_of!(sala_block_lists, reserved) - 44usize];
+    ["Offset of field: sala_block_lists::block_shift"]
+        [::core::mem::offset_of!(sala_block_lists, block_shift) - 44usize];
 };
 pub const SALA_CHOOSE_WARPS: u32 = 8;
 #[repr(C)]
@@ -733,8 +734,10 @@ pub const SALA_SELECT_STAGES: u32 = 3;
 pub const SALA_SELECT_PIECE: u32 = 128;
 pub const SALA_SELECT_PIECE_WARPS: u32 = 4;
 pub const SALA_SELECT_PIECE_BLOCKS: u32 = 31;
-pub const SALA_SELECT_LIST_WARPS: u32 = 16;
+pub const SALA_SELECT_LIST_WARPS: u32 = 8;
+pub const SALA_SELECT_BATCH: u32 = 2048;
 pub const SALA_SELECT_BINS: u32 = 2048;
+pub const SALA_SELECT_MASKS: u32 = 512;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_select_blocks_params {
@@ -793,7 +796,7 @@ pub struct sala_select_split_params {
     pub first_sequence: i32,
     pub first_token: i32,
     pub tokens: i32,
-    pub reserved: i32,
+    pub product_reciprocal: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -821,8 +824,8 @@ const _: () = {
         [::core::mem::offset_of!(sala_select_split_params, first_token) - 388usize];
     ["Offset of field: sala_select_split_params::tokens"]
         [::core::mem::offset_of!(sala_select_split_params, tokens) - 392usize];
-    ["Offset of field: sala_select_split_params::reserved"]
-        [::core::mem::offset_of!(sala_select_split_params, reserved) - 396usize];
+    ["Offset of field: sala_select_split_params::product_reciprocal"]
+        [::core::mem::offset_of!(sala_select_split_params, product_reciprocal) - 396usize];
 };
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;

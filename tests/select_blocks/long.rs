@@ -1,11 +1,12 @@
 //! Lists that take more blocks by score than a queue has room for, from either entry and by given scores.
 
 use crate::{KINDS, compress, given_scores, inputs};
-use sala_kernels::reference::select_blocks::Config;
+use sala_kernels::reference::select_blocks::{BlockScores, Config};
 use sala_kernels::{Entry, Lse, Status};
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, host};
 use sala_testkit::memory::Packing;
+use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::small_config;
@@ -94,6 +95,34 @@ fn long_lists_by_given_scores_agree() {
                 scores: given_scores(kind, 5, 1800),
                 batch: Batch::new(&[3, 2], &[1800 * 32 - 5, 1701 * 32 + 1]),
                 packing: [Packing::Separate, Packing::Fused][kind % 2],
+            };
+            compare_on(&[host()], &problem);
+        }
+    }
+    println!("SALA_TEST_SEED={}", seed());
+}
+
+/// Of more blocks than a block of threads has in registers, which are read once more for each histogram that leaves many: all the same, of a few
+/// values, of neighbouring numbers, of one magnitude, of all magnitudes.
+#[test]
+fn long_lists_of_many_blocks_agree() {
+    type Score = fn(&mut Numbers) -> f32;
+    const SHAPES: [Score; 5] = [
+        |_| 0.5,
+        |numbers| numbers.below(3) as f32,
+        |numbers| f32::from_bits(1.0_f32.to_bits() + numbers.below(4000) as u32),
+        |numbers| 1.0 + numbers.below(1 << 20) as f32 / (1 << 20) as f32,
+        |numbers| (numbers.below(1 << 16) as f32 / 1000.0 - 30.0).exp2(),
+    ];
+    for (shape, score) in SHAPES.iter().enumerate() {
+        for blocks in [2049, 4096, 16_390, 33_000] {
+            let mut numbers = Numbers::new(seed() + shape as u64);
+            let scores = (0..2 * blocks).map(|_| score(&mut numbers)).collect();
+            let problem = ChooseProblem {
+                config: long_config(1600, 1, 2, Lse::Coarse),
+                scores: BlockScores { blocks, scores },
+                batch: Batch::new(&[2], &[blocks * 32]),
+                packing: Packing::Separate,
             };
             compare_on(&[host()], &problem);
         }

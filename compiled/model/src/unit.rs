@@ -265,6 +265,10 @@ impl Priced<'_> {
             (true, false) => ROUNDS_OF_RING * blocks,
             (false, _) => 1,
         };
+        self.repeat(active, blocks, rounds, free)
+    }
+
+    fn repeat(&self, active: usize, blocks: usize, rounds: usize, free: Free) -> Result<Run, Problem> {
         let mut warps = Vec::new();
         for _ in 0..blocks {
             let roles = self.unit.roles.iter().zip(&self.programs);
@@ -300,6 +304,12 @@ impl Priced<'_> {
         } else {
             Ok(run.end())
         }
+    }
+
+    /// Clocks from the end of one block to that of the next on a multiprocessor that always has `resident` blocks of the kernel.
+    pub fn turnover(&self, resident: usize) -> Result<f64, Problem> {
+        let run = self.repeat(usize::MAX, resident, ROUNDS * resident, Free::default())?;
+        Ok(run.period()? / resident as f64)
     }
 
     /// The unit.

@@ -39,6 +39,23 @@ struct KeyRows {
     }
 };
 
+// Walks down rows of page 0 by additions. It may start before the first row and end behind the last one, as long as nothing
+// is read there.
+struct RowWalk {
+    uint64_t address;  // of the row
+    uint64_t step;     // bytes from one row of the walk to the next
+
+    DEVICE const uint16_t* row() const { return reinterpret_cast<const uint16_t*>(address); }
+    DEVICE void go_on() { address += step; }
+};
+
+// From row `index` on, `apart` rows from one to the next, each from its element `element` on.
+DEVICE RowWalk walk_rows(const KeyRows& rows, int index, int apart, int element) {
+    const auto bytes = static_cast<uint64_t>(rows.stride) * sizeof(uint16_t);
+    const auto from_first = static_cast<uint64_t>(static_cast<int64_t>(index)) * bytes + static_cast<uint32_t>(element) * sizeof(uint16_t);
+    return {reinterpret_cast<uint64_t>(rows.first) + from_first, static_cast<uint32_t>(apart) * bytes};
+}
+
 // `tokens_per_row` is 1 for keys and values, and for compressed keys the number of tokens from one window to
 // the next: packed rows of a sequence begin at its first token divided by it.
 DEVICE KeyRows find_key_rows(const sala_key_rows& tensor, const KeyRange& range, int sequence, int head, int tokens_per_row) {

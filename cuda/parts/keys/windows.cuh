@@ -14,6 +14,9 @@ inline namespace SALA_VARIANT {
 // How many windows lie within the first `keys` tokens.
 DEVICE int full_windows(int keys, int stride) { return maximum(keys / stride - 1, 0); }
 
+// The same for a stride of 2^shift.
+DEVICE int full_windows_by_shift(int keys, int shift) { return maximum((keys >> shift) - 1, 0); }
+
 // How many windows end at or before `position`.
 DEVICE int visible_windows(int position, int stride) { return full_windows(position + 1, stride); }
 

@@ -18,7 +18,7 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 // The block of keys that a token lies in; −1 for a token without keys, whose position is negative.
-DEVICE int find_query_block(const sala_block_lists& lists, int position) { return position < 0 ? -1 : position / lists.block_size; }
+DEVICE int find_query_block(const sala_block_lists& lists, int position) { return maximum(position >> lists.block_shift, -1); }
 
 // How many free blocks a list takes; the host has checked that it is not negative.
 DEVICE int wanted_blocks(const sala_block_lists& lists) { return lists.list_len - lists.init_blocks - lists.local_blocks - 1; }

@@ -20,17 +20,19 @@ DEVICE void fill_list(const sala_block_lists& lists, int* list, int query_block,
     }
     const int wanted = wanted_blocks(lists);
     const int first_local = first_local_block(lists, query_block);
-    for (int i = thread_index(); i < lists.init_blocks; i += THREADS) store_global(list + i, i);
-    for (int i = thread_index(); i <= lists.local_blocks; i += THREADS)
-        store_global(list + lists.init_blocks + wanted + i, first_local + i);
+    NO_UNROLL
+    for (int i = thread_index(); i < lists.list_len - wanted; i += THREADS) {
+        const bool is_init = i < lists.init_blocks;
+        store_global(list + (is_init ? i : i + wanted), is_init ? i : first_local + i - lists.init_blocks);
+    }
     if (wanted == 0) return;
     auto& plan = dynamic_shared<RadixPlan>();
-    const int free_blocks = first_local - lists.init_blocks;
-    const float* free_scores = scores + lists.init_blocks;
-    const RadixOrders first = load_orders(free_scores, 0, free_blocks);
-    const RadixCut cut = find_cut(plan, first, free_scores, free_blocks, wanted);
-    visit_taken(plan, first, free_scores, free_blocks, cut,
-                [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
+    // Kept: a compiler would multiply strides again for every batch.
+    const auto* kept_scores = reinterpret_cast<const float*>(kept(reinterpret_cast<int64_t>(scores + lists.init_blocks)));
+    RadixScores free_scores{kept_scores, first_local - lists.init_blocks, false, {}};
+    if (!free_scores.are_many()) free_scores.own = load_last(free_scores.scores, 0, free_scores.count).numbers();
+    const RadixCut cut = find_cut(plan, free_scores, wanted);
+    visit_taken(plan, free_scores, cut, [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
 }
 
 }  // namespace SALA_VARIANT

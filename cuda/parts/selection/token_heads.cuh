@@ -28,15 +28,36 @@ struct HeadLogits {
     Accumulator<HEADS> half[2];
 };
 
-DEVICE SignedScale find_scale(const sala_select_blocks_params& p, int64_t row) {
-    float scale = p.scale;
-    if (p.scale_factor != 0) scale *= load_global_constant(entry_of<const float>(p.scale_factor, row));
-    return signed_scale(scale);
+// The scales of the tokens that a launch takes, a lane's own one in each.
+struct TokenScales {
+    float scale, own_factor;
+
+    // Called by whole warps.
+    DEVICE SignedScale of(int token) const { return signed_scale(scale * shuffle(own_factor, token)); }
+};
+
+DEVICE TokenScales load_scales(const sala_select_blocks_params& p, const SequenceRange& sequence) {
+    TokenScales scales{p.scale, 1.0f};
+    if (p.scale_factor != 0 && lane_index() < sequence.queries) {
+        scales.own_factor = load_global_constant(entry_of<const float>(p.scale_factor, sequence.first_query + lane_index()));
+    }
+    return scales;
 }
 
-// Operand B: HEADS heads of the token in row `row` of q, from head `first` of the group on.
+// How the products of all tokens are numbered.
+struct Products {
+    int of_token;    // products of a token's heads
+    int reciprocal;  // 2^16 / of_token, rounded up: exact for the tokens of a launch and 64 heads
+
+    DEVICE explicit Products(const sala_select_split_params& p)
+        : of_token(p.heads_padded / PRODUCT_HEADS), reciprocal(p.product_reciprocal) {}
+    DEVICE int token(int number) const { return number * reciprocal >> 16; }
+    DEVICE int product(int number) const { return number - token(number) * of_token; }
+};
+
+// Operand B: HEADS heads of the token in row `row` of q, from head `first` of the group on, before the sign of the scale.
 template <int DIM, int HEADS>
-DEVICE FragmentB<DIM, HEADS> load_query_heads(const sala_select_blocks_params& p, int64_t row, int first, SignedScale scale) {
+DEVICE FragmentB<DIM, HEADS> load_query_heads(const sala_select_blocks_params& p, int64_t row, int first) {
     FragmentB<DIM, HEADS> query;
     UNROLL
     for (int j = 0; j < HEADS / 8; ++j) {
@@ -46,8 +67,20 @@ DEVICE FragmentB<DIM, HEADS> load_query_heads(const sala_select_blocks_params& p
         const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, row, head_q)) + lane_index() % 4;
         UNROLL
         for (int i = 0; i < DIM / 8; ++i) {
-            const uint32_t pair = valid ? load_global_constant(source + 4 * i) : 0;
-            query.registers[i / 2][j][i % 2] = pair ^ scale.sign_flip();
+            query.registers[i / 2][j][i % 2] = valid ? load_global_constant(source + 4 * i) : 0;
+        }
+    }
+    return query;
+}
+
+template <int DIM, int HEADS>
+DEVICE FragmentB<DIM, HEADS> signed_query(FragmentB<DIM, HEADS> query, SignedScale scale) {
+    UNROLL
+    for (int i = 0; i < DIM / 16; ++i) {
+        UNROLL
+        for (int j = 0; j < HEADS / 8; ++j) {
+            UNROLL
+            for (int half = 0; half < 2; ++half) query.registers[i][j][half] ^= scale.sign_flip();
         }
     }
     return query;

@@ -27,10 +27,9 @@ inline namespace SALA_VARIANT {
 
 // Unsigned numbers in the order of scores. −0 equals 0, and NaN counts as −∞.
 DEVICE uint32_t order_of(float score) {
-    constexpr uint32_t NEGATIVE_INFINITY = 0xff800000u;
     constexpr uint32_t SIGN = 0x80000000u;
-    const uint32_t bits = score == score ? float_bits(score + 0.0f) : NEGATIVE_INFINITY;
-    return bits & SIGN ? ~bits : bits | SIGN;
+    const uint32_t bits = float_bits(maximum(score, -INFINITE) + 0.0f);
+    return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | SIGN);
 }
 
 // Larger for better scores, then for lower indices.

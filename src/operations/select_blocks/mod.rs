@@ -229,7 +229,7 @@ pub(super) fn lists(
         init_blocks: config.init_blocks as i32,
         local_blocks: config.local_blocks as i32,
         queue_capacity: queue_capacity as i32,
-        reserved: 0,
+        block_shift: config.block_size.trailing_zeros() as i32,
     })
 }
 

@@ -6,8 +6,8 @@ use crate::operations::sparse_layer::Config;
 use crate::operations::workspace::Workspace;
 use crate::operations::{Entry, Lse, SparseLayer};
 use crate::sys::params::{
-    SALA_SELECT_LIST_WARPS, SALA_SELECT_PIECE, SALA_SELECT_PIECE_BLOCKS, SALA_SELECT_PIECE_WARPS,
-    sala_select_blocks_params, sala_select_split_params,
+    SALA_SELECT_BATCH, SALA_SELECT_BINS, SALA_SELECT_LIST_WARPS, SALA_SELECT_MASKS, SALA_SELECT_PIECE,
+    SALA_SELECT_PIECE_BLOCKS, SALA_SELECT_PIECE_WARPS, sala_select_blocks_params, sala_select_split_params,
 };
 use crate::{Error, Result, Stream};
 
@@ -20,8 +20,11 @@ const MOST_BYTES: usize = 64 << 20;
 /// Heads of a product, and bytes of m and Z of one head.
 const PRODUCT_HEADS: usize = 8;
 const SUM_BYTES: usize = 2 * 4;
-/// `sizeof(RadixPlan)`: a histogram of 2048 bins, nine counts of each warp, a bin and a count.
-pub(in crate::operations) const RADIX_BYTES: usize = 2048 * 4 + 9 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+/// `sizeof(RadixPlan)`: a histogram and 32 words beside it, the candidates of a batch, masks, a count of each warp, two words for each 32 scores of a batch twice, a bin
+/// and a count, padded to 16 bytes.
+pub(in crate::operations) const RADIX_BYTES: usize = 4
+    * (SALA_SELECT_BINS + SALA_SELECT_BATCH + SALA_SELECT_MASKS + SALA_SELECT_LIST_WARPS + SALA_SELECT_BATCH / 8 + 40)
+        as usize;
 
 /// The three kernels.
 #[derive(Debug, Clone)]
@@ -96,6 +99,7 @@ impl Plan {
                     first_sequence: first_sequence as i32,
                     first_token: first_token as i32,
                     tokens: split.tokens as i32,
+                    product_reciprocal: (1_usize << 16).div_ceil(split.heads_padded / PRODUCT_HEADS) as i32,
                     ..step
                 };
                 // SAFETY: the caller's promise.

@@ -39,6 +39,8 @@ const TARGETS: &[(&str, &[&str], Target)] = &[
     ("decode_select_us_1m", &["H200"], Value(21.0)),
     ("decode_attend_us", &["H200"], Value(9.0)),
     ("decode_attend_us", &["RTX5090"], Value(12.0)),
+    ("decode_select_us_b64", &["H200"], OfFloor(1.3)),
+    ("decode_attend_us_b64", &["H200"], OfFloor(1.3)),
     ("linear_prefill_ms_b1_64k", &["H200"], Value(0.75)),
     ("linear_prefill_ms_b1_64k", &["RTX5090"], Value(1.7)),
     ("linear_prefill_ms_b1_1m", &["H200"], Value(11.0)),
