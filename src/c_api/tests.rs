@@ -152,7 +152,8 @@ impl Call {
             sala_append_keys(sparse) sala_compress_keys(sparse) sala_select_blocks(sparse) sala_choose_blocks(sparse)
             sala_sparse_attention(sparse) sala_dense_attention(sparse) sala_commit_keys(sparse)
             sala_linear_prefill(linear) sala_linear_decode(linear) sala_linear_verify(linear) sala_linear_commit(linear)
-            sala_merge() sala_copy_states() sala_norm_rope() sala_norm_gate() sala_sum_squares()
+            sala_sum_decay(linear) sala_linear_correct(linear)
+            sala_merge() sala_copy_states() sala_merge_states() sala_norm_rope() sala_norm_gate() sala_sum_squares()
         }
         panic!("{}", args.name)
     }
@@ -176,7 +177,7 @@ impl Drop for Call {
     }
 }
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 19] = [
     "sala_append_keys_args",
     "sala_compress_keys_args",
     "sala_select_blocks_args",
@@ -190,6 +191,9 @@ const ALL: [&str; 16] = [
     "sala_linear_verify_args",
     "sala_linear_commit_args",
     "sala_copy_states_args",
+    "sala_sum_decay_args",
+    "sala_merge_states_args",
+    "sala_linear_correct_args",
     "sala_norm_rope_args",
     "sala_norm_gate_args",
     "sala_sum_squares_args",

@@ -22,7 +22,7 @@ const PROPERTY_CASES: &str = "6";
 const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
 
 /// What runs on the PTX of one of them.
-const ON_ONE: [&str; 10] = [
+const ON_ONE: [&str; 11] = [
     "append_keys",
     "commit_keys",
     "pages",
@@ -30,6 +30,7 @@ const ON_ONE: [&str; 10] = [
     "select_blocks",
     "linear_attention",
     "linear_drafts",
+    "linear_ranks",
     "merge",
     "norms",
     "sparse_attention",

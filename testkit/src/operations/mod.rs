@@ -6,6 +6,7 @@ pub mod commit_keys;
 pub mod compress_keys;
 pub mod linear_attention;
 pub mod linear_drafts;
+pub mod linear_ranks;
 pub mod merge;
 pub mod norms;
 pub mod select_blocks;
@@ -28,6 +29,7 @@ pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("compress_keys", compress_keys::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));
     visitor.visit("linear_drafts", linear_drafts::samples(seed));
+    visitor.visit("linear_ranks", linear_ranks::samples(seed));
     visitor.visit("merge", merge::samples(seed));
     visitor.visit("norms", norms::samples(seed));
     visitor.visit("select_blocks", select_blocks::samples(seed));
@@ -48,6 +50,7 @@ pub fn fuzz_all(fuzzer: &mut impl Fuzzer) {
     fuzzer.visit("compress_keys", compress_keys::random());
     fuzzer.visit("linear_attention", linear_attention::random::calls());
     fuzzer.visit("linear_drafts", linear_drafts::random::calls());
+    fuzzer.visit("linear_ranks", linear_ranks::random::calls());
     fuzzer.visit("merge", merge::random());
     fuzzer.visit("norms", norms::random::calls());
     fuzzer.visit("select_blocks", select_blocks::random::calls());
