@@ -475,6 +475,47 @@ typedef struct sala_copy_states_args {
 } sala_copy_states_args;
 int32_t sala_copy_states(const sala_kernels* kernels, void* stream, const sala_copy_states_args* args);
 
+// ---- Sequences whose parts are on several ranks
+
+// The log decay added up over each sequence.
+typedef struct sala_sum_decay_args {
+    size_t size;
+    const sala_tensor* cu_seqlens;  // i32 [batch + 1]
+    const sala_tensor* log_decay;   // f32, as the layer's decay says
+    const sala_tensor* cumulative;  // written: f32 [tokens, heads_q]
+    const sala_tensor* total;       // written: f32 [batch, heads_q]
+    int64_t max_seqlen_q;           // 0: tokens
+    const sala_tensor* status;      // or NULL
+} sala_sum_decay_args;
+int32_t sala_sum_decay(const sala_kernels* kernels, const sala_linear_attention* layer, void* stream, const sala_sum_decay_args* args);
+
+// What the parts of sequences add to their states, merged in order: the state before each part, and after all.
+typedef struct sala_merge_states_args {
+    size_t size;
+    const sala_tensor* adds;       // f32 [parts * batch, heads, rows, columns]
+    const sala_tensor* total;      // f32 [parts * batch, heads]
+    const sala_tensor* state;      // written: f32 [slots, heads, rows, columns]
+    const sala_tensor* state_in;   // i32 [batch]; -1: from zero
+    const sala_tensor* state_out;  // i32 [parts + 1, batch]; -1: nowhere
+    const sala_tensor* status;     // or NULL
+} sala_merge_states_args;
+int32_t sala_merge_states(const sala_kernels* kernels, void* stream, const sala_merge_states_args* args);
+
+// Outputs that were made from zero, corrected by the state that their sequence begins with.
+typedef struct sala_linear_correct_args {
+    size_t size;
+    const sala_tensor* q;           // [tokens, heads_q, dim_k]
+    const sala_tensor* cumulative;  // f32 [tokens, heads_q]
+    const sala_tensor* cu_seqlens;  // i32 [batch + 1]
+    const sala_tensor* state;       // read
+    const sala_tensor* state_in;    // i32 [batch]; -1: nothing to correct
+    const sala_tensor* out;         // written: [tokens, heads_q, dim_v]
+    int64_t max_seqlen_q;           // 0: tokens
+    const sala_tensor* status;      // or NULL
+} sala_linear_correct_args;
+int32_t sala_linear_correct(const sala_kernels* kernels, const sala_linear_attention* layer, void* stream,
+                            const sala_linear_correct_args* args);
+
 // ---- Norms, whose type is that of the elements of out (sala_sum_squares: of x)
 
 // The norm of each head, then rotary embedding.

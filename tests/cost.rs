@@ -8,6 +8,7 @@ use sala_testkit::memory::Packing;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::linear_ranks::{RanksProblem, Step as RanksStep};
 use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
@@ -231,7 +232,11 @@ fn selection_skips_steps_of_forced_blocks() {
     };
     let [one, seventeen, fifty] = [1, 17, 50].map(of_forced);
     let step = |steps: u64| steps * 64 * 8 * 32 * 2 * 64;
-    assert_eq!(one.tensor_flops - seventeen.tensor_flops, step(1), "row 67 is the first");
+    assert_eq!(
+        one.tensor_flops - seventeen.tensor_flops,
+        step(1),
+        "row 67 is the first"
+    );
     assert_eq!(one.tensor_flops - fifty.tensor_flops, step(3), "row 199 is the first");
     let bytes = one.global_bytes_read - fifty.global_bytes_read;
     assert_eq!(bytes / (64 * 2), 199 - 3, "rows that are not read");
@@ -425,6 +430,50 @@ fn drafts_move_each_state_once() {
         // The state once, and beside it a few rows by every block of columns.
         assert!(counted.global_bytes_read <= states + 6 * rows, "{counted:?}");
     }
+}
+
+/// A correction reads the state once for each block of tokens and channels and moves no row that the state has been forgotten for; a merge reads
+/// every state once, whatever is stored of them.
+#[test]
+fn parts_on_ranks_move_what_is_not_forgotten() {
+    let config = linear_attention::Config {
+        heads_q: HEADS,
+        heads_kv: HEADS,
+        dim_k: 64,
+        dim_v: 128,
+        scale: 0.1,
+        state_is_vk: false,
+    };
+    let mut correct = RanksProblem::correct(Precision::Bf16, config, &[2048], DecayCase::None, 1);
+    let state = (config.slot_len() * 4) as u64;
+    let RanksStep::Correct { cumulative, .. } = &mut correct.step else {
+        unreachable!("it is a correction")
+    };
+    // 96 tokens of the first head are left, and all of the second.
+    for (index, sum) in cumulative.iter_mut().enumerate() {
+        *sum = if index % 2 == 0 && index / 2 >= 96 {
+            -200.0
+        } else {
+            -1.0
+        };
+    }
+    let (rows, sums) = (96 + 2048, 2 * 2 * 2048 * 4);
+    let counted = count(&correct, 1);
+    assert_eq!(counted.global_bytes_written, rows * 256);
+    // Bounds by each thread, a slot by each warp, of two spans, two tiles and two heads.
+    let lists = 8 * (128 * 8 + 4 * 4);
+    let expected = 2 * state + 2 * rows * 128 + rows * 256 + sums + lists;
+    assert_eq!(counted.global_bytes_read, expected);
+    assert_eq!(counted.tensor_flops, 2 * rows * 64 * 128);
+    assert_no_bank_conflicts(&counted);
+
+    let merge = RanksProblem::merge(config, [3, 2], 1);
+    let counted = count(&merge, 1);
+    assert_eq!(counted.global_bytes_written, 6 * state);
+    // One of the two begins from zero.
+    assert!(counted.global_bytes_distinct.abs_diff(13 * state) < 4096, "{counted:?}");
+    // Beside a state, its decay by each thread.
+    assert!(counted.global_bytes_read < 9 * state, "{counted:?}");
 }
 
 /// Norms move each byte once; weights, tables and positions are a few sectors that all rows share.

@@ -11,6 +11,7 @@ use sala_testkit::operations::commit_keys::CommitProblem;
 use sala_testkit::operations::linear_attention::Phase;
 use sala_testkit::operations::linear_attention::cases::{DecayCase, LinearCase, Magnitude, StateCase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::linear_ranks::RanksProblem;
 use sala_testkit::operations::merge::MergeProblem;
 use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
@@ -88,6 +89,10 @@ fn every_instance_runs_on_interpreted_ptx() {
             let accepted = vec![1];
             compare_on(&machines, &drafts.with(Step::Commit { accepted, path: None }));
             compare_on(&machines, &drafts);
+            compare_on(
+                &machines,
+                &RanksProblem::correct(precision, config, &[33], DecayCase::Lightning, 1),
+            );
             let batch = Batch::new(&[3], &[5]);
             compare_on(&machines, &AppendProblem::normal(precision, 1, dim, batch, 1));
             let commit = CommitProblem::random(precision, [1, dim], &[5], 4, Storing::Packed, 1);

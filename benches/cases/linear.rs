@@ -9,6 +9,7 @@ use sala_testkit::numbers::{cumulative, normals};
 use sala_testkit::operations::linear_attention::cases::DecayCase;
 use sala_testkit::operations::linear_attention::{DecayValues, LinearProblem, Phase};
 use sala_testkit::operations::linear_drafts::{DraftsProblem, Step};
+use sala_testkit::operations::linear_ranks::RanksProblem;
 use sala_testkit::tolerance::Precision;
 
 /// Whole sequences from zero, states stored.
@@ -94,22 +95,55 @@ pub fn visit(visitor: &mut impl Visitor) {
         operation: "copy_states",
     };
     visitor.visit(copying, copies);
+    for (kernel, operation, make) in RANKS {
+        visitor.visit(Names { kernel, operation }, make);
+    }
 }
+
+type Rank = (&'static str, &'static str, fn() -> Call<RanksProblem>);
+
+/// SALA's linear layer of a rank of four, with Lightning's decay.
+const RANKS: [Rank; 3] = [
+    ("sum_decay", "sum_decay", || {
+        ranks(
+            "1024 tokens, 32 heads, gates",
+            RanksProblem::sum(SALA, &[1024], DecayCase::PerToken, 1),
+        )
+    }),
+    ("merge_states", "merge_states", || {
+        ranks("4 parts, 32 x 128x128", RanksProblem::merge(SALA, [4, 1], 1))
+    }),
+    ("linear_attention_correct", "linear_correct", || {
+        let problem = RanksProblem::correct(Precision::Bf16, SALA, &[1024], DecayCase::Lightning, 1);
+        ranks("bf16 [1024], 32 x 128x128", problem)
+    }),
+];
+
+fn ranks(shape: &str, problem: RanksProblem) -> Call<RanksProblem> {
+    Call {
+        shape: shape.into(),
+        floor: floors::ranks(&problem),
+        problem,
+        multiprocessors: 1,
+        workspace: 0,
+    }
+}
+
+const SALA: Config = Config {
+    heads_q: 32,
+    heads_kv: 32,
+    dim_k: 128,
+    dim_v: 128,
+    scale: 0.088_388_346,
+    state_is_vk: false,
+};
 
 /// Drafts: how many sequences, and how many of each.
 const DRAFTS: [[usize; 2]; 2] = [[1, 4], [4, 16]];
 
 /// SALA's linear layer with these drafts.
 fn drafts(shape: [usize; 2]) -> DraftsProblem {
-    let config = Config {
-        heads_q: 32,
-        heads_kv: 32,
-        dim_k: 128,
-        dim_v: 128,
-        scale: 128f32.sqrt().recip(),
-        state_is_vk: false,
-    };
-    DraftsProblem::normal(Precision::Bf16, config, shape, DecayCase::Lightning, 1)
+    DraftsProblem::normal(Precision::Bf16, SALA, shape, DecayCase::Lightning, 1)
 }
 
 fn draft_call(problem: DraftsProblem) -> Call<DraftsProblem> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 /// A contiguous tensor and its memory.
 pub struct Array {
+    device: Device,
     buffer: Buffer,
     dtype: DType,
     shape: Vec<usize>,
@@ -15,6 +16,7 @@ impl Array {
     pub fn zeros<T: Element>(device: &Device, shape: &[usize]) -> Result<Array> {
         let elements = shape.iter().product::<usize>();
         Ok(Array {
+            device: device.clone(),
             buffer: Buffer::new(device, elements * size_of::<T>())?,
             dtype: T::DTYPE,
             shape: shape.to_vec(),
@@ -31,6 +33,11 @@ impl Array {
     /// All of it.
     pub fn view(&self) -> Result<Tensor<'_>> {
         self.buffer.tensor(self.dtype, &self.shape)
+    }
+
+    /// All of it, in another shape of as many elements.
+    pub fn shaped(&self, shape: &[usize]) -> Result<Tensor<'_>> {
+        self.buffer.tensor(self.dtype, shape)
     }
 
     /// All of it, for writing.
@@ -79,6 +86,31 @@ impl Array {
     fn flat_shape(&self) -> [usize; 2] {
         let (tokens, row) = self.shape.split_first().unwrap_or((&0, &[]));
         [*tokens, row.iter().product()]
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Of all axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> usize {
+        self.buffer.bytes()
+    }
+
+    /// The address of the first element.
+    pub fn address(&self) -> u64 {
+        self.buffer.address()
+    }
+
+    /// Replaces the first elements.
+    pub fn write<T: Element>(&mut self, values: &[T]) -> Result<()> {
+        self.buffer.write(values)
     }
 
     /// What it holds.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `replay` | runs recorded calls and judges the results |
 //! | `needle` | hides a sentence in a long text and lets sparse attention find it again |
+//! | `context_parallel` | runs attention over a prompt whose parts are on several ranks, and says what they exchange |
 //! | `retention` | reads a prompt with a cache of a fixed size, and draws what it has kept |
 //! | `sala_layers` | runs one sparse and one linear layer of a hybrid model and says what they cost |
 //! | `serve` | an inference engine in miniature: batches, pages, shared prefixes, forks, drafts |
@@ -11,6 +12,7 @@
 //! `cargo run --release -p demos --bin <program> -- --help` describes the options of each.
 
 pub mod array;
+pub mod exchange;
 pub mod meter;
 pub mod progress;
 
@@ -27,6 +29,9 @@ pub enum Failure {
     /// A device or an operation says why not.
     #[error(transparent)]
     Kernels(#[from] sala_kernels::Error),
+    /// A rank has ended, or the engine that ranks exchange through says why not.
+    #[error("exchange: {0}")]
+    Exchange(String),
     /// Standard output is closed, or its disk is full.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),

@@ -1,5 +1,5 @@
 // Linear attention: chunked prefill, single-token decode, and the life of a state around them: verification of
-// drafts, commitment of those that were accepted, copies.
+// drafts, commitment of those that were accepted, copies, and sequences whose parts are on several ranks.
 #ifndef SALA_PARAMS_LINEAR_ATTENTION_H
 #define SALA_PARAMS_LINEAR_ATTENTION_H
 
@@ -19,6 +19,12 @@ enum {
     SALA_LINEAR_MAX_DRAFTS = 16,       // draft tokens of a sequence
     SALA_COPY_STATES_THREADS = 256,
     SALA_COPY_STATES_VECTORS = 4,  // 16 bytes each that a thread copies
+    SALA_SUM_DECAY_THREADS = 512,
+    SALA_SUM_DECAY_SPAN = 4096,  // tokens of a block where the decay is a constant
+    SALA_MERGE_STATES_THREADS = 256,
+    SALA_LINEAR_CORRECT_THREADS = 128,
+    SALA_LINEAR_CORRECT_CHANNELS = 64,  // value channels of a block
+    SALA_LINEAR_CORRECT_SPAN = 1024,    // tokens of a block
 };
 
 // How the log-decay tensor is indexed.
@@ -88,5 +94,34 @@ typedef struct sala_copy_states_params {
     uint64_t status;  // u32 [4]
     int32_t rows, columns;
 } sala_copy_states_params;
+
+// The log decay of whole sequences, added up: `attention` has it, and the sequences.
+typedef struct sala_sum_decay_params {
+    sala_linear_attention_params attention;
+    sala_rows cumulative;  // f32 [tokens, heads]
+    sala_rows total;       // f32 [batch, heads]
+    int64_t max_seqlen;
+    int32_t heads;
+    int32_t reserved;
+} sala_sum_decay_params;
+
+// What the parts of a sequence add to its state, one after the other. `states.state_out` is [parts + 1, batch].
+typedef struct sala_merge_states_params {
+    sala_states states;
+    sala_states adds;     // the pool alone: [parts * batch, heads, rows, columns]
+    sala_rows log_decay;  // f32 [parts * batch, heads]
+    uint64_t status;      // u32 [4]
+    int32_t parts;
+    int32_t rows, columns;
+    int32_t reserved;
+} sala_merge_states_params;
+
+// Outputs corrected by the state that their sequence begins with: `attention.log_decay` is cumulative.
+typedef struct sala_linear_correct_params {
+    sala_linear_attention_params attention;
+    int64_t max_seqlen;
+    int32_t dim_v;
+    int32_t reserved;
+} sala_linear_correct_params;
 
 #endif

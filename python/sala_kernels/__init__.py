@@ -7,7 +7,7 @@ or of a kernel a `RuntimeError`. docs/semantics.md says what each operation comp
 
 from __future__ import annotations
 
-from ._linear import LinearAttention, copy_states, lightning_log_decay
+from ._linear import LinearAttention, copy_states, lightning_log_decay, merge_states
 from ._norms import merge, norm_gate, norm_rope, rotary_cos_sin, sum_squares
 from ._sparse import Cached, Packed, Paged, SparseLayer
 
@@ -20,6 +20,7 @@ __all__ = [
     "copy_states",
     "lightning_log_decay",
     "merge",
+    "merge_states",
     "norm_gate",
     "norm_rope",
     "rotary_cos_sin",

@@ -92,6 +92,47 @@ class LinearAttention:
             state_out=state_out, accepted=accepted, path=path, status=status,
         )
 
+    def sum_decay(
+        self, *, cu_seqlens: Any, log_decay: Any, tokens: Optional[int] = None, cumulative: Any = None, total: Any = None,
+        max_seqlen_q: Optional[int] = None, status: Any = None,
+    ) -> tuple[Any, Any]:
+        """The log decay added up over each sequence: f32 `[tokens, heads_q]`, and of all tokens `[batch, heads_q]`.
+
+        `tokens` is needed where neither `log_decay` nor `cumulative` says how many there are.
+        """
+        batch = max(need("cu_seqlens", cu_seqlens, 1)[0] - 1, 0)
+        if cumulative is None:
+            if tokens is None:
+                tokens = need("log_decay", log_decay, 2)[0]
+            cumulative = empty(cu_seqlens, (tokens, self._heads_q), "float32")
+        total = empty(cu_seqlens, (batch, self._heads_q), "float32") if total is None else total
+        launch(
+            "sum_decay", self._layer, cu_seqlens=cu_seqlens, log_decay=log_decay, cumulative=cumulative, total=total,
+            max_seqlen_q=max_seqlen_q, status=status,
+        )
+        return cumulative, total
+
+    def correct(
+        self, q: Any, cumulative: Any, out: Any, *, cu_seqlens: Any, state: Any, state_in: Any,
+        max_seqlen_q: Optional[int] = None, status: Any = None,
+    ) -> Any:
+        """Corrects `out`, made by a prefill from zero, by the state that each sequence begins with; gives `out`."""
+        launch(
+            "linear_correct", self._layer, q=q, cumulative=cumulative, cu_seqlens=cu_seqlens, state=state,
+            state_in=state_in, out=out, max_seqlen_q=max_seqlen_q, status=status,
+        )
+        return out
+
+
+def merge_states(adds: Any, total: Any, *, state: Any, state_in: Any, state_out: Any, status: Any = None) -> None:
+    """Merges what the parts of sequences add to their states: `adds` f32 `[parts · batch, heads, rows, columns]`, `total` `[parts · batch, heads]`.
+
+    `state_out`, i32 `[parts + 1, batch]`, names the slots of the states before each part, and after all.
+    """
+    launch(
+        "merge_states", 0, adds=adds, total=total, state=state, state_in=state_in, state_out=state_out, status=status
+    )
+
 
 def copy_states(state: Any, sources: Any, destinations: Any, *, status: Any = None) -> None:
     """Copies states from slot to slot, `sources` and `destinations` i32 `[pairs]`."""

@@ -164,6 +164,23 @@ class Linear(unittest.TestCase):
         self.assertLess(relative(last, expected[104:]), 9e-4)
         self.assertLess(relative(state[0], final), 4e-4)
 
+    def test_parts_agree_with_the_whole(self):
+        layer = sala.LinearAttention("f16", 2, 2, 64, 64, decay="per_token")
+        q, k, v = (normal(seed, 130, 2, 64) for seed in (1, 2, 3))
+        g = -np.abs(normal(4, 130, 2).astype(np.float32)) / 20
+        expected, final = recurrence(q, k, v, g, 0.125)
+        bounds, slots = np.array([0, 50, 130], np.int32), np.array([0, 1], np.int32)
+        adds = np.zeros((2, 2, 64, 64), np.float32)
+        out = layer.prefill(q, k, v, cu_seqlens=bounds, log_decay=g, state=adds, state_out=slots)
+        cumulative, total = layer.sum_decay(cu_seqlens=bounds, log_decay=g)
+        before = np.zeros((3, 2, 64, 64), np.float32)
+        sala.merge_states(
+            adds, total, state=before, state_in=np.array([-1], np.int32), state_out=np.array([[0], [1], [2]], np.int32)
+        )
+        layer.correct(q, cumulative, out, cu_seqlens=bounds, state=before, state_in=slots)
+        self.assertLess(relative(out, expected), 6e-4)
+        self.assertLess(relative(before[2], final), 4e-4)
+
     def test_fla(self):
         for heads, shape, packed in [(2, (2, 63), False), (2, (1, 100), True)]:
             q, k, v = (normal(seed, *shape, heads, 64) for seed in (1, 2, 3))

@@ -13,7 +13,7 @@ use crate::sys::c_api::{
 };
 use crate::{
     AttentionShape, CopyStates, DType, Decay, Device, Entry, Error, Kernels, LinearAttention, LinearShape, Lse, Merge,
-    Norm, Result, SparseLayer, Split, StateLayout, lightning_log_decay, rotary_cos_sin,
+    MergeStates, Norm, Result, SparseLayer, Split, StateLayout, lightning_log_decay, rotary_cos_sin,
 };
 
 /// Kernels on a device, with the operations that need no layer.
@@ -26,6 +26,7 @@ pub struct KernelsHandle {
     merge: [Merge; 2],
     norm: [Norm; 2],
     pub(super) copy_states: CopyStates,
+    pub(super) merge_states: MergeStates,
 }
 
 /// A layer of block-sparse attention.
@@ -46,6 +47,7 @@ impl KernelsHandle {
             merge: [Merge::new(bf16)?, Merge::new(f16)?],
             norm: [Norm::new(bf16, 0.0)?, Norm::new(f16, 0.0)?],
             copy_states: CopyStates::new()?,
+            merge_states: MergeStates::new()?,
         })
     }
 

@@ -67,6 +67,8 @@ of_layer! {
     sala_linear_decode(sala_linear_decode_args) of LinearAttentionHandle;
     sala_linear_verify(sala_linear_verify_args) of LinearAttentionHandle;
     sala_linear_commit(sala_linear_commit_args) of LinearAttentionHandle;
+    sala_sum_decay(sala_sum_decay_args) of LinearAttentionHandle;
+    sala_linear_correct(sala_linear_correct_args) of LinearAttentionHandle;
 }
 
 /// A call of an operation that has no layer: the kernels hold what it needs.
@@ -115,6 +117,7 @@ macro_rules! free {
 free! {
     sala_merge(sala_merge_args) = |_call, kernels, args| kernels.merge(args.out.dtype())?;
     sala_copy_states(sala_copy_states_args) = |_call, kernels, _args| &kernels.copy_states;
+    sala_merge_states(sala_merge_states_args) = |_call, kernels, _args| &kernels.merge_states;
     sala_norm_rope(sala_norm_rope_args) = |call, kernels, args| &with_eps(kernels.norm("out", args.out.dtype())?, call.eps)?;
     sala_norm_gate(sala_norm_gate_args) = |call, kernels, args| &with_eps(kernels.norm("out", args.out.dtype())?, call.eps)?;
     sala_sum_squares(sala_sum_squares_args) = |_call, kernels, args| kernels.norm("x", args.x.dtype())?;

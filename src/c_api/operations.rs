@@ -8,9 +8,9 @@ use super::tensors::Place;
 use crate::sys::c_api::*;
 use crate::{
     AppendKeysArgs, Arguments, ChooseBlocksArgs, ChooseTokensArgs, CommitKeysArgs, CompactKeysArgs, CompressKeysArgs,
-    CopyStatesArgs, DenseAttentionArgs, Error, GatherRowsArgs, LinearCommitArgs, LinearDecodeArgs, LinearPrefillArgs,
-    LinearVerifyArgs, MergeArgs, NormGateArgs, NormRopeArgs, Result, ScoreKeysArgs, SelectBlocksArgs,
-    SparseAttentionArgs, SumSquaresArgs,
+    CopyStatesArgs, DenseAttentionArgs, Error, GatherRowsArgs, LinearCommitArgs, LinearCorrectArgs, LinearDecodeArgs,
+    LinearPrefillArgs, LinearVerifyArgs, MergeArgs, MergeStatesArgs, NormGateArgs, NormRopeArgs, Result, ScoreKeysArgs,
+    SelectBlocksArgs, SparseAttentionArgs, SumDecayArgs, SumSquaresArgs, Tensor,
 };
 
 /// The arguments of a launch in C.
@@ -372,6 +372,62 @@ impl Call for sala_copy_states_args {
                 state: place.written("state", self.state)?,
                 sources: place.read("sources", self.sources)?,
                 destinations: place.read("destinations", self.destinations)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_sum_decay_args {
+    type Args<'a> = SumDecayArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(SumDecayArgs {
+                cu_seqlens: place.read("cu_seqlens", self.cu_seqlens)?,
+                log_decay: place.optional("log_decay", self.log_decay)?,
+                cumulative: place.written("cumulative", self.cumulative)?,
+                total: place.written("total", self.total)?,
+                max_seqlen_q: bound("max_seqlen_q", self.max_seqlen_q)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_merge_states_args {
+    type Args<'a> = MergeStatesArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(MergeStatesArgs {
+                adds: place.read("adds", self.adds)?,
+                total: place.read("total", self.total)?,
+                state: place.written("state", self.state)?,
+                state_in: place.read("state_in", self.state_in)?,
+                state_out: place.read("state_out", self.state_out)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_linear_correct_args {
+    type Args<'a> = LinearCorrectArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(LinearCorrectArgs {
+                q: place.read("q", self.q)?,
+                cumulative: place.read("cumulative", self.cumulative)?,
+                cu_seqlens: place.read("cu_seqlens", self.cu_seqlens)?,
+                state: place.read("state", self.state)?,
+                state_in: place.read("state_in", self.state_in)?,
+                out: place.written("out", self.out)?,
+                max_seqlen_q: bound("max_seqlen_q", self.max_seqlen_q)?,
                 status: place.optional_written("status", self.status)?,
             })
         }

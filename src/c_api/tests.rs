@@ -153,7 +153,8 @@ impl Call {
             sala_sparse_attention(sparse) sala_dense_attention(sparse) sala_commit_keys(sparse)
             sala_score_keys(sparse) sala_choose_tokens(sparse) sala_gather_rows(sparse) sala_compact_keys(sparse)
             sala_linear_prefill(linear) sala_linear_decode(linear) sala_linear_verify(linear) sala_linear_commit(linear)
-            sala_merge() sala_copy_states() sala_norm_rope() sala_norm_gate() sala_sum_squares()
+            sala_sum_decay(linear) sala_linear_correct(linear)
+            sala_merge() sala_copy_states() sala_merge_states() sala_norm_rope() sala_norm_gate() sala_sum_squares()
         }
         panic!("{}", args.name)
     }
@@ -177,7 +178,7 @@ impl Drop for Call {
     }
 }
 
-const ALL: [&str; 20] = [
+const ALL: [&str; 23] = [
     "sala_append_keys_args",
     "sala_compress_keys_args",
     "sala_select_blocks_args",
@@ -195,6 +196,9 @@ const ALL: [&str; 20] = [
     "sala_linear_verify_args",
     "sala_linear_commit_args",
     "sala_copy_states_args",
+    "sala_sum_decay_args",
+    "sala_merge_states_args",
+    "sala_linear_correct_args",
     "sala_norm_rope_args",
     "sala_norm_gate_args",
     "sala_sum_squares_args",

@@ -256,6 +256,9 @@ named! {
     sala_linear_verify_args { q k v log_decay state state_in parent out status; ; ; ; ; }
     sala_linear_commit_args { k v log_decay state state_in state_out accepted path status; ; ; ; ; }
     sala_copy_states_args { state sources destinations status; ; ; ; ; }
+    sala_sum_decay_args { cu_seqlens log_decay cumulative total status; max_seqlen_q; ; ; ; }
+    sala_merge_states_args { adds total state state_in state_out status; ; ; ; ; }
+    sala_linear_correct_args { q cumulative cu_seqlens state state_in out status; max_seqlen_q; ; ; ; }
     sala_norm_rope_args { x weight cos_sin positions out status; ; ; eps; ; }
     sala_norm_gate_args { x weight gate sum_squares out; channels; ; eps; ; }
     sala_sum_squares_args { x out; ; ; ; ; }
@@ -487,6 +490,9 @@ unsafe fn launch_by_name(args: &[TvmAny]) -> Result<Option<i64>> {
             "linear_commit" => of_layer::<sala_linear_commit_args>(pairs, &*linear(layer)?),
             "merge" => free::<sala_merge_args>(pairs),
             "copy_states" => free::<sala_copy_states_args>(pairs),
+            "sum_decay" => of_layer::<sala_sum_decay_args>(pairs, &*linear(layer)?),
+            "merge_states" => free::<sala_merge_states_args>(pairs),
+            "linear_correct" => of_layer::<sala_linear_correct_args>(pairs, &*linear(layer)?),
             "norm_rope" => free::<sala_norm_rope_args>(pairs),
             "norm_gate" => free::<sala_norm_gate_args>(pairs),
             "sum_squares" => free::<sala_sum_squares_args>(pairs),

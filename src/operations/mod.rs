@@ -31,8 +31,9 @@ pub use compress_keys::CompressKeysArgs;
 pub use gather_rows::GatherRowsArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
-    CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearDecodeArgs,
-    LinearPrefillArgs, LinearShape, LinearVerifyArgs, Split, StateLayout, lightning_log_decay,
+    CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearCorrectArgs,
+    LinearDecodeArgs, LinearPrefillArgs, LinearShape, LinearVerifyArgs, MergeStates, MergeStatesArgs, Split,
+    StateLayout, SumDecayArgs, lightning_log_decay,
 };
 pub use merge::{Merge, MergeArgs};
 pub use norms::{Norm, NormGateArgs, NormRopeArgs, SumSquaresArgs, rotary_cos_sin};

@@ -51,6 +51,36 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["linear_drafts"],
     },
+    // Sequences whose parts are on several ranks: decay added up, states merged, outputs corrected.
+    KernelFile {
+        name: "sum_decay",
+        machine: Machine::Base,
+        params: "sala_sum_decay_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["linear_ranks"],
+    },
+    KernelFile {
+        name: "merge_states",
+        machine: Machine::Base,
+        params: "sala_merge_states_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["linear_ranks"],
+    },
+    KernelFile {
+        name: "linear_attention_correct",
+        machine: Machine::Base,
+        params: "sala_linear_correct_params",
+        instances: by_element(&[axis("dim_k", &[64, 128])]),
+        tests: &["linear_ranks"],
+    },
     // What stands before and behind linear attention.
     KernelFile {
         name: "norm_rope",

@@ -842,6 +842,96 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct sala_sum_decay_args {
+    pub size: usize,
+    pub cu_seqlens: *const sala_tensor,
+    pub log_decay: *const sala_tensor,
+    pub cumulative: *const sala_tensor,
+    pub total: *const sala_tensor,
+    pub max_seqlen_q: i64,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sum_decay_args"][::core::mem::size_of::<sala_sum_decay_args>() - 56usize];
+    ["Alignment of sala_sum_decay_args"][::core::mem::align_of::<sala_sum_decay_args>() - 8usize];
+    ["Offset of field: sala_sum_decay_args::size"][::core::mem::offset_of!(sala_sum_decay_args, size) - 0usize];
+    ["Offset of field: sala_sum_decay_args::cu_seqlens"]
+        [::core::mem::offset_of!(sala_sum_decay_args, cu_seqlens) - 8usize];
+    ["Offset of field: sala_sum_decay_args::log_decay"]
+        [::core::mem::offset_of!(sala_sum_decay_args, log_decay) - 16usize];
+    ["Offset of field: sala_sum_decay_args::cumulative"]
+        [::core::mem::offset_of!(sala_sum_decay_args, cumulative) - 24usize];
+    ["Offset of field: sala_sum_decay_args::total"][::core::mem::offset_of!(sala_sum_decay_args, total) - 32usize];
+    ["Offset of field: sala_sum_decay_args::max_seqlen_q"]
+        [::core::mem::offset_of!(sala_sum_decay_args, max_seqlen_q) - 40usize];
+    ["Offset of field: sala_sum_decay_args::status"][::core::mem::offset_of!(sala_sum_decay_args, status) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sala_merge_states_args {
+    pub size: usize,
+    pub adds: *const sala_tensor,
+    pub total: *const sala_tensor,
+    pub state: *const sala_tensor,
+    pub state_in: *const sala_tensor,
+    pub state_out: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_merge_states_args"][::core::mem::size_of::<sala_merge_states_args>() - 56usize];
+    ["Alignment of sala_merge_states_args"][::core::mem::align_of::<sala_merge_states_args>() - 8usize];
+    ["Offset of field: sala_merge_states_args::size"][::core::mem::offset_of!(sala_merge_states_args, size) - 0usize];
+    ["Offset of field: sala_merge_states_args::adds"][::core::mem::offset_of!(sala_merge_states_args, adds) - 8usize];
+    ["Offset of field: sala_merge_states_args::total"]
+        [::core::mem::offset_of!(sala_merge_states_args, total) - 16usize];
+    ["Offset of field: sala_merge_states_args::state"]
+        [::core::mem::offset_of!(sala_merge_states_args, state) - 24usize];
+    ["Offset of field: sala_merge_states_args::state_in"]
+        [::core::mem::offset_of!(sala_merge_states_args, state_in) - 32usize];
+    ["Offset of field: sala_merge_states_args::state_out"]
+        [::core::mem::offset_of!(sala_merge_states_args, state_out) - 40usize];
+    ["Offset of field: sala_merge_states_args::status"]
+        [::core::mem::offset_of!(sala_merge_states_args, status) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sala_linear_correct_args {
+    pub size: usize,
+    pub q: *const sala_tensor,
+    pub cumulative: *const sala_tensor,
+    pub cu_seqlens: *const sala_tensor,
+    pub state: *const sala_tensor,
+    pub state_in: *const sala_tensor,
+    pub out: *const sala_tensor,
+    pub max_seqlen_q: i64,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_linear_correct_args"][::core::mem::size_of::<sala_linear_correct_args>() - 72usize];
+    ["Alignment of sala_linear_correct_args"][::core::mem::align_of::<sala_linear_correct_args>() - 8usize];
+    ["Offset of field: sala_linear_correct_args::size"]
+        [::core::mem::offset_of!(sala_linear_correct_args, size) - 0usize];
+    ["Offset of field: sala_linear_correct_args::q"][::core::mem::offset_of!(sala_linear_correct_args, q) - 8usize];
+    ["Offset of field: sala_linear_correct_args::cumulative"]
+        [::core::mem::offset_of!(sala_linear_correct_args, cumulative) - 16usize];
+    ["Offset of field: sala_linear_correct_args::cu_seqlens"]
+        [::core::mem::offset_of!(sala_linear_correct_args, cu_seqlens) - 24usize];
+    ["Offset of field: sala_linear_correct_args::state"]
+        [::core::mem::offset_of!(sala_linear_correct_args, state) - 32usize];
+    ["Offset of field: sala_linear_correct_args::state_in"]
+        [::core::mem::offset_of!(sala_linear_correct_args, state_in) - 40usize];
+    ["Offset of field: sala_linear_correct_args::out"]
+        [::core::mem::offset_of!(sala_linear_correct_args, out) - 48usize];
+    ["Offset of field: sala_linear_correct_args::max_seqlen_q"]
+        [::core::mem::offset_of!(sala_linear_correct_args, max_seqlen_q) - 56usize];
+    ["Offset of field: sala_linear_correct_args::status"]
+        [::core::mem::offset_of!(sala_linear_correct_args, status) - 64usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct sala_norm_rope_args {
     pub size: usize,
     pub x: *const sala_tensor,

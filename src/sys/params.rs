@@ -400,6 +400,12 @@ pub const SALA_LINEAR_DECODE_CHANNELS: u32 = 32;
 pub const SALA_LINEAR_MAX_DRAFTS: u32 = 16;
 pub const SALA_COPY_STATES_THREADS: u32 = 256;
 pub const SALA_COPY_STATES_VECTORS: u32 = 4;
+pub const SALA_SUM_DECAY_THREADS: u32 = 512;
+pub const SALA_SUM_DECAY_SPAN: u32 = 4096;
+pub const SALA_MERGE_STATES_THREADS: u32 = 256;
+pub const SALA_LINEAR_CORRECT_THREADS: u32 = 128;
+pub const SALA_LINEAR_CORRECT_CHANNELS: u32 = 64;
+pub const SALA_LINEAR_CORRECT_SPAN: u32 = 1024;
 pub const SALA_DECAY_NONE: sala_decay = 0;
 pub const SALA_DECAY_PER_HEAD: sala_decay = 1;
 pub const SALA_DECAY_PER_TOKEN: sala_decay = 2;
@@ -589,6 +595,85 @@ const _: () = {
         [::core::mem::offset_of!(sala_copy_states_params, rows) - 72usize];
     ["Offset of field: sala_copy_states_params::columns"]
         [::core::mem::offset_of!(sala_copy_states_params, columns) - 76usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sum_decay_params {
+    pub attention: sala_linear_attention_params,
+    pub cumulative: sala_rows,
+    pub total: sala_rows,
+    pub max_seqlen: i64,
+    pub heads: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sum_decay_params"][::core::mem::size_of::<sala_sum_decay_params>() - 288usize];
+    ["Alignment of sala_sum_decay_params"][::core::mem::align_of::<sala_sum_decay_params>() - 8usize];
+    ["Offset of field: sala_sum_decay_params::attention"]
+        [::core::mem::offset_of!(sala_sum_decay_params, attention) - 0usize];
+    ["Offset of field: sala_sum_decay_params::cumulative"]
+        [::core::mem::offset_of!(sala_sum_decay_params, cumulative) - 224usize];
+    ["Offset of field: sala_sum_decay_params::total"][::core::mem::offset_of!(sala_sum_decay_params, total) - 248usize];
+    ["Offset of field: sala_sum_decay_params::max_seqlen"]
+        [::core::mem::offset_of!(sala_sum_decay_params, max_seqlen) - 272usize];
+    ["Offset of field: sala_sum_decay_params::heads"][::core::mem::offset_of!(sala_sum_decay_params, heads) - 280usize];
+    ["Offset of field: sala_sum_decay_params::reserved"]
+        [::core::mem::offset_of!(sala_sum_decay_params, reserved) - 284usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_merge_states_params {
+    pub states: sala_states,
+    pub adds: sala_states,
+    pub log_decay: sala_rows,
+    pub status: u64,
+    pub parts: i32,
+    pub rows: i32,
+    pub columns: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_merge_states_params"][::core::mem::size_of::<sala_merge_states_params>() - 176usize];
+    ["Alignment of sala_merge_states_params"][::core::mem::align_of::<sala_merge_states_params>() - 8usize];
+    ["Offset of field: sala_merge_states_params::states"]
+        [::core::mem::offset_of!(sala_merge_states_params, states) - 0usize];
+    ["Offset of field: sala_merge_states_params::adds"]
+        [::core::mem::offset_of!(sala_merge_states_params, adds) - 64usize];
+    ["Offset of field: sala_merge_states_params::log_decay"]
+        [::core::mem::offset_of!(sala_merge_states_params, log_decay) - 128usize];
+    ["Offset of field: sala_merge_states_params::status"]
+        [::core::mem::offset_of!(sala_merge_states_params, status) - 152usize];
+    ["Offset of field: sala_merge_states_params::parts"]
+        [::core::mem::offset_of!(sala_merge_states_params, parts) - 160usize];
+    ["Offset of field: sala_merge_states_params::rows"]
+        [::core::mem::offset_of!(sala_merge_states_params, rows) - 164usize];
+    ["Offset of field: sala_merge_states_params::columns"]
+        [::core::mem::offset_of!(sala_merge_states_params, columns) - 168usize];
+    ["Offset of field: sala_merge_states_params::reserved"]
+        [::core::mem::offset_of!(sala_merge_states_params, reserved) - 172usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_linear_correct_params {
+    pub attention: sala_linear_attention_params,
+    pub max_seqlen: i64,
+    pub dim_v: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_linear_correct_params"][::core::mem::size_of::<sala_linear_correct_params>() - 240usize];
+    ["Alignment of sala_linear_correct_params"][::core::mem::align_of::<sala_linear_correct_params>() - 8usize];
+    ["Offset of field: sala_linear_correct_params::attention"]
+        [::core::mem::offset_of!(sala_linear_correct_params, attention) - 0usize];
+    ["Offset of field: sala_linear_correct_params::max_seqlen"]
+        [::core::mem::offset_of!(sala_linear_correct_params, max_seqlen) - 224usize];
+    ["Offset of field: sala_linear_correct_params::dim_v"]
+        [::core::mem::offset_of!(sala_linear_correct_params, dim_v) - 232usize];
+    ["Offset of field: sala_linear_correct_params::reserved"]
+        [::core::mem::offset_of!(sala_linear_correct_params, reserved) - 236usize];
 };
 pub const SALA_MERGE_THREADS: u32 = 256;
 #[repr(C)]
@@ -982,6 +1067,15 @@ impl crate::launch::Params for sala_linear_drafts_params {
 impl crate::launch::Params for sala_copy_states_params {
     const NAME: &'static str = "sala_copy_states_params";
 }
+impl crate::launch::Params for sala_sum_decay_params {
+    const NAME: &'static str = "sala_sum_decay_params";
+}
+impl crate::launch::Params for sala_merge_states_params {
+    const NAME: &'static str = "sala_merge_states_params";
+}
+impl crate::launch::Params for sala_linear_correct_params {
+    const NAME: &'static str = "sala_linear_correct_params";
+}
 impl crate::launch::Params for sala_merge_params {
     const NAME: &'static str = "sala_merge_params";
 }
@@ -1024,6 +1118,9 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_linear_prefill_params>(),
     size::<sala_linear_drafts_params>(),
     size::<sala_copy_states_params>(),
+    size::<sala_sum_decay_params>(),
+    size::<sala_merge_states_params>(),
+    size::<sala_linear_correct_params>(),
     size::<sala_merge_params>(),
     size::<sala_norm_rope_params>(),
     size::<sala_norm_gate_params>(),

@@ -12,6 +12,7 @@ use crate::operations::compress_keys::CompressProblem;
 use crate::operations::gather_rows::KeptTokens;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
+use crate::operations::linear_ranks::{self, RanksProblem};
 use crate::operations::merge::MergeProblem;
 use crate::operations::norms::{Follows, NormProblem};
 use crate::operations::score_keys::ScoreProblem;
@@ -105,6 +106,32 @@ pub fn drafts(problem: &DraftsProblem) -> Floor {
             Floor::new(0, states + accepted * heads_kv * (dim_k + dim_v) * ELEMENT, states)
         }
         Step::Copy => Floor::new(0, states, states),
+    }
+}
+
+/// The parts of sequences: every decay, state and output once. A correction multiplies queries by states where the decay has left of them what is
+/// not 0 in f32, and moves nothing for the other tokens.
+pub fn ranks(problem: &RanksProblem) -> Floor {
+    let linear_attention::Config {
+        heads_q, dim_k, dim_v, ..
+    } = problem.config;
+    let states = |count: usize| count * problem.config.slot_len() * FLOAT;
+    match &problem.step {
+        linear_ranks::Step::Sum { .. } => {
+            let sums = problem.tokens * heads_q * FLOAT;
+            Floor::new(0, sums, sums)
+        }
+        linear_ranks::Step::Merge { total, state_out, .. } => {
+            let given = problem.state_in.iter().filter(|&&slot| slot >= 0).count();
+            let stored = state_out.iter().filter(|&&slot| slot >= 0).count();
+            Floor::new(0, states(total.len() / heads_q + given), states(stored))
+        }
+        linear_ranks::Step::Correct { cumulative, .. } => {
+            let rows = cumulative.iter().filter(|sum| sum.exp() >= f32::MIN_POSITIVE).count();
+            let out = rows * dim_v * ELEMENT;
+            let read = states(problem.batch()) + rows * dim_k * ELEMENT + out;
+            Floor::new(2 * rows * dim_k * dim_v, read, out)
+        }
     }
 }
 

@@ -30,6 +30,7 @@ const ON_ONE: [&str; 11] = [
     "select_blocks",
     "linear_attention",
     "linear_drafts",
+    "linear_ranks",
     "merge",
     "norms",
     "sparse_attention",

@@ -15,10 +15,11 @@ inline namespace SALA_VARIANT {
 constexpr float SMALLEST_LOG_DECAY = -128.0f;
 
 // Above 0 counts as 0. NaN stays NaN, and makes what it touches NaN.
+DEVICE float clamped_log_decay(float g) { return g != g ? g : clamp(g, SMALLEST_LOG_DECAY, 0.0f); }
+
 DEVICE float log_decay_at(const sala_linear_attention_params& p, int64_t token, int64_t head) {
     if (p.decay == SALA_DECAY_NONE) return 0.0f;
-    const float g = load_global(row_of<const float>(p.log_decay, token, head));
-    return g != g ? g : clamp(g, SMALLEST_LOG_DECAY, 0.0f);
+    return clamped_log_decay(load_global(row_of<const float>(p.log_decay, token, head)));
 }
 
 // How a state decays: S ← kept·S + change·S. A slow decay keeps S and takes a little off, which e^g would

@@ -1,5 +1,6 @@
 //! The programs as a newcomer meets them: they do what they say, and refuse what they cannot do with a sentence.
 
+mod context_parallel;
 mod needle;
 mod replay;
 mod retention;

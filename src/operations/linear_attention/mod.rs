@@ -2,16 +2,22 @@
 
 mod commit;
 mod copy;
+mod correct;
 mod decode;
 mod drafts;
+mod merge_states;
 mod prefill;
 pub mod reference;
+mod sum_decay;
 mod verify;
 
 pub use commit::LinearCommitArgs;
 pub use copy::{CopyStates, CopyStatesArgs};
+pub use correct::LinearCorrectArgs;
 pub use decode::LinearDecodeArgs;
+pub use merge_states::{MergeStates, MergeStatesArgs};
 pub use prefill::LinearPrefillArgs;
+pub use sum_decay::SumDecayArgs;
 pub use verify::LinearVerifyArgs;
 
 use crate::launch::checks;
@@ -83,6 +89,8 @@ pub struct LinearShape {
 /// | [`LinearDecodeArgs`] | one token per sequence |
 /// | [`LinearVerifyArgs`] | outputs of up to 16 draft tokens per sequence, a chain or a tree; states stay as they are |
 /// | [`LinearCommitArgs`] | the states after those drafts that were accepted |
+/// | [`SumDecayArgs`] | the decay added up, for sequences whose parts are on several ranks |
+/// | [`LinearCorrectArgs`] | outputs that were made from zero, corrected by the state that their sequence begins with |
 ///
 /// All of them read states in a pool of slots that the caller owns. [`crate::reference::linear_attention`] is the definition, token by
 /// token, and [`semantics`](crate::semantics#linear_prefill) says it in words. Results are the same bits for a sequence alone and in any batch, and for any
@@ -104,6 +112,8 @@ pub struct LinearAttention {
     decode: decode::Plan,
     verify: verify::Plan,
     commit: commit::Plan,
+    correct: correct::Plan,
+    sum_decay: sum_decay::Plan,
 }
 
 /// What a layer was described with.
@@ -204,6 +214,8 @@ impl LinearAttentionBuilder {
             decode,
             verify: verify::Plan::new(&self.config)?,
             commit: commit::Plan::new(&self.config)?,
+            correct: correct::Plan::new(&self.config)?,
+            sum_decay: sum_decay::Plan::new()?,
         })
     }
 }
@@ -270,7 +282,7 @@ impl Common<'_, '_> {
             k: tensor("k", &self.k, shape.heads_kv, shape.dim_k)?,
             v: tensor("v", &self.v, shape.heads_kv, shape.dim_v)?,
             out: tensor("out", &self.out.as_tensor(), shape.heads_q, shape.dim_v)?,
-            log_decay: self.log_decay(config, rows)?,
+            log_decay: log_decay(config, self.log_decay, rows)?,
             states: self.states.params(config, batch)?,
             cu_seqlens: 0,
             status: checks::status(self.status)?,
@@ -278,35 +290,36 @@ impl Common<'_, '_> {
             ..config.constants()
         })
     }
+}
 
-    fn log_decay(&self, config: &Config, rows: usize) -> Result<sala_rows> {
-        let heads = config.shape.heads_q;
-        let per_head = [heads];
-        let per_token = [rows, heads];
-        let shape: &[usize] = match (config.decay, &self.log_decay) {
-            (Decay::None, None) => return Ok(sala_rows::default()),
-            (Decay::None, Some(_)) => {
-                let expected = "no tensor (the layer has no decay)";
-                return Err(Error::argument("log_decay", expected, "a tensor"));
-            }
-            (Decay::PerHead, _) => &per_head,
-            (Decay::PerToken, _) => &per_token,
-        };
-        let Some(decay) = &self.log_decay else {
-            let expected = format!("a tensor of shape {shape:?}");
-            return Err(Error::argument("log_decay", expected, "none"));
-        };
-        checks::dtype("log_decay", decay, DType::F32)?;
-        checks::shape("log_decay", decay, shape)?;
-        Ok(match config.decay {
-            Decay::PerToken => sala_rows::of(decay),
-            _ => sala_rows {
-                address: decay.address(),
-                token_stride: 0,
-                head_stride: checks::stride(decay, 0),
-            },
-        })
-    }
+/// What kernels are told of the log decay of so many tokens.
+fn log_decay(config: &Config, tensor: Option<Tensor<'_>>, rows: usize) -> Result<sala_rows> {
+    let heads = config.shape.heads_q;
+    let per_head = [heads];
+    let per_token = [rows, heads];
+    let shape: &[usize] = match (config.decay, &tensor) {
+        (Decay::None, None) => return Ok(sala_rows::default()),
+        (Decay::None, Some(_)) => {
+            let expected = "no tensor (the layer has no decay)";
+            return Err(Error::argument("log_decay", expected, "a tensor"));
+        }
+        (Decay::PerHead, _) => &per_head,
+        (Decay::PerToken, _) => &per_token,
+    };
+    let Some(decay) = &tensor else {
+        let expected = format!("a tensor of shape {shape:?}");
+        return Err(Error::argument("log_decay", expected, "none"));
+    };
+    checks::dtype("log_decay", decay, DType::F32)?;
+    checks::shape("log_decay", decay, shape)?;
+    Ok(match config.decay {
+        Decay::PerToken => sala_rows::of(decay),
+        _ => sala_rows {
+            address: decay.address(),
+            token_stride: 0,
+            head_stride: checks::stride(decay, 0),
+        },
+    })
 }
 
 impl States<'_> {

@@ -6,6 +6,10 @@
 //!
 //! per sequence and head, with `g_t ≤ 0`: above 0 counts as 0, and NaN makes what it touches NaN. `S` has one row per key channel and one column per value channel.
 
+mod ranks;
+
+pub use ranks::{Sums, correct, merge_states, sum_decay};
+
 use crate::reference::{Value, sequences};
 
 /// A log decay below this counts as this: its factor is 0 in f32 for every purpose but a reset, which only −inf is.
@@ -79,19 +83,30 @@ pub enum LogDecay<'a> {
 impl LogDecay<'_> {
     /// What the state is multiplied with before `token` is added.
     fn factor(&self, config: &Config, token: usize, head: usize) -> f64 {
-        let log_decay = match self {
-            LogDecay::None => return 1.0,
+        factor_of(self.at(config, token, head))
+    }
+
+    /// As it was given.
+    fn at(&self, config: &Config, token: usize, head: usize) -> f32 {
+        match self {
+            LogDecay::None => 0.0,
             LogDecay::PerHead(decay) => decay[head],
             LogDecay::PerToken(decay) => decay[token * config.heads_q + head],
-        };
-        if log_decay == f32::NEG_INFINITY {
-            0.0
-        } else if log_decay.is_nan() {
-            f64::NAN
-        } else {
-            f64::from(log_decay.clamp(LOWEST_LOG_DECAY, 0.0)).exp()
         }
     }
+}
+
+/// What a state is multiplied with.
+fn factor_of(log_decay: f32) -> f64 {
+    match log_decay {
+        f32::NEG_INFINITY => 0.0,
+        _ => f64::from(clamped(log_decay)).exp(),
+    }
+}
+
+/// The log decay that one counts as, NaN as itself.
+fn clamped(log_decay: f32) -> f32 {
+    log_decay.clamp(LOWEST_LOG_DECAY, 0.0)
 }
 
 /// The states of a call: a pool of slots, and the slot that each sequence starts from and leaves its state in.

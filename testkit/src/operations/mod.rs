@@ -9,6 +9,7 @@ pub mod compress_keys;
 pub mod gather_rows;
 pub mod linear_attention;
 pub mod linear_drafts;
+pub mod linear_ranks;
 pub mod merge;
 pub mod norms;
 pub mod score_keys;
@@ -35,6 +36,7 @@ pub fn visit_all(visitor: &mut impl Visitor, seed: u64) {
     visitor.visit("gather_rows", gather_rows::samples(seed));
     visitor.visit("linear_attention", linear_attention::cases::samples(seed));
     visitor.visit("linear_drafts", linear_drafts::samples(seed));
+    visitor.visit("linear_ranks", linear_ranks::samples(seed));
     visitor.visit("merge", merge::samples(seed));
     visitor.visit("norms", norms::samples(seed));
     visitor.visit("score_keys", score_keys::samples(seed));
@@ -59,6 +61,7 @@ pub fn fuzz_all(fuzzer: &mut impl Fuzzer) {
     fuzzer.visit("gather_rows", gather_rows::random());
     fuzzer.visit("linear_attention", linear_attention::random::calls());
     fuzzer.visit("linear_drafts", linear_drafts::random::calls());
+    fuzzer.visit("linear_ranks", linear_ranks::random::calls());
     fuzzer.visit("merge", merge::random());
     fuzzer.visit("norms", norms::random::calls());
     fuzzer.visit("score_keys", score_keys::random());
