@@ -10,7 +10,7 @@ use crate::{
     AppendKeysArgs, Arguments, ChooseBlocksArgs, ChooseTokensArgs, CommitKeysArgs, CompactKeysArgs, CompressKeysArgs,
     CopyStatesArgs, DenseAttentionArgs, Error, GatherRowsArgs, LinearCommitArgs, LinearCorrectArgs, LinearDecodeArgs,
     LinearPrefillArgs, LinearVerifyArgs, MergeArgs, MergeStatesArgs, NormGateArgs, NormRopeArgs, Result, ScoreKeysArgs,
-    SelectBlocksArgs, SparseAttentionArgs, SumDecayArgs, SumSquaresArgs, Tensor,
+    SelectBlocksArgs, SparseAttentionArgs, SumDecayArgs, SumSquaresArgs,
 };
 
 /// The arguments of a launch in C.
@@ -148,6 +148,7 @@ impl Call for sala_dense_attention_args {
                 out: place.written("out", self.out)?,
                 entry: entry(self.entry)?,
                 parent: place.optional("parent", self.parent)?,
+                first_key: place.optional("first_key", self.first_key)?,
                 scale_factor: place.optional("scale_factor", self.scale_factor)?,
                 gate: place.optional("gate", self.gate)?,
                 lse: place.optional_written("lse", self.lse)?,
