@@ -297,6 +297,66 @@ typedef struct sala_commit_keys_args {
 } sala_commit_keys_args;
 int32_t sala_commit_keys(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_commit_keys_args* args);
 
+// Bytes of workspace that serve sala_score_keys and sala_choose_tokens; max_seqlen_q 0: the latter alone.
+int32_t sala_sparse_layer_tokens_workspace_size(const sala_sparse_layer* layer, int64_t batch, int64_t max_seqlen_q, int64_t tokens,
+                                                size_t* bytes);
+
+// Scores of keys by the mean of the queries.
+typedef struct sala_score_keys_args {
+    size_t size;
+    const sala_tensor* q;             // [total_q, heads_q, dim]
+    const sala_tensor* k;             // as keys says
+    const sala_tensor* cu_seqlens_q;  // i32 [batch + 1]
+    const sala_key_store* keys;       //
+    int64_t max_seqlen_q;             // 0: the rows of q
+    int64_t max_seqlen_k;             // 0: what k and scores have room for
+    int64_t pool;                     // keys of the window that a score is the largest product of: odd, 1 to 31
+    const sala_tensor* scores;        // written: f32 [batch, heads_kv, tokens]
+    const sala_tensor* workspace;     // one axis of any type
+    const sala_tensor* status;        // or NULL
+} sala_score_keys_args;
+int32_t sala_score_keys(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_score_keys_args* args);
+
+// The tokens with the highest scores, and those at either end.
+typedef struct sala_choose_tokens_args {
+    size_t size;
+    const sala_tensor* scores;         // f32 [batch, heads_kv, tokens]
+    const sala_key_store* keys;        // how many tokens each sequence has
+    int64_t init_tokens;               // at the start of a sequence, always taken
+    int64_t local_tokens;              // at its end, always taken; both at most the entries of a list
+    const sala_tensor* token_indices;  // written: i32 [batch, heads_kv, any], ascending, -1 after the last
+    const sala_tensor* workspace;      // or NULL, which is slower for long rows
+    const sala_tensor* status;         // or NULL
+} sala_choose_tokens_args;
+int32_t sala_choose_tokens(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_choose_tokens_args* args);
+
+// The rows of K and V at chosen tokens, and their scores, to tensors of their own.
+typedef struct sala_gather_rows_args {
+    size_t size;
+    const sala_tensor* k;              // as keys says
+    const sala_tensor* v;              // shaped as k
+    const sala_key_store* keys;        //
+    const sala_tensor* token_indices;  // i32 [batch, heads_kv, chosen]; -1: a row of zeros
+    const sala_tensor* k_out;          // written: [batch, chosen, heads_kv, dim]
+    const sala_tensor* v_out;          // written; may interleave with k_out
+    const sala_tensor* scores;         // or NULL: f32 [batch, heads_kv, tokens]
+    const sala_tensor* scores_out;     // with scores; written: f32 [batch, heads_kv, chosen]
+    const sala_tensor* status;         // or NULL
+} sala_gather_rows_args;
+int32_t sala_gather_rows(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_gather_rows_args* args);
+
+// Kept rows of K and V, and their scores, to the front of their sequences.
+typedef struct sala_compact_keys_args {
+    size_t size;
+    const sala_tensor* k;              // read and written, as keys says
+    const sala_tensor* v;              // read and written; may interleave with k
+    const sala_key_store* keys;        // lengths before
+    const sala_tensor* token_indices;  // i32 [batch, heads_kv, kept], ascending, -1 after the last
+    const sala_tensor* scores;         // or NULL; read and written: f32 [batch, heads_kv, tokens]
+    const sala_tensor* status;         // or NULL
+} sala_compact_keys_args;
+int32_t sala_compact_keys(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_compact_keys_args* args);
+
 // Attention over two sets of keys made one. The elements of out say the type.
 typedef struct sala_merge_args {
     size_t size;

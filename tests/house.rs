@@ -3,14 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 13] = [
     "append_keys",
     "choose_blocks",
+    "choose_tokens",
     "commit_keys",
+    "compact_keys",
     "compress_keys",
+    "gather_rows",
     "linear_attention",
     "merge",
     "norms",
+    "score_keys",
     "select_blocks",
     "sparse_attention",
 ];

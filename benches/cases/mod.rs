@@ -6,6 +6,7 @@
 mod linear;
 mod norms;
 mod sparse;
+mod tokens;
 
 use sala_testkit::floors::Floor;
 use sala_testkit::problem::Problem;
@@ -44,4 +45,5 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     linear::visit(visitor);
     norms::visit(visitor);
     sparse::visit(visitor);
+    tokens::visit(visitor);
 }

@@ -5,6 +5,7 @@
 //! | `replay` | runs recorded calls and judges the results |
 //! | `needle` | hides a sentence in a long text and lets sparse attention find it again |
 //! | `context_parallel` | runs attention over a prompt whose parts are on several ranks, and says what they exchange |
+//! | `retention` | reads a prompt with a cache of a fixed size, and draws what it has kept |
 //! | `sala_layers` | runs one sparse and one linear layer of a hybrid model and says what they cost |
 //!
 //! `cargo run --release -p demos --bin <program> -- --help` describes the options of each.

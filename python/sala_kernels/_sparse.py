@@ -208,6 +208,59 @@ class SparseLayer:
             "commit_keys", self._layer, k=k, v=v, base=base, accepted=accepted, path=path, status=status, **_keys(keys),
         )
 
+    def tokens_workspace_size(self, batch: int, max_seqlen_q: int, tokens: int) -> int:
+        """Bytes of workspace that serve score_keys and choose_tokens."""
+        return _library.number("tokens_workspace", self._layer, batch, max_seqlen_q, tokens)
+
+    def score_keys(
+        self, q: Any, k: Any, tokens: int, *, cu_seqlens_q: Any, keys: Keys, pool: int, out: Any = None, workspace: Any = None,
+        max_seqlen_q: Optional[int] = None, max_seqlen_k: Optional[int] = None, status: Any = None,
+    ) -> Any:
+        """Of each key the mean of its products with the queries, and of `pool` neighbouring keys the largest: f32 `[batch, heads_kv, tokens]`."""
+        batch = max(need("cu_seqlens_q", cu_seqlens_q, 1)[0] - 1, 0)
+        out = empty(q, (batch, self._heads_kv, tokens), "float32") if out is None else out
+        if workspace is None:
+            queries = need("q", q, 3)[0] if max_seqlen_q is None else max_seqlen_q
+            workspace = _library.workspace(q, self.tokens_workspace_size(batch, queries, 0), None)
+        launch(
+            "score_keys", self._layer, q=q, k=k, cu_seqlens_q=cu_seqlens_q, scores=out, workspace=workspace, pool=pool,
+            max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k, status=status, **_keys(keys),
+        )
+        return out
+
+    def choose_tokens(
+        self, scores: Any, chosen: int, *, keys: Keys, init_tokens: int = 0, local_tokens: int = 0, out: Any = None,
+        workspace: Any = None, status: Any = None,
+    ) -> Any:
+        """The `chosen` tokens with the highest scores, f32 `[batch, heads_kv, tokens]`, and those at either end: i32, −1 after the last."""
+        batch, _, tokens = need("scores", scores, 3)
+        out = empty(scores, (batch, self._heads_kv, chosen), "int32") if out is None else out
+        if workspace is None:
+            workspace = _library.workspace(scores, self.tokens_workspace_size(batch, 0, tokens), None)
+        launch(
+            "choose_tokens", self._layer, scores=scores, token_indices=out, init_tokens=init_tokens, local_tokens=local_tokens,
+            workspace=workspace, status=status, **_keys(keys),
+        )
+        return out
+
+    def gather(
+        self, k: Any, v: Any, token_indices: Any, *, keys: Keys, k_out: Any = None, v_out: Any = None, scores: Any = None,
+        scores_out: Any = None, status: Any = None,
+    ) -> Tuple[Any, Any]:
+        """The rows of `k` and `v` at `token_indices`, i32 `[batch, heads_kv, chosen]`: `[batch, chosen, heads_kv, dim]` each, zero at −1."""
+        batch, heads, chosen = need("token_indices", token_indices, 3)
+        shape = (batch, chosen, heads, tuple(k.shape)[-1])
+        k_out, v_out = (empty(k, shape) if given is None else given for given in (k_out, v_out))
+        launch(
+            "gather_rows", self._layer, k=k, v=v, token_indices=token_indices, k_out=k_out, v_out=v_out, scores=scores,
+            scores_out=scores_out, status=status, **_keys(keys),
+        )
+        return k_out, v_out
+
+    def compact(self, k: Any, v: Any, token_indices: Any, *, keys: Keys, scores: Any = None, status: Any = None) -> None:
+        """Moves the rows of `k`, `v` and `scores` at `token_indices`, i32 `[batch, heads_kv, kept]`, ascending, to the front of their sequences."""
+        launch("compact_keys", self._layer, k=k, v=v, token_indices=token_indices, scores=scores, status=status, **_keys(keys))
+
     def _attend(self, operation, q, k, v, entry, out, lse, workspace, cu_seqlens_q, max_seqlen_q, max_seqlen_k, **rest):
         shape = need("q", q, 3)
         out = empty(q, shape) if out is None else out

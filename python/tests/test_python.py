@@ -116,6 +116,34 @@ class Sparse(unittest.TestCase):
         np.testing.assert_array_equal(v, expected[1])
 
 
+class Tokens(unittest.TestCase):
+    def test_what_scores_best_is_kept(self):
+        layer = sala.SparseLayer("f16", 4, 2, 64, dense_len=0)
+        q, k, v = normal(1, 9, 4, 64), normal(2, 1, 300, 2, 64), normal(3, 1, 300, 2, 64)
+        keys = sala.Cached(np.array([290], np.int32))
+        scores = layer.score_keys(q, k, 300, cu_seqlens_q=np.array([0, 9], np.int32), keys=keys, pool=5)
+        mean = q.astype(np.float64).reshape(9, 2, 2, 64).mean(axis=(0, 2))
+        products = np.einsum("htd,hd->ht", k[0, :290].astype(np.float64).transpose(1, 0, 2), mean)
+        padded = np.pad(products, ((0, 0), (2, 2)), constant_values=-np.inf)
+        expected = np.max([padded[:, i : i + 290] for i in range(5)], axis=0)
+        np.testing.assert_allclose(scores[0, :, :290], expected, atol=1e-4)
+        self.assertTrue(np.isneginf(scores[0, :, 290:]).all())
+
+        lists = layer.choose_tokens(scores, 100, keys=keys, init_tokens=4, local_tokens=10)
+        for head in range(2):
+            free = scores[0, head, 4:280]
+            best = 4 + np.argsort(-free, kind="stable")[:86]
+            self.assertEqual(sorted([*range(4), *best, *range(280, 290)]), lists[0, head].tolist())
+
+        k_out, v_out = layer.gather(k, v, lists, keys=keys)
+        rows = lambda x: np.stack([x[0, lists[0, head], head] for head in range(2)], axis=1)
+        np.testing.assert_array_equal(k_out[0], rows(k))
+        np.testing.assert_array_equal(v_out[0], rows(v))
+        layer.compact(k, v, lists, keys=keys, scores=scores)
+        np.testing.assert_array_equal(k[0, :100], k_out[0])
+        np.testing.assert_array_equal(v[0, :100], v_out[0])
+
+
 class Linear(unittest.TestCase):
     def test_steps_agree_with_the_recurrence(self):
         layer = sala.LinearAttention("f16", 2, 2, 64, 64, decay="per_head")

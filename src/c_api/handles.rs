@@ -285,6 +285,27 @@ pub unsafe extern "C" fn sala_sparse_layer_workspace_size(
     })
 }
 
+/// Bytes of workspace of scores of keys and of the choice of tokens.
+///
+/// # Safety
+/// Pointers are null or as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sala_sparse_layer_tokens_workspace_size(
+    layer: *const SparseLayerHandle,
+    batch: i64,
+    max_seqlen_q: i64,
+    tokens: i64,
+    bytes: *mut usize,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (layer, bytes) = unsafe { (&there("layer", layer)?.0, place("bytes", bytes)?) };
+        let (batch, tokens) = (count("batch", batch)?, count("tokens", tokens)?);
+        *bytes = layer.tokens_workspace_size(batch, count("max_seqlen_q", max_seqlen_q)?, tokens);
+        Ok(())
+    })
+}
+
 /// Bytes of workspace of a prefill.
 ///
 /// # Safety

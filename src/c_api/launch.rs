@@ -59,6 +59,10 @@ of_layer! {
     sala_sparse_attention(sala_sparse_attention_args) of SparseLayerHandle;
     sala_dense_attention(sala_dense_attention_args) of SparseLayerHandle;
     sala_commit_keys(sala_commit_keys_args) of SparseLayerHandle;
+    sala_score_keys(sala_score_keys_args) of SparseLayerHandle;
+    sala_choose_tokens(sala_choose_tokens_args) of SparseLayerHandle;
+    sala_gather_rows(sala_gather_rows_args) of SparseLayerHandle;
+    sala_compact_keys(sala_compact_keys_args) of SparseLayerHandle;
     sala_linear_prefill(sala_linear_prefill_args) of LinearAttentionHandle;
     sala_linear_decode(sala_linear_decode_args) of LinearAttentionHandle;
     sala_linear_verify(sala_linear_verify_args) of LinearAttentionHandle;

@@ -7,10 +7,10 @@ use super::structs::{Versioned, bound, count, reserved};
 use super::tensors::Place;
 use crate::sys::c_api::*;
 use crate::{
-    AppendKeysArgs, Arguments, ChooseBlocksArgs, CommitKeysArgs, CompressKeysArgs, CopyStatesArgs, DenseAttentionArgs,
-    Error, LinearCommitArgs, LinearCorrectArgs, LinearDecodeArgs, LinearPrefillArgs, LinearVerifyArgs, MergeArgs,
-    MergeStatesArgs, NormGateArgs, NormRopeArgs, Result, SelectBlocksArgs, SparseAttentionArgs, SumDecayArgs,
-    SumSquaresArgs, Tensor,
+    AppendKeysArgs, Arguments, ChooseBlocksArgs, ChooseTokensArgs, CommitKeysArgs, CompactKeysArgs, CompressKeysArgs,
+    CopyStatesArgs, DenseAttentionArgs, Error, GatherRowsArgs, LinearCommitArgs, LinearCorrectArgs, LinearDecodeArgs,
+    LinearPrefillArgs, LinearVerifyArgs, MergeArgs, MergeStatesArgs, NormGateArgs, NormRopeArgs, Result, ScoreKeysArgs,
+    SelectBlocksArgs, SparseAttentionArgs, SumDecayArgs, SumSquaresArgs,
 };
 
 /// The arguments of a launch in C.
@@ -171,6 +171,84 @@ impl Call for sala_commit_keys_args {
                 base: place.read("base", self.base)?,
                 accepted: place.read("accepted", self.accepted)?,
                 path: place.read("path", self.path)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_score_keys_args {
+    type Args<'a> = ScoreKeysArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(ScoreKeysArgs {
+                q: place.read("q", self.q)?,
+                k: place.read("k", self.k)?,
+                sequences: place.sequences(self.cu_seqlens_q, self.keys, [self.max_seqlen_q, self.max_seqlen_k])?,
+                scores: place.written("scores", self.scores)?,
+                pool: count("pool", self.pool)?,
+                workspace: place.optional_written("workspace", self.workspace)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_choose_tokens_args {
+    type Args<'a> = ChooseTokensArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(ChooseTokensArgs {
+                scores: place.read("scores", self.scores)?,
+                keys: place.keys(self.keys)?,
+                token_indices: place.written("token_indices", self.token_indices)?,
+                init_tokens: count("init_tokens", self.init_tokens)?,
+                local_tokens: count("local_tokens", self.local_tokens)?,
+                workspace: place.optional_written("workspace", self.workspace)?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_gather_rows_args {
+    type Args<'a> = GatherRowsArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let scores = place.optional("scores", self.scores)?;
+            let scores_out = place.optional_written("scores_out", self.scores_out)?;
+            Ok(GatherRowsArgs {
+                k: place.read("k", self.k)?,
+                v: place.read("v", self.v)?,
+                keys: place.keys(self.keys)?,
+                token_indices: place.read("token_indices", self.token_indices)?,
+                k_out: place.written("k_out", self.k_out)?,
+                v_out: place.written("v_out", self.v_out)?,
+                scores: both(["scores", "scores_out"], (scores, scores_out))?,
+                status: place.optional_written("status", self.status)?,
+            })
+        }
+    }
+}
+
+impl Call for sala_compact_keys_args {
+    type Args<'a> = CompactKeysArgs<'a>;
+
+    unsafe fn arguments<'a>(&self, place: Place<'_>) -> Result<Self::Args<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(CompactKeysArgs {
+                k: place.written("k", self.k)?,
+                v: place.written("v", self.v)?,
+                keys: place.keys(self.keys)?,
+                token_indices: place.read("token_indices", self.token_indices)?,
+                scores: place.optional_written("scores", self.scores)?,
                 status: place.optional_written("status", self.status)?,
             })
         }
@@ -413,11 +491,8 @@ impl Call for sala_sum_squares_args {
     }
 }
 
-/// Outputs and their logarithms, or neither.
-fn both<'a>(
-    [out_name, lse_name]: [&'static str; 2],
-    (out, lse): (Option<Tensor<'a>>, Option<Tensor<'a>>),
-) -> Result<Option<(Tensor<'a>, Tensor<'a>)>> {
+/// Two tensors that come together, such as outputs and their logarithms, or neither.
+fn both<A, B>([out_name, lse_name]: [&'static str; 2], (out, lse): (Option<A>, Option<B>)) -> Result<Option<(A, B)>> {
     match (out, lse) {
         (None, None) => Ok(None),
         (Some(out), Some(lse)) => Ok(Some((out, lse))),

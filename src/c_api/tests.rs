@@ -151,6 +151,7 @@ impl Call {
         of! {
             sala_append_keys(sparse) sala_compress_keys(sparse) sala_select_blocks(sparse) sala_choose_blocks(sparse)
             sala_sparse_attention(sparse) sala_dense_attention(sparse) sala_commit_keys(sparse)
+            sala_score_keys(sparse) sala_choose_tokens(sparse) sala_gather_rows(sparse) sala_compact_keys(sparse)
             sala_linear_prefill(linear) sala_linear_decode(linear) sala_linear_verify(linear) sala_linear_commit(linear)
             sala_sum_decay(linear) sala_linear_correct(linear)
             sala_merge() sala_copy_states() sala_merge_states() sala_norm_rope() sala_norm_gate() sala_sum_squares()
@@ -177,7 +178,7 @@ impl Drop for Call {
     }
 }
 
-const ALL: [&str; 19] = [
+const ALL: [&str; 23] = [
     "sala_append_keys_args",
     "sala_compress_keys_args",
     "sala_select_blocks_args",
@@ -185,6 +186,10 @@ const ALL: [&str; 19] = [
     "sala_sparse_attention_args",
     "sala_dense_attention_args",
     "sala_commit_keys_args",
+    "sala_score_keys_args",
+    "sala_choose_tokens_args",
+    "sala_gather_rows_args",
+    "sala_compact_keys_args",
     "sala_merge_args",
     "sala_linear_prefill_args",
     "sala_linear_decode_args",

@@ -243,6 +243,10 @@ named! {
         q k v cu_seqlens_q parent scale_factor gate out lse workspace status; max_seqlen_q max_seqlen_k; entry; ; keys;
     }
     sala_commit_keys_args { k v base accepted path status; ; ; ; keys; }
+    sala_score_keys_args { q k cu_seqlens_q scores workspace status; max_seqlen_q max_seqlen_k pool; ; ; keys; }
+    sala_choose_tokens_args { scores token_indices workspace status; init_tokens local_tokens; ; ; keys; }
+    sala_gather_rows_args { k v token_indices k_out v_out scores scores_out status; ; ; ; keys; }
+    sala_compact_keys_args { k v token_indices scores status; ; ; ; keys; }
     sala_merge_args { out1 lse1 out2 lse2 out lse; ; ; ; ; }
     sala_linear_prefill_args {
         q k v cu_seqlens log_decay out state state_in state_out checkpoint_slots workspace status;
@@ -476,6 +480,10 @@ unsafe fn launch_by_name(args: &[TvmAny]) -> Result<Option<i64>> {
             "choose_blocks" => of_layer::<sala_choose_blocks_args>(pairs, &*sparse(layer)?),
             "sparse_attention" => of_layer::<sala_sparse_attention_args>(pairs, &*sparse(layer)?),
             "dense_attention" => of_layer::<sala_dense_attention_args>(pairs, &*sparse(layer)?),
+            "score_keys" => of_layer::<sala_score_keys_args>(pairs, &*sparse(layer)?),
+            "choose_tokens" => of_layer::<sala_choose_tokens_args>(pairs, &*sparse(layer)?),
+            "gather_rows" => of_layer::<sala_gather_rows_args>(pairs, &*sparse(layer)?),
+            "compact_keys" => of_layer::<sala_compact_keys_args>(pairs, &*sparse(layer)?),
             "linear_prefill" => of_layer::<sala_linear_prefill_args>(pairs, &*linear(layer)?),
             "linear_decode" => of_layer::<sala_linear_decode_args>(pairs, &*linear(layer)?),
             "linear_verify" => of_layer::<sala_linear_verify_args>(pairs, &*linear(layer)?),
@@ -559,6 +567,9 @@ unsafe fn number(args: &[TvmAny]) -> Result<Option<i64>> {
             let list_len = Some(at(4, "list_len")?).filter(|&entries| entries > 0);
             let (batch, queries, keys) = (at(1, "batch")?, at(2, "max_seqlen_q")?, at(3, "max_seqlen_k")?);
             sparse(layer)?.workspace_size(entry, batch, queries, keys, list_len)
+        }
+        "tokens_workspace" => {
+            sparse(layer)?.tokens_workspace_size(at(0, "batch")?, at(1, "max_seqlen_q")?, at(2, "tokens")?)
         }
         "linear_workspace" => linear(layer)?.workspace_size(at(0, "batch")?, at(1, "total_q")?, at(2, "max_seqlen_q")?),
         other => return Err(type_error("what", "a size of a layer", other)),

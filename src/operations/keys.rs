@@ -370,6 +370,11 @@ fn packed(argument: &'static str, tensor: &Tensor<'_>, dtype: DType, [heads, dim
     })
 }
 
+/// Checks `[caches, rows, heads, dim]` that are caches in order, whatever the keys of the call are.
+pub(crate) fn caches(argument: &'static str, tensor: &Tensor<'_>, dtype: DType, heads: [usize; 2]) -> Result<KeyRows> {
+    cached(argument, tensor, dtype, None, heads)
+}
+
 /// `[stores, rows, heads, dim]`, of so many stores if that is given.
 fn cached(
     argument: &'static str,

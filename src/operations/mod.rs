@@ -5,12 +5,16 @@
 
 mod append_keys;
 mod choose_blocks;
+mod choose_tokens;
 mod commit_keys;
+mod compact_keys;
 mod compress_keys;
+mod gather_rows;
 mod keys;
 mod linear_attention;
 mod merge;
 mod norms;
+mod score_keys;
 mod select_blocks;
 mod sequences;
 mod sparse_attention;
@@ -20,8 +24,11 @@ mod workspace;
 
 pub use append_keys::AppendKeysArgs;
 pub use choose_blocks::ChooseBlocksArgs;
+pub use choose_tokens::ChooseTokensArgs;
 pub use commit_keys::CommitKeysArgs;
+pub use compact_keys::CompactKeysArgs;
 pub use compress_keys::CompressKeysArgs;
+pub use gather_rows::GatherRowsArgs;
 pub use keys::{CompressedStore, Keys};
 pub use linear_attention::{
     CopyStates, CopyStatesArgs, Decay, LinearAttention, LinearAttentionBuilder, LinearCommitArgs, LinearCorrectArgs,
@@ -30,6 +37,7 @@ pub use linear_attention::{
 };
 pub use merge::{Merge, MergeArgs};
 pub use norms::{Norm, NormGateArgs, NormRopeArgs, SumSquaresArgs, rotary_cos_sin};
+pub use score_keys::ScoreKeysArgs;
 pub use select_blocks::SelectBlocksArgs;
 pub use sequences::{Sequences, SwitchLen};
 pub use sparse_attention::{DenseAttentionArgs, Entry, SparseAttentionArgs};
@@ -47,6 +55,10 @@ struct SparsePlans {
     compress: compress_keys::Plan,
     select: select_blocks::Plan,
     choose: choose_blocks::Plan,
+    score_keys: score_keys::Plan,
+    choose_tokens: choose_tokens::Plan,
+    gather: gather_rows::Plan,
+    compact: compact_keys::Plan,
     attend: sparse_attention::Plan,
 }
 
@@ -58,6 +70,10 @@ impl SparsePlans {
             compress: compress_keys::Plan::new(config)?,
             select: select_blocks::Plan::new(config)?,
             choose: choose_blocks::Plan::new(config)?,
+            score_keys: score_keys::Plan::new(config)?,
+            choose_tokens: choose_tokens::Plan::new()?,
+            gather: gather_rows::Plan::new(config)?,
+            compact: compact_keys::Plan::new(config)?,
             attend: sparse_attention::Plan::new(config)?,
         })
     }
@@ -66,11 +82,15 @@ impl SparsePlans {
 /// The definitions of the operations, for [`crate::reference`].
 pub(crate) mod definitions {
     pub use super::append_keys::reference as append_keys;
+    pub use super::choose_tokens::reference as choose_tokens;
     pub use super::commit_keys::reference as commit_keys;
+    pub use super::compact_keys::reference as compact_keys;
     pub use super::compress_keys::reference as compress_keys;
+    pub use super::gather_rows::reference as gather_rows;
     pub use super::linear_attention::reference as linear_attention;
     pub use super::merge::reference as merge;
     pub use super::norms::reference as norms;
+    pub use super::score_keys::reference as score_keys;
     pub use super::select_blocks::reference as select_blocks;
     pub use super::sparse_attention::reference as sparse_attention;
 }

@@ -127,6 +127,80 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["commit_keys"],
     },
+    // Scores of keys by the mean of the queries, whose sums come first.
+    KernelFile {
+        name: "score_keys_sums",
+        machine: Machine::Base,
+        params: "sala_score_keys_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["tokens"],
+    },
+    KernelFile {
+        name: "score_keys",
+        machine: Machine::Base,
+        params: "sala_score_keys_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["tokens"],
+    },
+    // The choice of tokens by scores.
+    KernelFile {
+        name: "choose_tokens",
+        machine: Machine::Base,
+        params: "sala_choose_tokens_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["tokens"],
+    },
+    // The same for rows that are cut into pieces: a digit of the orders of scores, and the lists.
+    KernelFile {
+        name: "choose_tokens_digits",
+        machine: Machine::Base,
+        params: "sala_choose_tokens_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["tokens"],
+    },
+    KernelFile {
+        name: "choose_tokens_lists",
+        machine: Machine::Base,
+        params: "sala_choose_tokens_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[],
+            keep: all,
+        },
+        tests: &["tokens"],
+    },
+    // Rows of chosen tokens to tensors of their own.
+    KernelFile {
+        name: "gather_rows",
+        machine: Machine::Base,
+        params: "sala_gather_rows_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[axis("dim", &[64, 128])],
+            keep: all,
+        },
+        tests: &["tokens"],
+    },
+    // Those of kept tokens to the front of their sequences.
+    KernelFile {
+        name: "compact_keys",
+        machine: Machine::Base,
+        params: "sala_compact_keys_params",
+        instances: Instances::Shapes {
+            elements: &[],
+            axes: &[axis("dim", &[64, 128])],
+            keep: all,
+        },
+        tests: &["tokens"],
+    },
     // Means of keys over windows.
     KernelFile {
         name: "compress_keys",

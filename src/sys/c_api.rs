@@ -477,6 +477,132 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct sala_score_keys_args {
+    pub size: usize,
+    pub q: *const sala_tensor,
+    pub k: *const sala_tensor,
+    pub cu_seqlens_q: *const sala_tensor,
+    pub keys: *const sala_key_store,
+    pub max_seqlen_q: i64,
+    pub max_seqlen_k: i64,
+    pub pool: i64,
+    pub scores: *const sala_tensor,
+    pub workspace: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_score_keys_args"][::core::mem::size_of::<sala_score_keys_args>() - 88usize];
+    ["Alignment of sala_score_keys_args"][::core::mem::align_of::<sala_score_keys_args>() - 8usize];
+    ["Offset of field: sala_score_keys_args::size"][::core::mem::offset_of!(sala_score_keys_args, size) - 0usize];
+    ["Offset of field: sala_score_keys_args::q"][::core::mem::offset_of!(sala_score_keys_args, q) - 8usize];
+    ["Offset of field: sala_score_keys_args::k"][::core::mem::offset_of!(sala_score_keys_args, k) - 16usize];
+    ["Offset of field: sala_score_keys_args::cu_seqlens_q"]
+        [::core::mem::offset_of!(sala_score_keys_args, cu_seqlens_q) - 24usize];
+    ["Offset of field: sala_score_keys_args::keys"][::core::mem::offset_of!(sala_score_keys_args, keys) - 32usize];
+    ["Offset of field: sala_score_keys_args::max_seqlen_q"]
+        [::core::mem::offset_of!(sala_score_keys_args, max_seqlen_q) - 40usize];
+    ["Offset of field: sala_score_keys_args::max_seqlen_k"]
+        [::core::mem::offset_of!(sala_score_keys_args, max_seqlen_k) - 48usize];
+    ["Offset of field: sala_score_keys_args::pool"][::core::mem::offset_of!(sala_score_keys_args, pool) - 56usize];
+    ["Offset of field: sala_score_keys_args::scores"][::core::mem::offset_of!(sala_score_keys_args, scores) - 64usize];
+    ["Offset of field: sala_score_keys_args::workspace"]
+        [::core::mem::offset_of!(sala_score_keys_args, workspace) - 72usize];
+    ["Offset of field: sala_score_keys_args::status"][::core::mem::offset_of!(sala_score_keys_args, status) - 80usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sala_choose_tokens_args {
+    pub size: usize,
+    pub scores: *const sala_tensor,
+    pub keys: *const sala_key_store,
+    pub init_tokens: i64,
+    pub local_tokens: i64,
+    pub token_indices: *const sala_tensor,
+    pub workspace: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_choose_tokens_args"][::core::mem::size_of::<sala_choose_tokens_args>() - 64usize];
+    ["Alignment of sala_choose_tokens_args"][::core::mem::align_of::<sala_choose_tokens_args>() - 8usize];
+    ["Offset of field: sala_choose_tokens_args::size"][::core::mem::offset_of!(sala_choose_tokens_args, size) - 0usize];
+    ["Offset of field: sala_choose_tokens_args::scores"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, scores) - 8usize];
+    ["Offset of field: sala_choose_tokens_args::keys"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, keys) - 16usize];
+    ["Offset of field: sala_choose_tokens_args::init_tokens"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, init_tokens) - 24usize];
+    ["Offset of field: sala_choose_tokens_args::local_tokens"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, local_tokens) - 32usize];
+    ["Offset of field: sala_choose_tokens_args::token_indices"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, token_indices) - 40usize];
+    ["Offset of field: sala_choose_tokens_args::workspace"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, workspace) - 48usize];
+    ["Offset of field: sala_choose_tokens_args::status"]
+        [::core::mem::offset_of!(sala_choose_tokens_args, status) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sala_gather_rows_args {
+    pub size: usize,
+    pub k: *const sala_tensor,
+    pub v: *const sala_tensor,
+    pub keys: *const sala_key_store,
+    pub token_indices: *const sala_tensor,
+    pub k_out: *const sala_tensor,
+    pub v_out: *const sala_tensor,
+    pub scores: *const sala_tensor,
+    pub scores_out: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_gather_rows_args"][::core::mem::size_of::<sala_gather_rows_args>() - 80usize];
+    ["Alignment of sala_gather_rows_args"][::core::mem::align_of::<sala_gather_rows_args>() - 8usize];
+    ["Offset of field: sala_gather_rows_args::size"][::core::mem::offset_of!(sala_gather_rows_args, size) - 0usize];
+    ["Offset of field: sala_gather_rows_args::k"][::core::mem::offset_of!(sala_gather_rows_args, k) - 8usize];
+    ["Offset of field: sala_gather_rows_args::v"][::core::mem::offset_of!(sala_gather_rows_args, v) - 16usize];
+    ["Offset of field: sala_gather_rows_args::keys"][::core::mem::offset_of!(sala_gather_rows_args, keys) - 24usize];
+    ["Offset of field: sala_gather_rows_args::token_indices"]
+        [::core::mem::offset_of!(sala_gather_rows_args, token_indices) - 32usize];
+    ["Offset of field: sala_gather_rows_args::k_out"][::core::mem::offset_of!(sala_gather_rows_args, k_out) - 40usize];
+    ["Offset of field: sala_gather_rows_args::v_out"][::core::mem::offset_of!(sala_gather_rows_args, v_out) - 48usize];
+    ["Offset of field: sala_gather_rows_args::scores"]
+        [::core::mem::offset_of!(sala_gather_rows_args, scores) - 56usize];
+    ["Offset of field: sala_gather_rows_args::scores_out"]
+        [::core::mem::offset_of!(sala_gather_rows_args, scores_out) - 64usize];
+    ["Offset of field: sala_gather_rows_args::status"]
+        [::core::mem::offset_of!(sala_gather_rows_args, status) - 72usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sala_compact_keys_args {
+    pub size: usize,
+    pub k: *const sala_tensor,
+    pub v: *const sala_tensor,
+    pub keys: *const sala_key_store,
+    pub token_indices: *const sala_tensor,
+    pub scores: *const sala_tensor,
+    pub status: *const sala_tensor,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_compact_keys_args"][::core::mem::size_of::<sala_compact_keys_args>() - 56usize];
+    ["Alignment of sala_compact_keys_args"][::core::mem::align_of::<sala_compact_keys_args>() - 8usize];
+    ["Offset of field: sala_compact_keys_args::size"][::core::mem::offset_of!(sala_compact_keys_args, size) - 0usize];
+    ["Offset of field: sala_compact_keys_args::k"][::core::mem::offset_of!(sala_compact_keys_args, k) - 8usize];
+    ["Offset of field: sala_compact_keys_args::v"][::core::mem::offset_of!(sala_compact_keys_args, v) - 16usize];
+    ["Offset of field: sala_compact_keys_args::keys"][::core::mem::offset_of!(sala_compact_keys_args, keys) - 24usize];
+    ["Offset of field: sala_compact_keys_args::token_indices"]
+        [::core::mem::offset_of!(sala_compact_keys_args, token_indices) - 32usize];
+    ["Offset of field: sala_compact_keys_args::scores"]
+        [::core::mem::offset_of!(sala_compact_keys_args, scores) - 40usize];
+    ["Offset of field: sala_compact_keys_args::status"]
+        [::core::mem::offset_of!(sala_compact_keys_args, status) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct sala_merge_args {
     pub size: usize,
     pub out1: *const sala_tensor,

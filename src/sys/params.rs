@@ -187,6 +187,58 @@ const _: () = {
     ["Offset of field: sala_choose_blocks_params::status"]
         [::core::mem::offset_of!(sala_choose_blocks_params, status) - 152usize];
 };
+pub const SALA_TOKENS_PIECE: u32 = 16384;
+pub const SALA_TOKENS_MAX_PIECES: u32 = 64;
+pub const SALA_TOKENS_DIGITS: u32 = 4;
+pub const SALA_TOKENS_BINS: u32 = 256;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_choose_tokens_params {
+    pub keys: sala_keys,
+    pub scores: sala_rows,
+    pub indices: sala_rows,
+    pub status: u64,
+    pub bins: u64,
+    pub better: u64,
+    pub cuts: u64,
+    pub pieces: i32,
+    pub piece: i32,
+    pub chosen: i32,
+    pub init_tokens: i32,
+    pub local_tokens: i32,
+    pub round: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_choose_tokens_params"][::core::mem::size_of::<sala_choose_tokens_params>() - 144usize];
+    ["Alignment of sala_choose_tokens_params"][::core::mem::align_of::<sala_choose_tokens_params>() - 8usize];
+    ["Offset of field: sala_choose_tokens_params::keys"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, keys) - 0usize];
+    ["Offset of field: sala_choose_tokens_params::scores"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, scores) - 40usize];
+    ["Offset of field: sala_choose_tokens_params::indices"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, indices) - 64usize];
+    ["Offset of field: sala_choose_tokens_params::status"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, status) - 88usize];
+    ["Offset of field: sala_choose_tokens_params::bins"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, bins) - 96usize];
+    ["Offset of field: sala_choose_tokens_params::better"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, better) - 104usize];
+    ["Offset of field: sala_choose_tokens_params::cuts"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, cuts) - 112usize];
+    ["Offset of field: sala_choose_tokens_params::pieces"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, pieces) - 120usize];
+    ["Offset of field: sala_choose_tokens_params::piece"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, piece) - 124usize];
+    ["Offset of field: sala_choose_tokens_params::chosen"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, chosen) - 128usize];
+    ["Offset of field: sala_choose_tokens_params::init_tokens"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, init_tokens) - 132usize];
+    ["Offset of field: sala_choose_tokens_params::local_tokens"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, local_tokens) - 136usize];
+    ["Offset of field: sala_choose_tokens_params::round"]
+        [::core::mem::offset_of!(sala_choose_tokens_params, round) - 140usize];
+};
 pub const SALA_COMMIT_THREADS: u32 = 128;
 pub const SALA_COMMIT_MAX_DRAFTS: u32 = 16;
 #[repr(C)]
@@ -225,6 +277,40 @@ const _: () = {
     ["Offset of field: sala_commit_keys_params::heads_kv"]
         [::core::mem::offset_of!(sala_commit_keys_params, heads_kv) - 212usize];
 };
+pub const SALA_COMPACT_THREADS: u32 = 512;
+pub const SALA_COMPACT_ROWS: u32 = 4;
+pub const SALA_COMPACT_SLICE: u32 = 32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_compact_keys_params {
+    pub keys: sala_keys,
+    pub k: sala_key_rows,
+    pub v: sala_key_rows,
+    pub indices: sala_rows,
+    pub scores: sala_rows,
+    pub status: u64,
+    pub kept: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_compact_keys_params"][::core::mem::size_of::<sala_compact_keys_params>() - 232usize];
+    ["Alignment of sala_compact_keys_params"][::core::mem::align_of::<sala_compact_keys_params>() - 8usize];
+    ["Offset of field: sala_compact_keys_params::keys"]
+        [::core::mem::offset_of!(sala_compact_keys_params, keys) - 0usize];
+    ["Offset of field: sala_compact_keys_params::k"][::core::mem::offset_of!(sala_compact_keys_params, k) - 40usize];
+    ["Offset of field: sala_compact_keys_params::v"][::core::mem::offset_of!(sala_compact_keys_params, v) - 104usize];
+    ["Offset of field: sala_compact_keys_params::indices"]
+        [::core::mem::offset_of!(sala_compact_keys_params, indices) - 168usize];
+    ["Offset of field: sala_compact_keys_params::scores"]
+        [::core::mem::offset_of!(sala_compact_keys_params, scores) - 192usize];
+    ["Offset of field: sala_compact_keys_params::status"]
+        [::core::mem::offset_of!(sala_compact_keys_params, status) - 216usize];
+    ["Offset of field: sala_compact_keys_params::kept"]
+        [::core::mem::offset_of!(sala_compact_keys_params, kept) - 224usize];
+    ["Offset of field: sala_compact_keys_params::reserved"]
+        [::core::mem::offset_of!(sala_compact_keys_params, reserved) - 228usize];
+};
 pub const SALA_COMPRESS_THREADS: u32 = 256;
 pub const SALA_COMPRESS_TILE_SPANS: u32 = 64;
 pub const SALA_COMPRESS_HALO_SPANS: u32 = 4;
@@ -260,6 +346,47 @@ const _: () = {
         [::core::mem::offset_of!(sala_compress_keys_params, max_new) - 248usize];
     ["Offset of field: sala_compress_keys_params::stride"]
         [::core::mem::offset_of!(sala_compress_keys_params, stride) - 252usize];
+};
+pub const SALA_GATHER_THREADS: u32 = 256;
+pub const SALA_GATHER_ROWS: u32 = 4;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_gather_rows_params {
+    pub keys: sala_keys,
+    pub k: sala_key_rows,
+    pub v: sala_key_rows,
+    pub indices: sala_rows,
+    pub k_out: sala_key_rows,
+    pub v_out: sala_key_rows,
+    pub scores: sala_rows,
+    pub scores_out: sala_rows,
+    pub status: u64,
+    pub chosen: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_gather_rows_params"][::core::mem::size_of::<sala_gather_rows_params>() - 384usize];
+    ["Alignment of sala_gather_rows_params"][::core::mem::align_of::<sala_gather_rows_params>() - 8usize];
+    ["Offset of field: sala_gather_rows_params::keys"][::core::mem::offset_of!(sala_gather_rows_params, keys) - 0usize];
+    ["Offset of field: sala_gather_rows_params::k"][::core::mem::offset_of!(sala_gather_rows_params, k) - 40usize];
+    ["Offset of field: sala_gather_rows_params::v"][::core::mem::offset_of!(sala_gather_rows_params, v) - 104usize];
+    ["Offset of field: sala_gather_rows_params::indices"]
+        [::core::mem::offset_of!(sala_gather_rows_params, indices) - 168usize];
+    ["Offset of field: sala_gather_rows_params::k_out"]
+        [::core::mem::offset_of!(sala_gather_rows_params, k_out) - 192usize];
+    ["Offset of field: sala_gather_rows_params::v_out"]
+        [::core::mem::offset_of!(sala_gather_rows_params, v_out) - 256usize];
+    ["Offset of field: sala_gather_rows_params::scores"]
+        [::core::mem::offset_of!(sala_gather_rows_params, scores) - 320usize];
+    ["Offset of field: sala_gather_rows_params::scores_out"]
+        [::core::mem::offset_of!(sala_gather_rows_params, scores_out) - 344usize];
+    ["Offset of field: sala_gather_rows_params::status"]
+        [::core::mem::offset_of!(sala_gather_rows_params, status) - 368usize];
+    ["Offset of field: sala_gather_rows_params::chosen"]
+        [::core::mem::offset_of!(sala_gather_rows_params, chosen) - 376usize];
+    ["Offset of field: sala_gather_rows_params::reserved"]
+        [::core::mem::offset_of!(sala_gather_rows_params, reserved) - 380usize];
 };
 pub const SALA_LINEAR_STEP: u32 = 32;
 pub const SALA_LINEAR_STAGES: u32 = 3;
@@ -644,6 +771,46 @@ const _: () = {
     ["Offset of field: sala_norm_gate_params::reserved"]
         [::core::mem::offset_of!(sala_norm_gate_params, reserved) - 100usize];
 };
+pub const SALA_SCORE_THREADS: u32 = 256;
+pub const SALA_SCORE_TILE: u32 = 512;
+pub const SALA_SCORE_MAX_POOL: u32 = 31;
+pub const SALA_SCORE_PIECE: u32 = 64;
+pub const SALA_SCORE_MAX_PIECES: u32 = 32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_score_keys_params {
+    pub sequences: sala_sequences,
+    pub q: sala_rows,
+    pub k: sala_key_rows,
+    pub scores: sala_rows,
+    pub sums: u64,
+    pub status: u64,
+    pub pieces: i32,
+    pub group: i32,
+    pub scored: i32,
+    pub pool: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_score_keys_params"][::core::mem::size_of::<sala_score_keys_params>() - 224usize];
+    ["Alignment of sala_score_keys_params"][::core::mem::align_of::<sala_score_keys_params>() - 8usize];
+    ["Offset of field: sala_score_keys_params::sequences"]
+        [::core::mem::offset_of!(sala_score_keys_params, sequences) - 0usize];
+    ["Offset of field: sala_score_keys_params::q"][::core::mem::offset_of!(sala_score_keys_params, q) - 80usize];
+    ["Offset of field: sala_score_keys_params::k"][::core::mem::offset_of!(sala_score_keys_params, k) - 104usize];
+    ["Offset of field: sala_score_keys_params::scores"]
+        [::core::mem::offset_of!(sala_score_keys_params, scores) - 168usize];
+    ["Offset of field: sala_score_keys_params::sums"][::core::mem::offset_of!(sala_score_keys_params, sums) - 192usize];
+    ["Offset of field: sala_score_keys_params::status"]
+        [::core::mem::offset_of!(sala_score_keys_params, status) - 200usize];
+    ["Offset of field: sala_score_keys_params::pieces"]
+        [::core::mem::offset_of!(sala_score_keys_params, pieces) - 208usize];
+    ["Offset of field: sala_score_keys_params::group"]
+        [::core::mem::offset_of!(sala_score_keys_params, group) - 212usize];
+    ["Offset of field: sala_score_keys_params::scored"]
+        [::core::mem::offset_of!(sala_score_keys_params, scored) - 216usize];
+    ["Offset of field: sala_score_keys_params::pool"][::core::mem::offset_of!(sala_score_keys_params, pool) - 220usize];
+};
 pub const SALA_SELECT_WARPS: u32 = 8;
 pub const SALA_SELECT_COLUMNS: u32 = 32;
 pub const SALA_SELECT_STEP: u32 = 64;
@@ -870,11 +1037,20 @@ impl crate::launch::Params for sala_append_keys_params {
 impl crate::launch::Params for sala_choose_blocks_params {
     const NAME: &'static str = "sala_choose_blocks_params";
 }
+impl crate::launch::Params for sala_choose_tokens_params {
+    const NAME: &'static str = "sala_choose_tokens_params";
+}
 impl crate::launch::Params for sala_commit_keys_params {
     const NAME: &'static str = "sala_commit_keys_params";
 }
+impl crate::launch::Params for sala_compact_keys_params {
+    const NAME: &'static str = "sala_compact_keys_params";
+}
 impl crate::launch::Params for sala_compress_keys_params {
     const NAME: &'static str = "sala_compress_keys_params";
+}
+impl crate::launch::Params for sala_gather_rows_params {
+    const NAME: &'static str = "sala_gather_rows_params";
 }
 impl crate::launch::Params for sala_linear_attention_params {
     const NAME: &'static str = "sala_linear_attention_params";
@@ -906,6 +1082,9 @@ impl crate::launch::Params for sala_norm_rope_params {
 impl crate::launch::Params for sala_norm_gate_params {
     const NAME: &'static str = "sala_norm_gate_params";
 }
+impl crate::launch::Params for sala_score_keys_params {
+    const NAME: &'static str = "sala_score_keys_params";
+}
 impl crate::launch::Params for sala_select_blocks_params {
     const NAME: &'static str = "sala_select_blocks_params";
 }
@@ -927,8 +1106,11 @@ const fn size<P: crate::launch::Params>() -> (&'static str, usize) {
 pub const SIZES: &[(&str, usize)] = &[
     size::<sala_append_keys_params>(),
     size::<sala_choose_blocks_params>(),
+    size::<sala_choose_tokens_params>(),
     size::<sala_commit_keys_params>(),
+    size::<sala_compact_keys_params>(),
     size::<sala_compress_keys_params>(),
+    size::<sala_gather_rows_params>(),
     size::<sala_linear_attention_params>(),
     size::<sala_linear_prefill_params>(),
     size::<sala_linear_drafts_params>(),
@@ -939,6 +1121,7 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_merge_params>(),
     size::<sala_norm_rope_params>(),
     size::<sala_norm_gate_params>(),
+    size::<sala_score_keys_params>(),
     size::<sala_select_blocks_params>(),
     size::<sala_select_split_params>(),
     size::<sala_sparse_attention_params>(),

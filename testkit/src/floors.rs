@@ -6,13 +6,16 @@
 
 use crate::operations::append_keys::AppendProblem;
 use crate::operations::choose_blocks::ChooseProblem;
+use crate::operations::choose_tokens::TokensProblem;
 use crate::operations::commit_keys::CommitProblem;
 use crate::operations::compress_keys::CompressProblem;
+use crate::operations::gather_rows::KeptTokens;
 use crate::operations::linear_attention::{LinearProblem, Phase};
 use crate::operations::linear_drafts::{DraftsProblem, Step};
 use crate::operations::linear_ranks::{self, RanksProblem};
 use crate::operations::merge::MergeProblem;
 use crate::operations::norms::{Follows, NormProblem};
+use crate::operations::score_keys::ScoreProblem;
 use crate::operations::select_blocks::SelectProblem;
 use crate::operations::sparse_attention::AttentionProblem;
 use sala_kernels::Lse;
@@ -166,6 +169,25 @@ pub fn commit(problem: &CommitProblem) -> Floor {
         .count()
         * row;
     Floor::new(0, bytes, bytes)
+}
+
+/// Every query and key is read once, every score written once. No products: a sum of queries and a product of each key are no work of tensor cores.
+pub fn key_scores(problem: &ScoreProblem) -> Floor {
+    let scores = problem.batch.sequences() * problem.config.heads_kv * problem.tokens;
+    Floor::new(0, (problem.q.len() + problem.k.len()) * ELEMENT, scores * FLOAT)
+}
+
+/// Every score is read once, every entry of a list written once. No products.
+pub fn tokens(problem: &TokensProblem) -> Floor {
+    let entries = problem.batch.sequences() * problem.config.heads_kv * problem.config.chosen;
+    Floor::new(0, problem.scores.len() * FLOAT, entries * FLOAT)
+}
+
+/// Every row of a list is read once and written once, with its key, its value and its score, and the list is read. No products.
+pub fn kept(problem: &KeptTokens) -> Floor {
+    let score = usize::from(problem.scores.is_some()) * FLOAT;
+    let rows = problem.indices.iter().filter(|&&token| token >= 0).count() * (2 * problem.dim * ELEMENT + score);
+    Floor::new(0, rows + problem.indices.len() * FLOAT, rows)
 }
 
 /// Every row of either side is read once but those that saw no key, and every row written once. No products.

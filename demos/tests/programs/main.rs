@@ -3,6 +3,7 @@
 mod context_parallel;
 mod needle;
 mod replay;
+mod retention;
 mod sala_layers;
 
 use std::fs;
