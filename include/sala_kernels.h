@@ -280,6 +280,7 @@ typedef struct sala_dense_attention_args {
     const sala_tensor* lse;           // or NULL; written: f32 [total_q, heads_q]
     const sala_tensor* workspace;     // for SALA_DECODE
     const sala_tensor* status;        // or NULL
+    const sala_tensor* first_key;     // or NULL: i32 [total_q], the first key that a token sees
 } sala_dense_attention_args;
 int32_t sala_dense_attention(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream,
                              const sala_dense_attention_args* args);

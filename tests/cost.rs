@@ -12,6 +12,7 @@ use sala_testkit::operations::linear_ranks::{RanksProblem, Step as RanksStep};
 use sala_testkit::operations::norms::NormProblem;
 use sala_testkit::operations::select_blocks::SelectProblem;
 use sala_testkit::operations::select_blocks::cases::SelectionInputs;
+use sala_testkit::operations::sparse_attention::AttentionProblem;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase};
 use sala_testkit::problem::{Problem, run};
 use sala_testkit::storage::Storage;
@@ -275,6 +276,87 @@ fn a_decode_step_reads_listed_keys_once() {
         assert!((1.0..1.02).contains(&blocks), "{blocks} x the products");
         assert_no_bank_conflicts(&counted);
     }
+}
+
+/// Dense prefill multiplies no more than the causal pairs and what their steps of 64 keys round them up to, and reads keys and values once for each
+/// tile of 128 rows: with one query head per kv head a tile is 128 tokens, with 16 it is 8.
+#[test]
+fn dense_prefill_reads_keys_once_per_tile() {
+    for (group, queries, keys) in [(1, 4096, 8192), (16, 64, 8192), (5, 75, 4096)] {
+        let problem = dense_problem(group, queries, keys);
+        let (floor, counted) = (floors::attention(&problem), count(&problem, 1));
+        let issued = counted.tensor_flops as f64 / floor.flops as f64;
+        let rows = (128 / group * group) as f64 / 128.0;
+        assert!(
+            (1.0..1.05).contains(&(issued * rows)),
+            "group {group}: {issued} x the products"
+        );
+        let tile = 128 / group;
+        // Tiles count from the first token, and read up to their last.
+        let tiles = (0..queries)
+            .step_by(tile)
+            .map(|first| keys - queries + (first + tile).min(queries));
+        let read: usize = tiles.map(|seen| 2 * seen * problem.config.dim * 2).sum();
+        let others = counted.global_bytes_read as i64 - read as i64;
+        assert!(
+            (0..read as i64 / 20).contains(&others),
+            "group {group}: {others} bytes beside {read} of keys and values"
+        );
+        assert_no_bank_conflicts(&counted);
+    }
+}
+
+/// Steps of keys that no token of a tile sees are neither read nor multiplied, nor are pieces of a decode step.
+#[test]
+fn first_keys_leave_out_what_no_token_sees() {
+    const WINDOW: usize = 200;
+    let windowed = |group, queries, keys| {
+        let mut problem = dense_problem(group, queries, keys);
+        let positions = keys - queries..keys;
+        problem.first_key = Some(positions.map(|position| position as i32 + 1 - WINDOW as i32).collect());
+        problem
+    };
+    for (group, queries) in [(1, 1024), (16, 64)] {
+        let problem = windowed(group, queries, 8192);
+        let counted = count(&problem, 1);
+        let tile = 128 / group;
+        // A warp has no more tokens than 16, and a window begins and ends within a step.
+        let steps = (WINDOW + tile.min(16) - 1).div_ceil(64) + 1;
+        let most = queries * group * steps * 64 * 2 * 2 * problem.config.dim;
+        assert!(
+            counted.tensor_flops <= most as u64,
+            "group {group}: {} of {most}",
+            counted.tensor_flops
+        );
+        let keys = queries.div_ceil(tile) * (WINDOW + tile) * 2 * problem.config.dim * 2;
+        let others = 2 * queries * group * problem.config.dim * 2;
+        assert!(
+            counted.global_bytes_read as usize <= keys + others,
+            "group {group}: {} bytes of {keys}",
+            counted.global_bytes_read
+        );
+    }
+    let [all, some] = [0, 8192 - WINDOW as i32].map(|first| {
+        let mut problem = dense_problem(16, 1, 8192);
+        problem.first_key = Some(vec![first]);
+        count(&problem.decode(), 1)
+    });
+    assert!(some.tensor_flops * 32 <= all.tensor_flops, "one piece of 32");
+    assert!(
+        some.global_bytes_read * 10 <= all.global_bytes_read,
+        "{some:?} of {all:?}"
+    );
+}
+
+/// The last tokens of a sequence that attend to all its keys, of 64 channels.
+fn dense_problem(group: usize, queries: usize, keys: usize) -> AttentionProblem {
+    let case = AttentionCase {
+        group,
+        dim: 64,
+        lists: ListCase::None,
+        ..AttentionCase::plain(vec![(queries, keys)], 1)
+    };
+    case.problem()
 }
 
 /// What a call costs with keys in pages, and with keys in a cache that is as long.

@@ -77,6 +77,8 @@ fn every_instance_runs_on_interpreted_ptx() {
             };
             compare_on(&machines, &case.problem());
             compare_on(&machines, &case.problem().decode());
+            let lists = ListCase::Selected;
+            compare_on(&machines, &AttentionCase { lists, ..case }.problem());
             // Few heads narrow the blocks of a scan to 32 channels; many leave them as wide as they may be.
             for dim_v in DIMS {
                 for heads in [1, 100, 200] {

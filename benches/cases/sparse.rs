@@ -194,13 +194,10 @@ pub fn visit(visitor: &mut impl Visitor) {
 }
 
 fn attention_names(choice: Choice) -> Names {
-    Names {
-        kernel: "sparse_attention",
-        operation: match choice {
-            Choice::Dense => "dense_attention",
-            Choice::Alike | Choice::Random => "sparse_attention",
-        },
-    }
+    alone(match choice {
+        Choice::Dense => "dense_attention",
+        Choice::Alike | Choice::Random => "sparse_attention",
+    })
 }
 
 impl Shape {
@@ -421,6 +418,7 @@ fn attention(shape: &Shape, choice: Choice) -> Call<AttentionProblem> {
             indices: indices(),
             list_len,
         }),
+        first_key: None,
         scale_factor: None,
         gate: None,
         packing: Packing::Separate,

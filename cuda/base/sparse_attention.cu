@@ -1,4 +1,4 @@
-// Attention of every query token over the blocks of keys that its list names, or over all keys:
+// Attention of every query token over the blocks of keys that its list names, or in a dense sequence over all of its keys:
 //
 //     O = softmax(f·s·q Kᵀ) V,   LSE = ln Σ exp
 //

@@ -133,11 +133,12 @@ DEVICE int first_key(DecodePlan<DIM>& plan, const TokenBlocks& blocks, int first
 }
 
 // The cell of the warp: from its first key on by place, of keys before `end`; or in a piece of drafts those that the token sees,
-// which follow `end` and which the first warp takes.
-DEVICE KeyCell find_warp_cell(const KeyRows& keys, int first, int end, uint32_t drafts) {
+// which follow `end` and which the first warp takes; none before `first_visible`.
+DEVICE KeyCell find_warp_cell(const KeyRows& keys, int first, int end, uint32_t drafts, int first_visible) {
     const bool has_drafts = drafts != 0;
     const uint32_t of_warp = warp_index() == 0 ? drafts : 0;
-    return find_cell(keys, has_drafts ? end : first, has_drafts ? of_warp : keys_before(first, end), !has_drafts);
+    const int from = has_drafts ? end : first;
+    return find_cell(keys, from, (has_drafts ? of_warp : keys_before(first, end)) & keys_from(from, first_visible), !has_drafts);
 }
 
 // The row maxima of a block's keys, from those of this warp's.
@@ -166,8 +167,13 @@ DEVICE void add_values(Accumulator<DIM / WARPS>& out, DecodePlan<DIM>& plan, int
 }
 
 // How many pieces there are. After the results: what the address is made of would take registers until then.
-DEVICE void store_count(const sala_sparse_attention_decode_params& p, const DecodeWork& work, int count) {
-    store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), count);
+DEVICE void store_count(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const PieceRange& range) {
+    store_global(piece_count(p, workspace_row(p, block_index_z(), work.row), grid_size_y(), block_index_y()), range.packed());
+}
+
+// What a block does whose piece there is not, or whose keys the token does not see.
+DEVICE void leave_piece(const sala_sparse_attention_decode_params& p, const DecodeWork& work, const PieceRange& range) {
+    if (work.speaks_for_token()) store_count(p, work, range);
 }
 
 template <int DIM>
@@ -228,9 +234,10 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     const TokenBlocks blocks = find_token_blocks(plan.list, plan.bits(), a, tile, draft, refused);
     const DecodePieces pieces = cut_into_pieces(blocks.count << shift, drafts);
     if (work.speaks_for_token()) count_refused(a.status, REFUSED_BLOCKS, refused);
-    const int count = pieces.count();
-    if (work.piece >= count) {
-        if (work.speaks_for_token()) store_count(p, work, 0);
+    const int first_visible = find_first_key(a, tile, 0), first_cell = first_visible / CELL;
+    const PieceRange range{pieces.before(first_cell), pieces.count()};
+    if (!range.has(work.piece)) {
+        leave_piece(p, work, range);
         return;
     }
 
@@ -242,12 +249,13 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
     out.fill(0.0f);
     if (blocks.must_sort()) sync_block();  // the scratch is free
     int first = pieces.first_cell(work.piece);
+    if (!pieces.has_drafts(work.piece)) first += maximum(first_cell - first, 0) / WARPS * WARPS;
     bool is_first = true;
     NO_UNROLL
     do {
         // Found anew for each eight cells: between them they would take registers.
         const KeyRows keys = find_tile_keys(a, tile, block_index_z());
-        const KeyCell cell = find_warp_cell(keys, first_key(plan, blocks, first, end, shift), draft.end, taken);
+        const KeyCell cell = find_warp_cell(keys, first_key(plan, blocks, first, end, shift), draft.end, taken, first_visible);
         load_cell_rows<CELL>(plan.key_tile(warp), keys, cell, 0);
         async_copy_commit();
         if (is_first) {
@@ -292,7 +300,7 @@ DEVICE void sparse_attention_decode(const sala_sparse_attention_decode_params& p
         first += WARPS;
     } while (first < end);
     store_piece<DIM>(p, work, tile, softmax, out, plan.maxima);
-    if (work.speaks_for_token()) store_count(p, work, count);
+    if (work.speaks_for_token()) store_count(p, work, range);
 }
 
 #define INSTANCE(name, T, DIM) \

@@ -73,17 +73,17 @@ struct PartsOfWarp {
 
     DEVICE static int piece(int first, int i) { return (first + i) * WARPS + warp_index(); }
 
-    DEVICE void load(const Columns* pieces, int first, int count) {
+    DEVICE void load(const Columns* pieces, int first, const PieceRange& range) {
         UNROLL
         for (int i = 0; i < AT_ONCE; ++i) {
-            if (piece(first, i) < count) values[i] = load_global_constant(pieces + piece(first, i) * WARP_SIZE + lane_index());
+            if (range.has(piece(first, i))) values[i] = load_global_constant(pieces + piece(first, i) * WARP_SIZE + lane_index());
         }
     }
 
-    DEVICE void add_to(MergedColumns<DIM / WARP_SIZE>& out, const MergePlan<DIM>& plan, int first, int count) const {
+    DEVICE void add_to(MergedColumns<DIM / WARP_SIZE>& out, const MergePlan<DIM>& plan, int first, const PieceRange& range) const {
         UNROLL
         for (int i = 0; i < AT_ONCE; ++i) {
-            if (piece(first, i) < count) out.add(plan.weights[piece(first, i)], values[i]);
+            if (range.has(piece(first, i))) out.add(plan.weights[piece(first, i)], values[i]);
         }
     }
 };
@@ -116,9 +116,9 @@ DEVICE void sparse_attention_merge(const sala_sparse_attention_decode_params& p)
     if (sequence.refusal != REFUSED_NOTHING || row >= sequence.queries) return;
     const QueryTile tile = find_query_tile(a, cut_tile(sequence, row, 1), head_kv);
     const int64_t at = workspace_row(p, block_index_z(), row);
-    const int count = load_global_constant(piece_count(p, at, heads_q / a.group, head_kv));
+    const PieceRange range = PieceRange::of(load_global_constant(piece_count(p, at, heads_q / a.group, head_kv)));
     Vector<float, 2> piece{{LOWEST, 0.0f}};
-    if (thread_index() < count) piece = load_global_constant(piece_softmax(p, at, heads_q, head, thread_index()));
+    if (range.has(thread_index())) piece = load_global_constant(piece_softmax(p, at, heads_q, head, thread_index()));
     const auto* pieces = reinterpret_cast<const typename Parts::Columns*>(piece_out<DIM>(p, at, heads_q, head, 0));
     auto& plan = dynamic_shared<MergePlan<DIM>>();
     OnlineSoftmax softmax;
@@ -129,12 +129,12 @@ DEVICE void sparse_attention_merge(const sala_sparse_attention_decode_params& p)
     NO_UNROLL
     do {
         Parts parts;
-        parts.load(pieces, first, count);
+        parts.load(pieces, first, range);
         // While the first of them are on their way.
         if (first == 0) weigh_pieces(softmax, plan, piece);
-        parts.add_to(out, plan, first, count);
+        parts.add_to(out, plan, first, range);
         first += AT_ONCE;
-    } while (first * WARPS < count);
+    } while (first * WARPS < range.count);
     if (warp_index() > 0) plan.out[warp_index() - 1][lane_index()] = out.packed();
     sync_block();  // the sums of all warps are there
     if (warp_index() > 0) return;

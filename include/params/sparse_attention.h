@@ -14,10 +14,13 @@ enum {
     SALA_ATTENTION_STEP = 64,               // keys that are taken in at a time
     SALA_ATTENTION_RING_BYTES = 96 * 1024,  // of keys and values in shared memory
     SALA_ATTENTION_SHARED_BYTES = 99 * 1024,
-    SALA_DECODE_WARPS = 8,         // decode: warps of a block, which take 32 keys each at a time
-    SALA_DECODE_MAX_QUERIES = 16,  // decode: query tokens of a sequence
-    SALA_DECODE_PIECE_KEYS = 256,  // decode: keys of the shortest pieces
-    SALA_DECODE_MAX_PIECES = 128,  // decode: pieces of a token's keys
+    SALA_DENSE_WARPS = 8,             // dense prefill: warps of a block
+    SALA_DENSE_ROWS = 128,            // its query rows, which are dealt to warps one after the other
+    SALA_DENSE_SCRATCH_BYTES = 3584,  // what it keeps in shared memory beside K and V
+    SALA_DECODE_WARPS = 8,            // decode: warps of a block, which take 32 keys each at a time
+    SALA_DECODE_MAX_QUERIES = 16,     // decode: query tokens of a sequence
+    SALA_DECODE_PIECE_KEYS = 256,     // decode: keys of the shortest pieces
+    SALA_DECODE_MAX_PIECES = 128,     // decode: pieces of a token's keys
 };
 
 // A warp takes 16 rows of one kv head: several tokens with all the heads of their group, or 16 heads of one
@@ -29,6 +32,7 @@ typedef struct sala_sparse_attention_params {
     sala_rows block_indices;  // i32 [total_q, heads_kv, list_len]
     sala_key_rows k, v;
     uint64_t scale_factor;  // f32 [total_q]
+    uint64_t first_key;     // i32 [total_q]: a token sees no key before this one; 0: all; not with lists
     uint64_t status;        // u32 [4]
     int32_t all_dense;      // every sequence is attended densely: there are no lists
     int32_t list_len;
@@ -45,7 +49,7 @@ typedef struct sala_sparse_attention_decode_params {
     sala_trees trees;
     uint64_t partials;   // f32 [rows, heads_q, pieces, dim]: O of a piece, not normalised
     uint64_t softmaxes;  // f32 [rows, heads_q, pieces, 2]: its largest score and the sum of its weights
-    uint64_t counts;     // i32 [rows, heads_kv]: how many pieces there are
+    uint64_t counts;     // i32 [rows, heads_kv]: how many pieces there are, and how many of the first it does not see
     int32_t pieces;      // the most that there may be
     int32_t reserved;
 } sala_sparse_attention_decode_params;

@@ -190,13 +190,13 @@ class SparseLayer:
 
     def attend_dense(
         self, q: Any, k: Any, v: Any, *, cu_seqlens_q: Any, keys: Keys, entry: str = "prefill", parent: Any = None,
-        scale_factor: Any = None, gate: Any = None, out: Any = None, lse: Any = None, workspace: Any = None,
-        max_seqlen_q: Optional[int] = None, max_seqlen_k: Optional[int] = None, status: Any = None,
+        first_key: Any = None, scale_factor: Any = None, gate: Any = None, out: Any = None, lse: Any = None,
+        workspace: Any = None, max_seqlen_q: Optional[int] = None, max_seqlen_k: Optional[int] = None, status: Any = None,
     ) -> Tuple[Any, Any]:
-        """Attention over all keys, as `attend`."""
+        """Attention over all keys, as `attend`; with `first_key`, i32 `[total_q]`, over those from there to each token's own."""
         return self._attend(
             "dense_attention", q, k, v, entry, out, lse, workspace, cu_seqlens_q, max_seqlen_q, max_seqlen_k,
-            parent=parent, scale_factor=scale_factor, gate=gate, status=status, **_keys(keys),
+            parent=parent, first_key=first_key, scale_factor=scale_factor, gate=gate, status=status, **_keys(keys),
         )
 
     def commit(self, k: Any, v: Any, *, keys: Keys, base: Any, accepted: Any, path: Any, status: Any = None) -> None:

@@ -148,6 +148,7 @@ impl Call for sala_dense_attention_args {
                 out: place.written("out", self.out)?,
                 entry: entry(self.entry)?,
                 parent: place.optional("parent", self.parent)?,
+                first_key: place.optional("first_key", self.first_key)?,
                 scale_factor: place.optional("scale_factor", self.scale_factor)?,
                 gate: place.optional("gate", self.gate)?,
                 lse: place.optional_written("lse", self.lse)?,

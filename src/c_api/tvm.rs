@@ -240,7 +240,7 @@ named! {
         max_seqlen_q max_seqlen_k; switch_by entry; ; keys;
     }
     sala_dense_attention_args {
-        q k v cu_seqlens_q parent scale_factor gate out lse workspace status; max_seqlen_q max_seqlen_k; entry; ; keys;
+        q k v cu_seqlens_q parent scale_factor gate out lse workspace status first_key; max_seqlen_q max_seqlen_k; entry; ; keys;
     }
     sala_commit_keys_args { k v base accepted path status; ; ; ; keys; }
     sala_score_keys_args { q k cu_seqlens_q scores workspace status; max_seqlen_q max_seqlen_k pool; ; ; keys; }

@@ -267,7 +267,15 @@ pub const KERNELS: &[KernelFile] = &[
         },
         tests: &["select_blocks"],
     },
-    // Attention over listed blocks or all keys.
+    // Attention over all keys.
+    KernelFile {
+        name: "dense_attention",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
+    // Attention over listed blocks.
     KernelFile {
         name: "sparse_attention",
         machine: Machine::Base,

@@ -411,10 +411,11 @@ pub struct sala_dense_attention_args {
     pub lse: *const sala_tensor,
     pub workspace: *const sala_tensor,
     pub status: *const sala_tensor,
+    pub first_key: *const sala_tensor,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_dense_attention_args"][::core::mem::size_of::<sala_dense_attention_args>() - 128usize];
+    ["Size of sala_dense_attention_args"][::core::mem::size_of::<sala_dense_attention_args>() - 136usize];
     ["Alignment of sala_dense_attention_args"][::core::mem::align_of::<sala_dense_attention_args>() - 8usize];
     ["Offset of field: sala_dense_attention_args::size"]
         [::core::mem::offset_of!(sala_dense_attention_args, size) - 0usize];
@@ -447,6 +448,8 @@ const _: () = {
         [::core::mem::offset_of!(sala_dense_attention_args, workspace) - 112usize];
     ["Offset of field: sala_dense_attention_args::status"]
         [::core::mem::offset_of!(sala_dense_attention_args, status) - 120usize];
+    ["Offset of field: sala_dense_attention_args::first_key"]
+        [::core::mem::offset_of!(sala_dense_attention_args, first_key) - 128usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

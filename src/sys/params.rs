@@ -914,6 +914,9 @@ pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
 pub const SALA_ATTENTION_STEP: u32 = 64;
 pub const SALA_ATTENTION_RING_BYTES: u32 = 98304;
 pub const SALA_ATTENTION_SHARED_BYTES: u32 = 101376;
+pub const SALA_DENSE_WARPS: u32 = 8;
+pub const SALA_DENSE_ROWS: u32 = 128;
+pub const SALA_DENSE_SCRATCH_BYTES: u32 = 3584;
 pub const SALA_DECODE_WARPS: u32 = 8;
 pub const SALA_DECODE_MAX_QUERIES: u32 = 16;
 pub const SALA_DECODE_PIECE_KEYS: u32 = 256;
@@ -930,6 +933,7 @@ pub struct sala_sparse_attention_params {
     pub k: sala_key_rows,
     pub v: sala_key_rows,
     pub scale_factor: u64,
+    pub first_key: u64,
     pub status: u64,
     pub all_dense: i32,
     pub list_len: i32,
@@ -942,7 +946,7 @@ pub struct sala_sparse_attention_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 376usize];
+    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 384usize];
     ["Alignment of sala_sparse_attention_params"][::core::mem::align_of::<sala_sparse_attention_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_params::sequences"]
         [::core::mem::offset_of!(sala_sparse_attention_params, sequences) - 0usize];
@@ -962,24 +966,26 @@ const _: () = {
         [::core::mem::offset_of!(sala_sparse_attention_params, v) - 264usize];
     ["Offset of field: sala_sparse_attention_params::scale_factor"]
         [::core::mem::offset_of!(sala_sparse_attention_params, scale_factor) - 328usize];
+    ["Offset of field: sala_sparse_attention_params::first_key"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, first_key) - 336usize];
     ["Offset of field: sala_sparse_attention_params::status"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, status) - 336usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, status) - 344usize];
     ["Offset of field: sala_sparse_attention_params::all_dense"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, all_dense) - 344usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, all_dense) - 352usize];
     ["Offset of field: sala_sparse_attention_params::list_len"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, list_len) - 348usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, list_len) - 356usize];
     ["Offset of field: sala_sparse_attention_params::block_size"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, block_size) - 352usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, block_size) - 360usize];
     ["Offset of field: sala_sparse_attention_params::group"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, group) - 356usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, group) - 364usize];
     ["Offset of field: sala_sparse_attention_params::tokens_per_warp"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, tokens_per_warp) - 360usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, tokens_per_warp) - 368usize];
     ["Offset of field: sala_sparse_attention_params::warps_per_token"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, warps_per_token) - 364usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, warps_per_token) - 372usize];
     ["Offset of field: sala_sparse_attention_params::tile_tokens"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 368usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 376usize];
     ["Offset of field: sala_sparse_attention_params::scale"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 372usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 380usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -995,23 +1001,23 @@ pub struct sala_sparse_attention_decode_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of sala_sparse_attention_decode_params"]
-        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 424usize];
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 432usize];
     ["Alignment of sala_sparse_attention_decode_params"]
         [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_decode_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
     ["Offset of field: sala_sparse_attention_decode_params::trees"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 376usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 384usize];
     ["Offset of field: sala_sparse_attention_decode_params::partials"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 392usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 400usize];
     ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 400usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 408usize];
     ["Offset of field: sala_sparse_attention_decode_params::counts"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 408usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 416usize];
     ["Offset of field: sala_sparse_attention_decode_params::pieces"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 416usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 424usize];
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 420usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 428usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]

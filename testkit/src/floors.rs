@@ -321,7 +321,7 @@ pub fn selection_issues(problem: &SelectProblem, warps: usize) -> u64 {
 }
 
 /// Each pair of a query head and a key that it attends to takes a product with q and one with v: the keys up to a token of the blocks in its list,
-/// or of all blocks. A block that any token lists is read once, and so are queries and lists; out is written.
+/// or of all blocks from its first key on. A block that any token attends to is read once, and so are queries and lists; out is written.
 pub fn attention(problem: &AttentionProblem) -> Floor {
     let sala_kernels::reference::sparse_attention::Config {
         heads_q,
@@ -347,9 +347,14 @@ pub fn attention(problem: &AttentionProblem) -> Floor {
                     &lists.indices[row..row + lists.list_len]
                 });
             let is_listed = |block: &usize| list.is_none_or(|list| list.contains(&(*block as i32)));
-            for block in (0..=position.position / block_size).filter(is_listed) {
-                pairs += block_size.min(position.position + 1 - block * block_size);
-                blocks_read.insert((position.sequence, head, block));
+            let first = problem.first_key.as_ref().filter(|_| problem.lists.is_none());
+            let first = first.map_or(0, |first| usize::try_from(first[token]).unwrap_or(0));
+            for block in (first / block_size..=position.position / block_size).filter(is_listed) {
+                let keys = first.max(block * block_size)..(position.position + 1).min((block + 1) * block_size);
+                if !keys.is_empty() {
+                    pairs += keys.len();
+                    blocks_read.insert((position.sequence, head, block));
+                }
             }
         }
     }

@@ -306,3 +306,96 @@ fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
         assert_same_bits(&run(&by_keys, &machine), &run(&by_lengths, &machine), &machine.name);
     }
 }
+
+/// A token's bits depend on its own first key alone: not on those of others, nor on how its prompt is cut. Without one, or with one that is 0 or less,
+/// they are those of all keys.
+#[test]
+fn first_keys_are_each_tokens_own() {
+    for machine in all() {
+        for (group, dim, storage) in [
+            (1, 64, Storing::Packed),
+            (3, 128, Storing::Paged(16)),
+            (16, 64, Storing::Paged(64)),
+            (40, 64, Storing::Cached),
+        ] {
+            let keys = 300;
+            let case = AttentionCase {
+                group,
+                dim,
+                storage,
+                lists: ListCase::None,
+                with_first_key: true,
+                ..AttentionCase::plain(vec![(keys, keys)], seed())
+            };
+            let some = case.problem();
+            let mut all_keys = some.clone();
+            all_keys.first_key = None;
+            let mut none = some.clone();
+            none.first_key = Some((0..keys).map(|token| -(token as i32 % 3)).collect());
+            let what = format!("{}: group {group}", machine.name);
+            let expected = run(&some, &machine);
+            assert_same_bits(&run(&all_keys, &machine), &run(&none, &machine), &what);
+            for (start, end) in [(0, 1), (1, 16), (16, 140), (140, 141), (141, keys)] {
+                let part = run(&some.part(0, start..end, end), &machine);
+                assert_same_bits(
+                    &expected.part(keys, start..end),
+                    &part,
+                    &format!("{what}, tokens {start}..{end}"),
+                );
+            }
+            let mut step = some.part(0, keys - 9..keys, keys).decode();
+            let first = step.first_key.clone();
+            let together = run(&step, &machine);
+            step.first_key = Some(vec![i32::MAX; 9]);
+            let blind = run(&step, &machine);
+            assert!(blind.lse.iter().all(|&lse| lse == f32::NEG_INFINITY), "{what}");
+            assert!(blind.out.to_bits().iter().all(|&bits| bits == 0), "{what}");
+            for token in 0..9 {
+                let mut others = vec![i32::MAX; 9];
+                others[token] = first.as_ref().map_or(0, |first| first[token]);
+                step.first_key = Some(others);
+                let alone = run(&step, &machine).part(9, token..token + 1);
+                assert_same_bits(
+                    &together.part(9, token..token + 1),
+                    &alone,
+                    &format!("{what}, step's token {token}"),
+                );
+            }
+        }
+    }
+}
+
+/// NaN before the first key that a token of a tile sees goes nowhere.
+#[test]
+fn what_lies_before_first_keys_is_not_read() {
+    for machine in all() {
+        for (group, storage) in [
+            (16, Storing::Packed),
+            (2, Storing::Paged(16)),
+            (16, Storing::Paged(64)),
+            (16, Storing::Paged(128)),
+        ] {
+            let case = AttentionCase {
+                group,
+                dim: 64,
+                storage,
+                lists: ListCase::None,
+                ..AttentionCase::plain(vec![(16, 700)], seed())
+            };
+            let mut clean = case.problem();
+            clean.first_key = Some((0..16).map(|token| 400 + 3 * token).collect());
+            let mut poisoned = clean.clone();
+            let row = clean.config.heads_kv * clean.config.dim;
+            poisoned.k.poison(0..400 * row);
+            poisoned.v.poison(0..400 * row);
+            let check = |clean: &AttentionProblem, poisoned: &AttentionProblem| {
+                let (clean, poisoned) = (run(clean, &machine), run(poisoned, &machine));
+                assert_eq!(poisoned.status, Status::default());
+                assert_same_bits(&clean, &poisoned, &format!("{}: group {group}", machine.name));
+                assert!(poisoned.lse.iter().all(|lse| lse.is_finite()), "{}", machine.name);
+            };
+            check(&clean, &poisoned);
+            check(&clean.decode(), &poisoned.decode());
+        }
+    }
+}

@@ -80,7 +80,9 @@ fn sparse(spare: &Spare) -> Sparse {
 }
 
 fn dense(spare: &Spare) -> Dense {
-    with_options!(dense_without_options(spare), spare)
+    let mut args = with_options!(dense_without_options(spare), spare);
+    args.first_key = Some(spare.tensor(I32, &[QUERIES]));
+    args
 }
 
 /// What can be wrong with the arguments that attention takes with lists and without.
@@ -216,8 +218,16 @@ const SPARSE_FAULTS: &[Fault<Sparse>] = faults_of_both![
         spare.tensor(Bf16, &[QUERIES - 1, HEADS_Q, DIM])),
 ];
 
-const DENSE_FAULTS: &[Fault<Dense>] = faults_of_both![("out", |args, spare| args.q =
-    spare.tensor(Bf16, &[QUERIES - 1, HEADS_Q, DIM])),];
+const DENSE_FAULTS: &[Fault<Dense>] = faults_of_both![
+    ("out", |args, spare| args.q =
+        spare.tensor(Bf16, &[QUERIES - 1, HEADS_Q, DIM])),
+    ("first_key", |args, spare| args.first_key =
+        Some(spare.tensor(I32, &[QUERIES + 1]))),
+    ("first_key", |args, spare| args.first_key =
+        Some(spare.tensor(F32, &[QUERIES]))),
+    ("first_key", |args, spare| args.first_key =
+        Some(spare.tensor(I32, &[QUERIES, 1]))),
+];
 
 /// What a layer without a `dense_len` does not take.
 const SWITCH_FAULTS: &[Fault<Sparse>] = &[

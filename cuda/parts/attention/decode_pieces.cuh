@@ -30,6 +30,20 @@ struct DecodePieces {
     DEVICE int count() const { return of_blocks() + drafts; }
     DEVICE bool has_drafts(int piece) const { return piece == of_blocks(); }
     DEVICE int first_cell(int piece) const { return minimum(piece << shift, cells); }
+    // How many pieces lie before a cell.
+    DEVICE int before(int cell) const { return minimum(cell >> shift, of_blocks()); }
+};
+
+// What a token's pieces are merged by: those from `first` on.
+struct PieceRange {
+    static constexpr int SHIFT = 16;
+    static_assert(SALA_DECODE_MAX_PIECES < 1 << SHIFT, "two numbers are stored as one");
+
+    int first, count;
+
+    DEVICE int packed() const { return first << SHIFT | count; }
+    static DEVICE PieceRange of(int packed) { return {packed >> SHIFT, packed & ((1 << SHIFT) - 1)}; }
+    DEVICE bool has(int piece) const { return first <= piece && piece < count; }
 };
 
 // Whether tokens of no more than so many cells have a piece of this number: pieces longer than the shortest are fewer.
@@ -46,7 +60,7 @@ DEVICE int64_t workspace_row(const sala_sparse_attention_decode_params& p, int s
     return static_cast<int64_t>(sequence) * p.attention.sequences.max_seqlen_q + row;
 }
 
-// How many pieces the token has.
+// A PieceRange.
 DEVICE int* piece_count(const sala_sparse_attention_decode_params& p, int64_t row, int heads_kv, int head_kv) {
     return entry_of<int>(p.counts, row * heads_kv + head_kv);
 }

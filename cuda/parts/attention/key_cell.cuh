@@ -31,6 +31,12 @@ DEVICE uint32_t keys_before(int first, int end) {
     return keys == KEYS ? ~0u : (1u << keys) - 1;
 }
 
+// Which keys of a cell lie at `first_visible` or after it.
+DEVICE uint32_t keys_from(int first, int first_visible) {
+    const int hidden = clamp(first_visible - first, 0, KeyCell::KEYS);
+    return hidden == KeyCell::KEYS ? 0 : ~0u << hidden;
+}
+
 // The cell of the visible keys from `first` on, which is a multiple of its size if the cell is aligned. Called by whole
 // warps.
 DEVICE KeyCell find_cell(const KeyRows& rows, int first, uint32_t visible, bool is_aligned) {
@@ -39,7 +45,8 @@ DEVICE KeyCell find_cell(const KeyRows& rows, int first, uint32_t visible, bool 
     const bool is_whole = is_aligned && rows.one_page(KEYS);
     const int keys = KEYS - count_leading_zeros(visible);
     // One entry is enough where the cell lies in one page.
-    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, first, first + (is_whole ? minimum(keys, 1) : keys));
+    const int hidden = is_whole ? 0 : maximum(find_first_set(visible) - 1, 0);
+    const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, first + hidden, first + (is_whole ? minimum(keys, 1) : keys));
     const uint32_t bad = ballot(pages.entry == NO_PAGE);
     if (is_whole) return {first, bad != 0 ? 0 : visible, true, maximum(shuffle(pages.entry, 0), 0), pages, bad};
     const uint32_t missing = visible & ballot(pages.page(rows, first + lane_index()) == NO_PAGE);

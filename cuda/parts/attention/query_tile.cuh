@@ -58,6 +58,11 @@ DEVICE SignedScale find_scale(const sala_sparse_attention_params& p, const Query
     return signed_scale(p.scale * load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token))));
 }
 
+// Before which key a token sees none; at least 0.
+DEVICE int find_first_key(const sala_sparse_attention_params& p, const QueryTile& tile, int token) {
+    return p.first_key == 0 ? 0 : maximum(load_global_constant(entry_of<const int>(p.first_key, tile.row(token))), 0);
+}
+
 // The token of a row of a tile of so many; that of a row which does not exist is any.
 DEVICE int find_token(const sala_sparse_attention_params& p, int tokens, int row_group, int side) {
     const int heads = minimum(p.group, AttentionTile::WARP_ROWS);

@@ -5,8 +5,9 @@ use crate::launch::{Kernels, Variant, Views, checks};
 use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::sys::params::{
-    SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, sala_rows,
-    sala_sparse_attention_decode_params, sala_sparse_attention_params, sala_trees,
+    SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
+    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_WARPS, sala_rows, sala_sparse_attention_decode_params,
+    sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -14,7 +15,8 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 #[derive(Debug, Clone)]
 pub(in crate::operations) struct Plan {
     tiling: Tiling,
-    pub(super) whole: Vec<Variant<sala_sparse_attention_params>>,
+    pub(super) listed: Vec<Variant<sala_sparse_attention_params>>,
+    pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) decode: decode::Plan,
 }
 
@@ -39,16 +41,24 @@ impl Tiling {
     }
 }
 
+/// Query tokens of a block of dense prefill, whose rows are dealt to warps one after the other.
+fn dense_tile_tokens(group: usize) -> usize {
+    SALA_DENSE_ROWS as usize / group
+}
+
 impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
-        const KERNEL: &str = "sparse_attention";
-        let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
-        let shared = SALA_ATTENTION_SHARED_BYTES as usize;
-        let threads = SALA_ATTENTION_WARPS as usize * 32;
-        let whole = Variant::base(KERNEL, Some(config.dtype), &[dim], threads, shared, ())?;
+        let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
+        let variant =
+            |kernel, warps, shared| Variant::base(kernel, Some(config.dtype), &[dim], warps as usize * 32, shared, ());
+        // `sizeof(DensePlan<dim>)`: two steps of K and of V, and what says of rows and keys.
+        let steps = 4 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
+        let dense = steps + SALA_DENSE_SCRATCH_BYTES as usize;
+        let listed = SALA_ATTENTION_SHARED_BYTES as usize;
         Ok(Self {
             tiling: Tiling::of(config.group()),
-            whole: vec![whole],
+            listed: vec![variant("sparse_attention", SALA_ATTENTION_WARPS, listed)?],
+            dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
             decode: decode::Plan::new(config, dim)?,
         })
     }
@@ -65,6 +75,8 @@ pub(super) struct Call<'a> {
     pub(super) out: &'a TensorMut<'a>,
     pub(super) entry: Entry,
     pub(super) parent: Option<Tensor<'a>>,
+    /// Of a call without lists.
+    pub(super) first_key: Option<Tensor<'a>>,
     pub(super) scale_factor: Option<Tensor<'a>>,
     pub(super) gate: Option<Tensor<'a>>,
     pub(super) lse: Option<&'a TensorMut<'a>>,
@@ -89,6 +101,7 @@ impl<'a> Call<'a> {
             out,
             entry: _,
             parent,
+            first_key,
             scale_factor,
             gate,
             lse,
@@ -110,6 +123,7 @@ impl<'a> Call<'a> {
         views
             .written("out", *out)
             .read("parent", *parent)
+            .read("first_key", *first_key)
             .read("scale_factor", *scale_factor)
             .read("gate", *gate)
             .written("lse", *lse)
@@ -136,9 +150,14 @@ impl<'a> Call<'a> {
                     decode.queue(kernels, stream, config, tiling, params, self.workspace)
                 }
                 Entry::Prefill => {
-                    let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(plan.tiling.tile_tokens);
+                    let variants = if self.lists.is_some() {
+                        &plan.listed
+                    } else {
+                        &plan.dense
+                    };
+                    let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-                    kernels.queue(stream, kernels.pick(&plan.whole, |()| true)?, grid, &params)
+                    kernels.queue(stream, kernels.pick(variants, |()| true)?, grid, &params)
                 }
             }
         }
@@ -171,6 +190,10 @@ impl<'a> Call<'a> {
                 (sequences, rows, list_len)
             }
         };
+        let tile_tokens = match (&self.lists, self.entry) {
+            (None, Entry::Prefill) => dense_tile_tokens(config.group()),
+            _ => tiling.tile_tokens,
+        };
         Ok(sala_sparse_attention_params {
             sequences,
             q,
@@ -185,6 +208,9 @@ impl<'a> Call<'a> {
             scale_factor: checks::optional(self.scale_factor, |factor| {
                 checks::list("scale_factor", factor, DType::F32, total_q)
             })?,
+            first_key: checks::optional(self.first_key, |first| {
+                checks::list("first_key", first, DType::I32, total_q)
+            })?,
             status: checks::status(self.status)?,
             all_dense: i32::from(self.lists.is_none()),
             list_len: list_len as i32,
@@ -192,7 +218,7 @@ impl<'a> Call<'a> {
             group: config.group() as i32,
             tokens_per_warp: tiling.tokens_per_warp as i32,
             warps_per_token: tiling.warps_per_token as i32,
-            tile_tokens: tiling.tile_tokens as i32,
+            tile_tokens: tile_tokens as i32,
             scale: config.scale,
         })
     }
@@ -230,5 +256,7 @@ mod tests {
         assert_eq!(tiling(17), [1, 2, 4]);
         assert_eq!(tiling(48), [1, 3, 2]);
         assert_eq!(tiling(64), [1, 4, 2]);
+        let rows_of_tiles = [1, 3, 16, 17, 64].map(|group| group * dense_tile_tokens(group));
+        assert_eq!(rows_of_tiles, [128, 126, 128, 119, 128]);
     }
 }

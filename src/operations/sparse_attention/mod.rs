@@ -96,13 +96,13 @@ pub struct SparseAttentionArgs<'a> {
     pub status: Option<TensorMut<'a>>,
 }
 
-/// Dense attention: every query token attends to all keys of its sequence up to its own.
+/// Dense attention: every query token attends to all keys of its sequence up to its own, or to those from its first one on.
 ///
 /// ```text
-/// O = softmax(f·s·q Kᵀ)·V      LSE = ln Σ exp(f·s·q Kᵀ)      over the keys t ≤ p
+/// O = softmax(f·s·q Kᵀ)·V      LSE = ln Σ exp(f·s·q Kᵀ)      over the keys first_key ≤ t ≤ p
 /// ```
 ///
-/// The bits are those of [`SparseAttentionArgs`] with every block listed.
+/// The bits are those of [`SparseAttentionArgs`] with every block listed, where all tokens see their first key.
 ///
 /// [`semantics`](crate::semantics#dense_attention) has the source, [`crate::reference::sparse_attention`] the definition.
 ///
@@ -150,6 +150,10 @@ pub struct DenseAttentionArgs<'a> {
     pub entry: Entry,
     /// As in [`SparseAttentionArgs::parent`].
     pub parent: Option<Tensor<'a>>,
+    /// The first key that each query token sees, `[total_q]` i32: it sees keys from there to its own alone, and nothing where that is behind its
+    /// own. What is below 0 is 0, which is what all tokens have if it is absent. Windows that slide, anchors and blocks that other devices passed
+    /// on are such ranges of keys. Keys that no token of a tile sees take no time.
+    pub first_key: Option<Tensor<'a>>,
     /// As in [`SparseAttentionArgs::scale_factor`].
     pub scale_factor: Option<Tensor<'a>>,
     /// As in [`SparseAttentionArgs::gate`].
@@ -216,6 +220,7 @@ impl<'a> DenseAttentionArgs<'a> {
             out,
             entry: Entry::Prefill,
             parent: None,
+            first_key: None,
             scale_factor: None,
             gate: None,
             lse: None,
@@ -283,6 +288,7 @@ impl SparseAttentionArgs<'_> {
             out,
             entry: *entry,
             parent: *parent,
+            first_key: None,
             scale_factor: *scale_factor,
             gate: *gate,
             lse: lse.as_ref(),
@@ -302,6 +308,7 @@ impl DenseAttentionArgs<'_> {
             out,
             entry,
             parent,
+            first_key,
             scale_factor,
             gate,
             lse,
@@ -317,6 +324,7 @@ impl DenseAttentionArgs<'_> {
             out,
             entry: *entry,
             parent: *parent,
+            first_key: *first_key,
             scale_factor: *scale_factor,
             gate: *gate,
             lse: lse.as_ref(),

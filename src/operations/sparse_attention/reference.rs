@@ -25,6 +25,8 @@ pub struct Config {
 pub enum Blocks<'a> {
     /// All of them, in every sequence.
     Dense,
+    /// All of them, and of their keys those from `[total_q]` on: a token's own first one.
+    From(&'a [i32]),
     /// Those in a list.
     Listed {
         /// `[total_q, heads_kv, list_len]`: a set, in any order, with repeats, and −1 anywhere.
@@ -55,7 +57,7 @@ pub struct Attention {
 /// O = softmax(f·s·qKᵀ)·V      LSE = ln Σ exp(f·s·qKᵀ)
 /// ```
 ///
-/// over the keys t ≤ p of the listed blocks; f is `scale_factor`, `[total_q]`, if given; `gate`, `[total_q, heads_q, dim_v]`, if given,
+/// over the keys t ≤ p of the listed blocks, or those from a first one on; f is `scale_factor`, `[total_q]`, if given; `gate`, `[total_q, heads_q, dim_v]`, if given,
 /// multiplies O with its sigmoid at the end. A draft of a tree sees of the listed blocks what lies before the first draft, and besides itself and
 /// its ancestors. A token that sees no key gets `O = 0, LSE = −inf`; one with a factor of NaN gets NaN. `positions` are
 /// [those of the queries](crate::reference::select_blocks::positions), or [of trees](crate::reference::select_blocks::tree_positions).
@@ -104,6 +106,11 @@ pub fn sparse_attention<T: Value>(
             );
             let visible = (0..end).filter(|t| listed[t / config.block_size]);
             let visible = visible.chain((0..32).filter(|i| drafts >> i & 1 == 1).map(|i| end + i));
+            let first = match blocks {
+                Blocks::From(first_key) => usize::try_from(first_key[token]).unwrap_or(0),
+                Blocks::Dense | Blocks::Listed { .. } => 0,
+            };
+            let visible = visible.filter(|&t| t >= first);
             let visible: Vec<usize> = visible.map(|t| (range.start + t) * config.heads_kv + head_kv).collect();
             for head in head_kv * group..(head_kv + 1) * group {
                 let row = token * config.heads_q + head;

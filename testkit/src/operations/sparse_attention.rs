@@ -40,6 +40,8 @@ pub struct AttentionProblem {
     pub batch: Batch,
     /// What each token attends to; all blocks without it.
     pub lists: Option<Lists>,
+    /// `[total_q]`: before which key a token sees none; of a call without lists.
+    pub first_key: Option<Vec<i32>>,
     /// `[total_q]`.
     pub scale_factor: Option<Vec<f32>>,
     /// `[total_q, heads_q, dim_v]`.
@@ -129,6 +131,7 @@ impl AttentionProblem {
                 indices: lists.indices[tokens.start * list_row(lists)..tokens.end * list_row(lists)].to_vec(),
                 list_len: lists.list_len,
             }),
+            first_key: self.first_key.as_ref().map(|first| first[tokens.clone()].to_vec()),
             scale_factor: self
                 .scale_factor
                 .as_ref()
@@ -164,7 +167,7 @@ impl Problem for AttentionProblem {
     fn reference(&self) -> Attention {
         let dense = self.batch.dense();
         let blocks = match &self.lists {
-            None => Blocks::Dense,
+            None => self.first_key.as_deref().map_or(Blocks::Dense, Blocks::From),
             Some(Lists { indices, list_len }) => Blocks::Listed {
                 indices,
                 list_len: *list_len,
@@ -224,6 +227,9 @@ impl Problem for AttentionProblem {
         if let Some(factors) = &self.scale_factor {
             memory.add("scale_factor", &[total_q], 0, Some(factors))?;
         }
+        if let Some(first) = self.first_key.as_ref().filter(|_| self.lists.is_none()) {
+            memory.add("first_key", &[total_q], 0, Some(first))?;
+        }
         if let Some(bytes) = self.workspace {
             memory.add::<u32>("workspace", &[bytes / 4], 0, None)?;
         }
@@ -247,6 +253,7 @@ impl Problem for AttentionProblem {
             }
             None => {
                 let mut args = DenseAttentionArgs::new(q, k, v, sequences, out);
+                args.first_key = memory.get("first_key");
                 set_options!(args, self.entry, memory);
                 submit(machine, layer, args)
             }

@@ -162,6 +162,7 @@ impl SparseCall {
             v: self.v.clone(),
             batch: batch.clone(),
             lists,
+            first_key: None,
             scale_factor: None,
             gate: None,
             packing: Packing::Separate,

@@ -189,7 +189,7 @@ fn by_key(config: &Config, states: &[f32]) -> Vec<f32> {
 /// A call of attention with lists, or over all keys.
 pub fn sparse_bytes(problem: &AttentionProblem) -> Option<Vec<u8>> {
     let (config, batch) = (problem.config, &problem.batch);
-    let has_options = problem.gate.is_some() || problem.scale_factor.is_some();
+    let has_options = problem.gate.is_some() || problem.scale_factor.is_some() || problem.first_key.is_some();
     let switches = batch.dense_len > 0 && batch.switch_len.is_some();
     if has_options || switches || config.dim_v != config.dim {
         return None;

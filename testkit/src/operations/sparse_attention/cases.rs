@@ -57,6 +57,8 @@ pub struct AttentionCase {
     pub list_len: usize,
     /// Sequences shorter than this are attended densely.
     pub dense_len: usize,
+    /// Whether tokens without lists have first keys.
+    pub with_first_key: bool,
     /// Whether tokens have factors and outputs gates.
     pub with_factor: bool,
     /// See `with_factor`.
@@ -84,6 +86,7 @@ impl AttentionCase {
             lists: ListCase::Selected,
             list_len: 3,
             dense_len: 0,
+            with_first_key: false,
             with_factor: false,
             with_gate: false,
             storage: Storing::Packed,
@@ -150,6 +153,7 @@ impl AttentionCase {
             v,
             batch: batch.stored(self.storage),
             lists: self.lists(&mut numbers),
+            first_key: self.first_keys(),
             scale_factor,
             gate,
             packing: self.packing,
@@ -178,6 +182,30 @@ impl AttentionCase {
             indices,
             list_len: self.list_len,
         })
+    }
+
+    /// Windows that slide and anchors, with tokens among them that see everything or nothing.
+    fn first_keys(&self) -> Option<Vec<i32>> {
+        if !self.with_first_key || self.lists != ListCase::None {
+            return None;
+        }
+        let mut numbers = Numbers::new(self.seed ^ 0x5eed);
+        let mut first = Vec::new();
+        for &(queries, keys) in &self.lengths {
+            let (window, anchor) = (1 + numbers.below(keys + 1), numbers.below(keys + 1) as i32);
+            let slides = numbers.below(2) == 0;
+            first.extend((0..queries).map(|row| {
+                let position = (row + keys) as i32 - queries as i32;
+                match numbers.below(12) {
+                    0 => numbers.pick(&[i32::MIN, -1, 0]),
+                    1 => numbers.pick(&[position + 1, position, i32::MAX]),
+                    2 => numbers.below(keys + 1) as i32,
+                    _ if slides => position + 1 - window as i32,
+                    _ => anchor,
+                }
+            }));
+        }
+        Some(first)
     }
 
     fn selected(&self, numbers: &mut Numbers, position: usize) -> Vec<i32> {
@@ -248,10 +276,11 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
         1 => Just(Storing::Indexed),
         2 => prop::sample::select(vec![1, 2, 16, 64, 256]).prop_map(Storing::Paged),
     ];
-    let options = (any::<bool>(), any::<bool>(), storage, packing, inputs);
+    let options = (any::<[bool; 3]>(), storage, packing, inputs);
     let rest = (lists, 0usize..=7, dense_len, options, any::<u64>());
     (shape, rest).prop_map(|((precision, group, heads_kv, dim, block_size, lengths), rest)| {
-        let (lists, list_len, dense_len, (with_factor, with_gate, storage, packing, inputs), seed) = rest;
+        let (lists, list_len, dense_len, ([with_first_key, with_factor, with_gate], storage, packing, inputs), seed) =
+            rest;
         AttentionCase {
             precision,
             group,
@@ -262,6 +291,7 @@ pub fn attention_cases(longest: usize) -> impl Strategy<Value = AttentionCase> {
             lists,
             list_len,
             dense_len,
+            with_first_key,
             with_factor,
             with_gate,
             storage,
@@ -289,6 +319,18 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         lists: ListCase::None,
         ..AttentionCase::plain(vec![(37, 37), (0, 0), (1, 130)], seed)
     };
+    let windows = AttentionCase {
+        with_first_key: true,
+        precision: Precision::F16,
+        group: 3,
+        heads_kv: 2,
+        dim: 64,
+        storage: Storing::Paged(16),
+        ..AttentionCase {
+            lists: ListCase::None,
+            ..AttentionCase::plain(vec![(150, 300), (0, 70), (1, 700)], seed)
+        }
+    };
     let selected = AttentionCase::plain(vec![(20, 300)], seed);
     let paged = AttentionCase {
         storage: Storing::Paged(16),
@@ -300,10 +342,10 @@ pub(in crate::operations) fn samples(seed: u64) -> Vec<AttentionProblem> {
         packing: Packing::HeadMajor,
         ..selected.clone()
     };
-    let steps = [&unruly, &dense, &paged, &large_pages].map(|case| case.clone().step().problem().decode());
+    let steps = [&unruly, &dense, &windows, &paged, &large_pages].map(|case| case.clone().step().problem().decode());
     let mut numbers = Numbers::new(seed);
-    let trees = [&unruly, &dense, &paged, &large_pages];
+    let trees = [&unruly, &dense, &windows, &paged, &large_pages];
     let trees = trees.map(|case| case.clone().step().problem().decode_trees(&mut numbers));
-    let whole = [unruly, dense, selected, paged, large_pages].map(|case| case.problem());
+    let whole = [unruly, dense, windows, selected, paged, large_pages].map(|case| case.problem());
     whole.into_iter().chain(steps).chain(trees).collect()
 }
