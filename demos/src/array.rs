@@ -40,6 +40,11 @@ impl Array {
         self.buffer.tensor(self.dtype, shape)
     }
 
+    /// The same for writing.
+    pub fn shaped_mut(&mut self, shape: &[usize]) -> Result<TensorMut<'_>> {
+        self.buffer.tensor_mut(self.dtype, shape)
+    }
+
     /// All of it, for writing.
     pub fn view_mut(&mut self) -> Result<TensorMut<'_>> {
         self.buffer.tensor_mut(self.dtype, &self.shape)

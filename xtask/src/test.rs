@@ -22,7 +22,7 @@ const PROPERTY_CASES: &str = "6";
 const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
 
 /// What runs on the PTX of one of them.
-const ON_ONE: [&str; 11] = [
+const ON_ONE: [&str; 12] = [
     "append_keys",
     "commit_keys",
     "pages",

@@ -1,4 +1,4 @@
-//! Which keys a part passes on.
+//! Which keys a part passes on, as a definition; kernels score, choose and gather them.
 
 use crate::passing::{Method, Passing};
 use crate::prompt::{Prompt, SHAPE};
@@ -9,23 +9,26 @@ use std::ops::Range;
 pub const QUESTION: usize = 16;
 
 /// Scores are the largest of so many neighbours.
-const POOL: usize = 5;
+pub const POOL: usize = 5;
 
 /// The tokens of a range with the highest pooled scores for a kv head, ascending; of equal scores the first.
 pub fn chosen(prompt: &Prompt, passing: Passing, candidates: Range<usize>, head: usize) -> Vec<usize> {
-    let scores: Vec<f64> = candidates
-        .clone()
-        .map(|token| score(prompt, passing.method, token, head))
-        .collect();
+    let scores = pooled_scores(prompt, passing.method, candidates.clone(), head);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order.truncate(passing.passed);
+    order.sort_unstable();
+    order.into_iter().map(|index| candidates.start + index).collect()
+}
+
+/// The score of each token of a range for a kv head: the largest of its neighbours there.
+pub fn pooled_scores(prompt: &Prompt, method: Method, candidates: Range<usize>, head: usize) -> Vec<f64> {
+    let scores: Vec<f64> = candidates.map(|token| score(prompt, method, token, head)).collect();
     let pooled = |index: usize| {
         let window = index.saturating_sub(POOL / 2)..(index + POOL / 2 + 1).min(scores.len());
         scores[window].iter().copied().fold(f64::NEG_INFINITY, f64::max)
     };
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| pooled(b).total_cmp(&pooled(a)));
-    order.truncate(passing.passed);
-    order.sort_unstable();
-    order.into_iter().map(|index| candidates.start + index).collect()
+    (0..scores.len()).map(pooled).collect()
 }
 
 fn score(prompt: &Prompt, method: Method, token: usize, head: usize) -> f64 {
@@ -39,7 +42,7 @@ fn score(prompt: &Prompt, method: Method, token: usize, head: usize) -> f64 {
         return dot(&prompt.direction);
     }
     let group = SHAPE.heads_q / SHAPE.heads_kv;
-    let question = prompt.tokens - QUESTION.min(prompt.tokens)..prompt.tokens;
+    let question = prompt.tokens - QUESTION..prompt.tokens;
     let queries = question.flat_map(|token| (0..group).map(move |index| (token, head * group + index)));
     let products: Vec<f64> = queries
         .map(|(token, head)| dot(&row(&prompt.q, SHAPE.heads_q, token, head)))

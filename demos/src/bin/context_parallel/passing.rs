@@ -6,12 +6,14 @@
 //!                     ●  ●  ●  ●  ●  ●    ●  ●  ●  own: up to their position
 //! ```
 
-use crate::choice::chosen;
+use crate::choice::{POOL, QUESTION, pooled_scores};
 use crate::layout::Layout;
 use crate::prompt::SHAPE;
 use crate::rank::{KeyRows, Rank};
 use demos::Failure;
+use demos::array::Array;
 use half::bf16;
+use sala_kernels::{ChooseTokensArgs, GatherRowsArgs, Keys, ScoreKeysArgs, Sequences};
 use std::ops::Range;
 use std::slice::from_ref;
 
@@ -97,25 +99,64 @@ pub struct Output {
 }
 
 /// The keys and values that the rank's parts pass on: of each kv head its own tokens, ascending.
-fn passed_on(rank: &Rank<'_>, passing: Passing, parts: &[usize]) -> Result<KeyRows, Failure> {
-    let (mut k, mut v) = (Vec::<bf16>::new(), Vec::<bf16>::new());
-    let at = |head: usize, token: usize| (token * SHAPE.heads_kv + head) * SHAPE.dim;
-    for &part in parts {
-        let candidates = passing.candidates(&rank.layout, part);
-        let lists: Vec<_> = (0..SHAPE.heads_kv)
-            .map(|head| chosen(rank.prompt, passing, candidates.clone(), head))
-            .collect();
-        for entry in 0..passing.passed {
-            for (head, list) in lists.iter().enumerate() {
-                let row = at(head, list[entry])..at(head, list[entry]) + SHAPE.dim;
-                k.extend(&rank.prompt.k[row.clone()]);
-                v.extend(&rank.prompt.v[row]);
-            }
+fn passed_on(rank: &mut Rank<'_>, passing: Passing, parts: &[usize]) -> Result<KeyRows, Failure> {
+    let candidates: Vec<_> = parts
+        .iter()
+        .map(|&part| passing.candidates(&rank.layout, part))
+        .collect();
+    let from = rank.keys(&candidates)?;
+    let ends = candidates.iter().scan(0, |end, range| {
+        *end += range.len();
+        Some(*end)
+    });
+    let cut = rank.list([0].into_iter().chain(ends))?;
+    let keys = Keys::packed(cut.view()?);
+    let scores = match passing.method {
+        Method::Apb => learned_scores(rank, &candidates)?,
+        Method::Spava => scores_by_question(rank, &from, keys, parts.len())?,
+    };
+
+    let device = rank.meter.device.clone();
+    let lists = [parts.len(), SHAPE.heads_kv, passing.passed];
+    let mut lists = Array::zeros::<i32>(&device, &lists)?;
+    let args = ChooseTokensArgs::new(scores.view()?, keys, lists.view_mut()?);
+    rank.meter.run("choose_tokens", &rank.layer, args)?;
+    let mut passed = rank.room(parts.len() * passing.passed)?;
+    let shape = [parts.len(), passing.passed, SHAPE.heads_kv, SHAPE.dim];
+    let (k_out, v_out) = (passed.k.shaped_mut(&shape)?, passed.v.shaped_mut(&shape)?);
+    let args = GatherRowsArgs::new(from.k.view()?, from.v.view()?, keys, lists.view()?, k_out, v_out);
+    rank.meter.run("gather_rows", &rank.layer, args)?;
+    Ok(passed)
+}
+
+/// What APB's trained heads would give: `[parts, heads_kv, tokens]`, pooled.
+fn learned_scores(rank: &Rank<'_>, candidates: &[Range<usize>]) -> Result<Array, Failure> {
+    let part_len = rank.layout.part_len();
+    let mut scores = Vec::new();
+    for range in candidates {
+        for head in 0..SHAPE.heads_kv {
+            let pooled = pooled_scores(rank.prompt, Method::Apb, range.clone(), head);
+            scores.extend(pooled.into_iter().map(|score| score as f32));
+            scores.resize(scores.len() + part_len - range.len(), f32::NEG_INFINITY);
         }
     }
-    let shape = [parts.len() * passing.passed, SHAPE.heads_kv, SHAPE.dim];
-    Ok(KeyRows {
-        k: rank.array(&k, &shape)?,
-        v: rank.array(&v, &shape)?,
-    })
+    Ok(rank.array(&scores, &[candidates.len(), SHAPE.heads_kv, part_len])?)
+}
+
+/// Spava's scores: by the queries of the prompt's last tokens, which every rank has.
+fn scores_by_question(rank: &mut Rank<'_>, from: &KeyRows, keys: Keys<'_>, parts: usize) -> Result<Array, Failure> {
+    let (tokens, part_len) = (rank.prompt.tokens, rank.layout.part_len());
+    let questions = vec![tokens - QUESTION..tokens; parts];
+    let q = rank.queries(&questions)?;
+    let cut = rank.list((0..=parts).map(|part| part * QUESTION))?;
+    let device = rank.meter.device.clone();
+    let mut scores = Array::zeros::<f32>(&device, &[parts, SHAPE.heads_kv, part_len])?;
+    let bytes = rank.layer.tokens_workspace_size(parts, QUESTION, 0);
+    let mut workspace = Array::zeros::<u32>(&device, &[bytes.div_ceil(4)])?;
+    let sequences = Sequences::new(cut.view()?, keys);
+    let mut args = ScoreKeysArgs::new(q.view()?, from.k.view()?, sequences, scores.view_mut()?);
+    args.pool = POOL;
+    args.workspace = Some(workspace.view_mut()?);
+    rank.meter.run("score_keys", &rank.layer, args)?;
+    Ok(scores)
 }
