@@ -1,8 +1,8 @@
 // The `wanted` best of scores in memory, for one list that a block fills.
 //
 // Equal scores are taken from the lowest index on. Three histograms, of 11, 11 and 10 bits of the scores' numbers
-// (radix_scores.cuh), find the number of the last score that is taken, and how many of its equals are; the last one is seldom
-// needed. The block then writes the scores that are taken in order, 32 of each batch at a time:
+// (radix_scores.cuh), find the number of the last score that is taken, and how many of its equals are; the last one is needed
+// where the cut's bits are still those of several numbers. The block then writes the scores that are taken in order, 32 of each batch at a time:
 //
 //     taken before a score = those above the cut + min(equal ones, as many as are taken)
 //
@@ -146,6 +146,24 @@ DEVICE int narrow_cut(RadixCut& cut, RadixPlan& plan, const RadixScores& from) {
     return take_bits<BITS>(cut, plan);
 }
 
+// Whether all numbers of the cut's bits are one number, whose last BITS bits it gives: the cut's own, or that of neighbouring blocks,
+// which share a row of K1 and so, often, their score. Called once, by whole blocks.
+template <int BITS>
+DEVICE bool share_bits(uint32_t& bits, RadixPlan& plan, const RadixScores& from, RadixCut cut) {
+    constexpr uint32_t MASK = (1u << BITS) - 1;
+    UNROLL
+    for (int i = 0; i < RADIX_OWN; ++i) {
+        const uint32_t number = from.own.number[i];
+        if (number >> BITS != cut.number) continue;
+        atomic_or_shared(shared_address(plan.seen), number & MASK);
+        atomic_or_shared(shared_address(plan.seen + 1), ~number & MASK);
+    }
+    sync_block();  // the bits are there
+    const auto seen = load_shared<Words2>(shared_address(plan.seen));
+    bits = seen[0];
+    return (seen[0] & seen[1]) == 0;
+}
+
 // Names the scores of a word of a mask, the first of which has index `first`, from place `place` on.
 DEVICE void store_candidates(RadixPlan& plan, uint32_t mask, int first, int place) {
     NO_UNROLL
@@ -212,6 +230,7 @@ DEVICE RadixCut find_cut(RadixPlan& plan, RadixScores& from, int wanted) {
         store_shared(shared_address(plan.bins + RADIX_BINS * thread_index() + first), Vector<int, 4>{{0, 0, 0, 0}});
     }
     if (warp_index() == 0) store_shared(shared_address(plan.waste + lane_index()), 0);
+    if (thread_index() < 2) store_shared(shared_address(plan.seen + thread_index()), 0);
     sync_block();  // the bins are clear
     RadixCut cut{0, wanted};
     const auto keep_few = [&](int inside, int shift) {
@@ -224,9 +243,10 @@ DEVICE RadixCut find_cut(RadixPlan& plan, RadixScores& from, int wanted) {
     const int inside_first = start_cut(cut, plan, from);
     keep_few(inside_first, 21);
     const int inside_second = narrow_cut<10, 11>(cut, plan, from);
-    // Most often one score has the cut's bits by now, or all that have them are taken: then what counts is that they are passed.
-    if (inside_second == cut.equals) return {(cut.number + 1) << 10, 0};
     keep_few(inside_second, 10);
+    uint32_t last_bits = 0;
+    const bool is_one_number = !from.are_many() && share_bits<10>(last_bits, plan, from, cut);
+    if (kept(static_cast<uint32_t>(is_one_number)) != 0) return {cut.number << 10 | last_bits, cut.equals};  // one branch for both
     narrow_cut<0, 10>(cut, plan, from);
     return cut;
 }

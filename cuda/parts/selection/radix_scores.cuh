@@ -35,7 +35,8 @@ struct RadixPlan {
     int sums[RADIX_WARPS];
     Words2 segments[2][RADIX_SEGMENTS];  // of each 32 scores of a batch: which are above the cut, and which equal it
     RadixBin found;
-    int turn_end;  // candidates of the turns so far
+    alignas(8) uint32_t seen[2];  // last bits that are set, and that are not, in a number of the cut's bits
+    int turn_end;                 // candidates of the turns so far
 };
 
 // The last score that is taken: its number, and how many of those equal to it are. On the way there the number's first bits.
