@@ -97,7 +97,7 @@ impl Matrix {
 /// A, as it was when the product was started.
 #[derive(Debug)]
 enum Left {
-    Registers([Lanes<u32>; 4]),
+    Registers(Box<[Lanes<u32>; 4]>),
     Shared(Matrix),
 }
 
@@ -140,7 +140,7 @@ impl Warp<'_> {
         };
         let a = match multiply.a {
             GroupFactor::Registers(registers) => {
-                Left::Registers(registers.map(|register| *self.registers.get::<u32>(register)))
+                Left::Registers(Box::new(registers.map(|register| *self.registers.get::<u32>(register))))
             }
             GroupFactor::Shared { descriptor, transposed } => Left::Shared(shared(self, descriptor, transposed)?),
         };
@@ -188,7 +188,7 @@ impl Warp<'_> {
         self.products += 1;
         let quarter = (self.position.warp % 4 * 16) as u64;
         let a = match product.a {
-            Left::Registers(registers) => registers,
+            Left::Registers(registers) => *registers,
             Left::Shared(matrix) => {
                 let mut registers = [[0; LANES]; 4];
                 for (register, (m, k)) in registers.iter_mut().zip([(0, 0), (8, 0), (0, 8), (8, 8)]) {
