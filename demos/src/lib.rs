@@ -5,9 +5,11 @@
 //! | `replay` | runs recorded calls and judges the results |
 //! | `needle` | hides a sentence in a long text and lets sparse attention find it again |
 //! | `sala_layers` | runs one sparse and one linear layer of a hybrid model and says what they cost |
+//! | `serve` | an inference engine in miniature: batches, pages, shared prefixes, forks, drafts |
 //!
 //! `cargo run --release -p demos --bin <program> -- --help` describes the options of each.
 
+pub mod array;
 pub mod meter;
 pub mod progress;
 

@@ -19,7 +19,9 @@ pub struct Operation {
     pub name: &'static str,
     /// How often it was launched.
     pub launches: u32,
-    /// Floating-point operations of tensor cores. Counted on the host device only, as are the next two.
+    /// Kernels that these launches queued. Counted on the host device only, as are the next three.
+    pub kernels: u64,
+    /// Floating-point operations of tensor cores.
     pub tensor_flops: u64,
     /// Evaluations of exp2.
     pub exponentials: u64,
@@ -58,6 +60,16 @@ impl Meter {
         std::mem::take(&mut self.operations)
     }
 
+    /// The costs so far, in order of first launch.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// Kernels that all launches so far have queued; 0 on a GPU, where none are counted.
+    pub fn kernels(&self) -> u64 {
+        self.operations.iter().map(|operation| operation.kernels).sum()
+    }
+
     fn operation(&mut self, name: &'static str) -> &mut Operation {
         let index = self.operations.iter().position(|operation| operation.name == name);
         let index = index.unwrap_or_else(|| {
@@ -73,6 +85,7 @@ impl Operation {
         Operation {
             name,
             launches: 0,
+            kernels: 0,
             tensor_flops: 0,
             exponentials: 0,
             bytes: 0,
@@ -82,6 +95,7 @@ impl Operation {
 
     fn add(&mut self, counters: &Counters, time: Duration) {
         self.launches += 1;
+        self.kernels += counters.kernels;
         self.tensor_flops += counters.tensor_flops;
         self.exponentials += counters.exponentials;
         self.bytes += counters.global_bytes_read + counters.global_bytes_written;

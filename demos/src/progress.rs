@@ -43,6 +43,12 @@ impl Progress {
         self.bar.suspend(print)
     }
 
+    /// Says something in place of `{msg}`.
+    pub fn say(&self, message: String) {
+        self.bar.set_message(message);
+        self.bar.tick();
+    }
+
     /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

@@ -103,6 +103,8 @@ pub struct Counters {
     pub switches: u64,
     /// Blocks run.
     pub blocks: u64,
+    /// Kernels launched.
+    pub kernels: u64,
 }
 
 #[cfg(not(feature = "host"))]
@@ -282,6 +284,7 @@ mod executor {
                 collectives: counters.collectives,
                 switches: counters.switches,
                 blocks: counters.blocks,
+                kernels: 1,
             }
         }
     }
@@ -329,5 +332,6 @@ impl std::ops::AddAssign for Counters {
         self.collectives += other.collectives;
         self.switches += other.switches;
         self.blocks += other.blocks;
+        self.kernels += other.kernels;
     }
 }

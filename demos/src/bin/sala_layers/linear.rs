@@ -1,8 +1,8 @@
 //! A linear layer: norm and rotary embedding on q and k, the scan or a decode step, norm and gate on the output.
 
-use crate::array::Array;
 use crate::config::Config;
 use crate::random;
+use demos::array::Array;
 use demos::meter::Meter;
 use half::bf16;
 use sala_kernels::{

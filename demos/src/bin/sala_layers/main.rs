@@ -8,7 +8,6 @@
 //! There are no weights: queries, keys, values and gates are random, as if they came from the projections. The kernels run on the CPU, where
 //! their FLOPs and bytes are counted, and with `--device cuda` on a GPU too, where they are timed.
 
-mod array;
 mod config;
 mod linear;
 mod report;

@@ -1,8 +1,8 @@
 //! A sparse layer: new keys are appended and compressed, blocks are selected and attended to, and the output is gated. No norm, no rotary embedding.
 
-use crate::array::Array;
 use crate::config::Config;
 use crate::random;
+use demos::array::Array;
 use demos::meter::Meter;
 use half::bf16;
 use sala_kernels::{

@@ -61,6 +61,21 @@ impl Array {
         self.buffer.tensor_mut(self.dtype, &shape)?.narrow(0, tokens.clone())
     }
 
+    /// Replaces its first elements.
+    pub fn write<T: Element>(&mut self, values: &[T]) -> Result<()> {
+        self.buffer.write(values)
+    }
+
+    /// Its first elements, in any shape.
+    pub fn first(&self, shape: &[usize]) -> Result<Tensor<'_>> {
+        self.buffer.tensor(self.dtype, shape)
+    }
+
+    /// Its first elements, in any shape, for writing.
+    pub fn first_mut(&mut self, shape: &[usize]) -> Result<TensorMut<'_>> {
+        self.buffer.tensor_mut(self.dtype, shape)
+    }
+
     fn flat_shape(&self) -> [usize; 2] {
         let (tokens, row) = self.shape.split_first().unwrap_or((&0, &[]));
         [*tokens, row.iter().product()]

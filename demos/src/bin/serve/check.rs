@@ -1,0 +1,215 @@
+//! `--check`: the engine against a naive decoder, and against itself.
+
+use crate::engine::{Engine, Record};
+use crate::model::{Model, VOCABULARY};
+use crate::naive::{Judged, judge};
+use crate::scheduler::Settings;
+use crate::sequence::{Request, Row, Sequence};
+use crate::speculate::Speculation;
+use demos::progress::Progress;
+use sala_kernels::{Device, Result};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// How much less than the naive decoder's best an emitted token's logit may be. Logits are about three apart; rounding to bf16 moves them by less
+/// than a tenth of that.
+const EPSILON: f64 = 0.25;
+/// How far scores of blocks may be off that only one side took. Kernels and definition on the same numbers agree to 2⁻¹⁰; here their inputs come
+/// from layers below, each rounded to bf16, and a score is an exponential of them.
+const SCORES: f64 = 0.2;
+/// The most kernels of a sparse layer in a step.
+const KERNELS: u64 = 8;
+
+/// What was found, in words, and whether all is well.
+pub struct Report {
+    pub text: String,
+    pub failures: usize,
+}
+
+/// What a run gave.
+struct Run {
+    name: &'static str,
+    sequences: Vec<Sequence>,
+    record: Record,
+    preempted: usize,
+    forked: usize,
+    found: usize,
+    is_idle: bool,
+}
+
+/// One by one, each alone and without speculation; then everything at once; then both with drafts.
+pub fn check(device: &Device, model: &Model, requests: &[Request], small: Settings) -> Result<Report> {
+    let alone = Settings {
+        batch: 1,
+        shares: false,
+        pages: crate::model::CAPACITY / crate::pool::PAGE,
+        slots: 1,
+        ..small
+    };
+    let plans = [
+        ("plain", alone, Speculation::Off),
+        ("all at once", small, Speculation::Off),
+        ("chain", alone, Speculation::Chain),
+        ("chain, all at once", small, Speculation::Chain),
+        ("tree", alone, Speculation::Tree),
+        ("tree, all at once", small, Speculation::Tree),
+    ];
+    let progress = Progress::patient(plans.len() + 1, "{bar:30} {pos}/{len} runs, {elapsed}");
+    let mut runs = Vec::new();
+    for (name, settings, speculation) in plans {
+        runs.push(run(device, model, requests, name, Settings { speculation, ..settings })?);
+        progress.advance(1);
+    }
+    let mut judge = Judge::new(model, requests);
+    for run in &runs {
+        judge.run(run);
+    }
+    // Everything that a sequence goes through but its drafts leaves its bits as they are.
+    for pair in runs.chunks(2) {
+        judge.same_bits(&pair[0], &pair[1]);
+    }
+    judge.same_tokens(&runs[0], &runs[2]);
+    judge.same_tokens(&runs[0], &runs[4]);
+    progress.finish();
+    Ok(judge.report)
+}
+
+fn run(device: &Device, model: &Model, requests: &[Request], name: &'static str, settings: Settings) -> Result<Run> {
+    let mut engine = Engine::new(device, model, settings, requests, true)?;
+    let sequences = engine.run(|_| {})?;
+    Ok(Run {
+        name,
+        sequences,
+        preempted: engine.scheduler.preempted,
+        forked: engine.scheduler.forked,
+        found: engine.scheduler.found,
+        is_idle: engine.scheduler.memory.is_idle(),
+        record: engine.record,
+    })
+}
+
+/// Judges runs and writes down what it finds.
+struct Judge<'a> {
+    model: &'a Model,
+    requests: &'a [Request],
+    /// Sequences that have been judged: runs that agree are judged once.
+    known: BTreeMap<(Vec<u8>, Vec<Row>), Judged>,
+    report: Report,
+}
+
+impl<'a> Judge<'a> {
+    fn new(model: &'a Model, requests: &'a [Request]) -> Judge<'a> {
+        Judge {
+            model,
+            requests,
+            known: BTreeMap::new(),
+            report: Report {
+                text: String::new(),
+                failures: 0,
+            },
+        }
+    }
+
+    fn require(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.say(&format!("FAILED: {}", otherwise()));
+            self.report.failures += 1;
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.report.text, "{line}");
+    }
+
+    /// Every token that a run has emitted, against the naive decoder that was fed the same tokens.
+    fn run(&mut self, run: &Run) {
+        let (mut worst, mut best, mut emitted) = (0.0, 0, 0);
+        let (mut lists, mut other_lists, mut scores) = (0, 0, 0.0);
+        for sequence in &run.sequences {
+            let key = (sequence.tokens.clone(), sequence.rows.clone());
+            let model = self.model;
+            let judged = self.known.entry(key).or_insert_with_key(|(tokens, rows)| judge(model, tokens, rows));
+            for place in sequence.prompt..sequence.tokens.len() {
+                let logits = &judged.logits[(place - 1) * VOCABULARY..][..VOCABULARY];
+                let short = shortfall(logits, sequence.tokens[place], sequence.rank_at(place));
+                worst = f64::max(worst, short);
+                best += usize::from(short == 0.0);
+                emitted += 1;
+            }
+            lists += judged.lists;
+            other_lists += judged.other_lists;
+            scores = f64::max(scores, judged.lists_differ_by);
+        }
+        let answers: usize = self.requests.iter().map(|request| request.ranks.len()).sum();
+        let complete = run.sequences.iter().filter(|sequence| sequence.tokens.len() == sequence.total);
+        let complete = complete.count();
+        self.say(&format!("{}", Line(run, best, emitted, worst)));
+        self.say(&format!("    {other_lists} of {lists} lists with another block, {scores:.4} of its score away"));
+        self.require(complete == answers && run.sequences.len() == answers, || {
+            format!("{}: {complete} of {answers} answers are complete", run.name)
+        });
+        self.require(worst <= EPSILON, || {
+            format!("{}: a token's logit is {worst:.3} below the best, more than {EPSILON}", run.name)
+        });
+        self.require(scores <= SCORES, || {
+            format!("{}: a list took a block whose score is {scores:.3} off, more than {SCORES}", run.name)
+        });
+        let record = &run.record;
+        self.require(record.sparse_kernels <= KERNELS, || {
+            format!("{}: {} kernels in a sparse layer, more than {KERNELS}", run.name, record.sparse_kernels)
+        });
+        self.require(record.differing == 0, || {
+            format!("{}: {} steps were launched otherwise than one of their shape", run.name, record.differing)
+        });
+        self.require(run.is_idle, || format!("{}: pages or slots are left that nobody has", run.name));
+    }
+
+    fn same_bits(&mut self, alone: &Run, together: &Run) {
+        for (one, other) in alone.sequences.iter().zip(&together.sequences) {
+            let (request, rank) = (one.request, one.rank);
+            self.require(one.tokens == other.tokens, || {
+                let place = one.tokens.iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();
+                let emitted = place.saturating_sub(one.prompt);
+                format!("{}: answer {rank} to request {request} differs at token {emitted}", together.name)
+            });
+            self.require(one.rows == other.rows, || {
+                format!("{}: lists of answer {rank} to request {request} differ", together.name)
+            });
+        }
+    }
+
+    /// Drafts are verified by other kernels than single tokens are decoded by, so that runs may part where two tokens are as good as equal. That they are
+    /// has been judged already.
+    fn same_tokens(&mut self, plain: &Run, drafted: &Run) {
+        let pairs = plain.sequences.iter().zip(&drafted.sequences);
+        let same = pairs.filter(|(one, other)| one.tokens == other.tokens).count();
+        self.say(&format!("{same} of {} answers of {} are the plain ones", plain.sequences.len(), drafted.name));
+    }
+}
+
+/// How much the naive decoder prefers the token that it would have emitted.
+fn shortfall(logits: &[f64], token: u8, rank: usize) -> f64 {
+    let mut sorted = logits.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let own = logits[usize::from(token)];
+    match rank {
+        0 => sorted[0] - own,
+        rank => (sorted[rank] - own).abs(),
+    }
+}
+
+struct Line<'a>(&'a Run, usize, usize, f64);
+
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Line(run, best, emitted, worst) = self;
+        let record = &run.record;
+        write!(f, "{}: {best} of {emitted} tokens are the naive decoder's, the others at most {worst:.4} worse; ", run.name)?;
+        write!(f, "{} steps, {} mixed; ", record.steps, record.mixed)?;
+        write!(f, "{} prompt tokens, {} found; {} forks, ", record.prompt_tokens, run.found, run.forked)?;
+        write!(f, "{} preempted; {} of {} steps accepted; ", run.preempted, record.decoded, record.turns)?;
+        write!(f, "{} and {} kernels; ", record.sparse_kernels, record.linear_kernels)?;
+        write!(f, "{} replays of {} shapes", record.replayed, record.shapes)
+    }
+}
