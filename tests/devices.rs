@@ -95,14 +95,15 @@ fn streams_gather_counters() {
     prefill(&kernels, Some(&stream)).unwrap();
     let once = stream.take_counters();
     assert!(once.tensor_flops > 0 && once.blocks > 0);
+    assert_eq!(once.kernels, 1);
     assert_eq!(stream.take_counters(), Counters::default());
     assert_eq!(other.take_counters(), Counters::default());
     prefill(&kernels, Some(&stream)).unwrap();
     prefill(&kernels, Some(&stream)).unwrap();
     let twice = stream.take_counters();
     assert_eq!(
-        (twice.tensor_flops, twice.blocks),
-        (2 * once.tensor_flops, 2 * once.blocks)
+        (twice.tensor_flops, twice.blocks, twice.kernels),
+        (2 * once.tensor_flops, 2 * once.blocks, 2)
     );
     stream.synchronize().unwrap();
     assert!(stream.as_raw().is_null() && stream.device().is_host());

@@ -3,6 +3,7 @@
 mod needle;
 mod replay;
 mod sala_layers;
+mod serve;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use crate::model::{HIDDEN, Model, VOCABULARY};
 use crate::sampler::pick;
 use crate::scheduler::{Chunk, Fork, Scheduler, Settings, Step};
 use crate::sequence::{Request, Row, Sequence};
-use crate::sparse;
+use crate::sparse::{self, PageCopy};
 use crate::speculate::{Accepted, Drafter, Speculation, accept};
 use sala_kernels::{Device, Result, Status};
 use std::collections::BTreeMap;
@@ -90,7 +90,11 @@ impl<'m> Engine<'m> {
         let (of_chunks, of_rows) = logits.split_at(step.prefill.len());
         let accepted = self.accept(&step, of_rows);
         if self.settings.speculation != Speculation::Off && !step.decode.is_empty() {
-            let base: Vec<usize> = step.decode.iter().map(|&index| self.scheduler.running[index].computed).collect();
+            let base: Vec<usize> = step
+                .decode
+                .iter()
+                .map(|&index| self.scheduler.running[index].computed)
+                .collect();
             self.inputs.write_accepted(&accepted, &base)?;
             for layer in &mut self.layers {
                 layer.commit(&mut self.launcher, &mut self.scratch, &self.inputs)?;
@@ -141,16 +145,23 @@ impl<'m> Engine<'m> {
         let mut first = self.inputs.shape.decode_rows();
         let mut forks = Vec::new();
         for (chunk, logits) in step.prefill.iter().zip(logits) {
-            let Chunk { sequence, start, end, .. } = *chunk;
-            let rows = (start..end).map(|position| lists.row(first + position - start, position + 1));
-            let sequence_rows = &mut self.scheduler.running[sequence].rows;
-            sequence_rows.truncate(start);
-            sequence_rows.extend(rows);
+            let Chunk {
+                sequence, start, end, ..
+            } = *chunk;
+            for position in start..end {
+                let note = lists.row(first + position - start, position + 1);
+                self.scheduler.running[sequence].note(position, note);
+            }
             first += end - start;
             self.scheduler.finish_chunk(chunk);
-            let sequence = &self.scheduler.running[sequence];
-            if end == sequence.prompt && sequence.tokens.len() == end {
-                forks.extend(self.emit(chunk.sequence, pick(logits, sequence.rank_at(end)), logits));
+            let sequence = &mut self.scheduler.running[sequence];
+            if end < sequence.prompt {
+                continue;
+            }
+            sequence.note_logits(end, logits);
+            if sequence.tokens.len() == end {
+                let token = pick(logits, sequence.rank_at(end));
+                forks.extend(self.emit(chunk.sequence, token, logits));
             }
         }
         Ok(forks)
@@ -167,12 +178,13 @@ impl<'m> Engine<'m> {
                 // The rows of a tree select blocks before all of them, those of a chain up to their own.
                 let end = if is_tree { base } else { position + 1 };
                 let note = lists.row(place * self.inputs.shape.width + row, end);
+                let logits = &logits[row * VOCABULARY..][..VOCABULARY];
                 let sequence = &mut self.scheduler.running[index];
-                sequence.rows.truncate(position);
-                sequence.rows.push(note);
+                sequence.note(position, note);
+                sequence.note_logits(position + 1, logits);
                 sequence.computed = position + 1;
                 if sequence.tokens.len() == position + 1 {
-                    forks.extend(self.emit(index, token, &logits[row * VOCABULARY..][..VOCABULARY]));
+                    forks.extend(self.emit(index, token, logits));
                 }
             }
         }
@@ -199,17 +211,16 @@ impl<'m> Engine<'m> {
             return Ok(());
         }
         let slots: Vec<_> = forks.iter().map(|fork| fork.slot).collect();
-        let copied = || forks.iter().filter_map(|fork| Some((fork, fork.page?)));
-        let pages: Vec<_> = copied().map(|(_, page)| page).collect();
-        let child = |(fork, _): (&Fork, _)| &self.scheduler.running[fork.child];
-        let tables: Vec<_> = copied().map(|fork| child(fork).pages.clone()).collect();
-        let lengths: Vec<_> = copied().map(|fork| child(fork).computed).collect();
+        let copy = |fork: &Fork| {
+            let (child, (from, to)) = (&self.scheduler.running[fork.child], fork.page?);
+            let (table, keys) = (child.pages.clone(), child.computed);
+            Some(PageCopy { from, to, table, keys })
+        };
+        let pages: Vec<_> = forks.iter().filter_map(copy).collect();
         for layer in &mut self.layers {
             match &mut layer.mixer {
                 Mixer::Sparse(_) if pages.is_empty() => {}
-                Mixer::Sparse(mixer) => {
-                    mixer.copy_pages(&mut self.launcher, &mut self.scratch, &pages, &tables, &lengths)?;
-                }
+                Mixer::Sparse(mixer) => mixer.copy_pages(&mut self.launcher, &mut self.scratch, &pages)?,
                 Mixer::Linear(mixer) => mixer.copy_states(&mut self.launcher, &mut self.scratch, &slots)?,
             }
         }
@@ -249,7 +260,9 @@ impl<'m> Engine<'m> {
         let mut lists = Lists(Vec::new());
         for layer in &self.layers {
             if let (Mixer::Sparse(mixer), true) = (&layer.mixer, is_wanted && self.is_checked) {
-                lists.0.push((mixer.lists()?, mixer.list_len() * crate::model::HEADS_KV));
+                lists
+                    .0
+                    .push((mixer.lists()?, mixer.list_len() * crate::model::HEADS_KV));
             }
         }
         Ok(lists)

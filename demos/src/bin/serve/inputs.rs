@@ -1,6 +1,7 @@
 //! What a step tells the kernels: lengths, tables, slots and paths, in tensors that are allocated once and whose places never change.
 
-use crate::model::{CAPACITY, DENSE_LEN};
+use crate::lists::{Lists, slot_number, sums};
+use crate::model::CAPACITY;
 use crate::pool::PAGE;
 use crate::scheduler::{PREFILL_ROWS, Scheduler, Settings, Step};
 use crate::speculate::{Accepted, Drafter, Speculation};
@@ -8,8 +9,10 @@ use demos::array::Array;
 use sala_kernels::{Device, Keys, Result, Sequences, SwitchLen, Tensor};
 use std::ops::Range;
 
-const MAX_PAGES: usize = CAPACITY / PAGE;
-const MAX_CHECKPOINTS: usize = PREFILL_ROWS / PAGE;
+/// Pages of a sequence.
+pub const MAX_PAGES: usize = CAPACITY / PAGE;
+/// Pages that a chunk fills.
+pub const MAX_CHECKPOINTS: usize = PREFILL_ROWS / PAGE;
 
 /// All that a step's launches depend on but for the contents of tensors. Steps that only decode come in a few sizes, each of which a CUDA graph
 /// can be captured of.
@@ -32,19 +35,20 @@ impl Shape {
     pub fn rows(&self) -> usize {
         self.decode_rows() + self.prefill_rows
     }
+}
 
-    /// The places of sequences in the tensors.
-    fn sequences(&self) -> Range<usize> {
-        0..self.decode + self.prefill
-    }
-
-    pub fn decoding(&self) -> Range<usize> {
-        0..self.decode
-    }
-
-    pub fn prefilling(&self) -> Range<usize> {
-        self.decode..self.decode + self.prefill
-    }
+/// Sequences of a step, and what the calls of its layers are told of them.
+pub struct Part<'a> {
+    pub sequences: Sequences<'a>,
+    /// Keys before the step.
+    pub base: Tensor<'a>,
+    pub switch_len: Option<SwitchLen<'a>>,
+    pub state_in: Tensor<'a>,
+    pub state_out: Tensor<'a>,
+    /// No sequence has more rows.
+    pub longest: usize,
+    /// Their rows.
+    pub rows: Range<usize>,
 }
 
 /// The tensors of a step.
@@ -57,7 +61,7 @@ pub struct Inputs {
     cu_seqlens: Array,
     cu_seqlens_prefill: Array,
     /// Keys before the step, with its rows, and with those of them that were accepted.
-    pub base: Array,
+    base: Array,
     seqlens_k: Array,
     committed: Array,
     page_table: Array,
@@ -100,7 +104,11 @@ impl Inputs {
     /// Describes a step.
     pub fn describe(&mut self, step: &Step, scheduler: &Scheduler, drafter: &Drafter, batch: usize) -> Result<()> {
         let width = self.speculation.width();
-        let chunks = || step.prefill.iter().map(|chunk| (chunk, &scheduler.running[chunk.sequence]));
+        let chunks = || {
+            step.prefill
+                .iter()
+                .map(|chunk| (chunk, &scheduler.running[chunk.sequence]))
+        };
         // A step with chunks is as large as they are; one without is padded, so that there are few sizes.
         let decode = match step.prefill.is_empty() {
             true => step.decode.len().next_power_of_two().min(batch),
@@ -116,7 +124,9 @@ impl Inputs {
         for &index in &step.decode {
             let sequence = &scheduler.running[index];
             let (base, slot) = (sequence.computed, slot_number(sequence.slot));
-            lists.tokens.extend(drafter.drafts(self.speculation, sequence.tokens[base]));
+            lists
+                .tokens
+                .extend(drafter.drafts(self.speculation, sequence.tokens[base]));
             let position = |row| (base + self.speculation.depth(row)) as i32;
             lists.positions.extend((0..width).map(position));
             lists.sequence(base, base + width, &sequence.pages, [slot; 2]);
@@ -153,7 +163,11 @@ impl Inputs {
     pub fn write_accepted(&mut self, accepted: &[Accepted], base: &[usize]) -> Result<()> {
         let (width, padding) = (self.shape.width, self.shape.decode - accepted.len());
         let mut counts: Vec<i32> = accepted.iter().map(|accepted| accepted.path.len() as i32).collect();
-        let mut committed: Vec<i32> = counts.iter().zip(base).map(|(count, &base)| count + base as i32).collect();
+        let mut committed: Vec<i32> = counts
+            .iter()
+            .zip(base)
+            .map(|(count, &base)| count + base as i32)
+            .collect();
         let row = |accepted: &Accepted| {
             let path = accepted.path.iter().map(|&row| row as i32);
             path.chain(std::iter::repeat(-1)).take(width).collect::<Vec<_>>()
@@ -167,55 +181,63 @@ impl Inputs {
     }
 
     /// All sequences of the step.
-    pub fn sequences(&self) -> Result<Sequences<'_>> {
-        let longest = if self.shape.prefill > 0 { PREFILL_ROWS } else { self.shape.width };
-        self.cut(&self.cu_seqlens, self.shape.sequences(), longest)
+    pub fn all(&self) -> Result<Part<'_>> {
+        let longest = if self.shape.prefill > 0 {
+            PREFILL_ROWS
+        } else {
+            self.shape.width
+        };
+        let places = 0..self.shape.decode + self.shape.prefill;
+        self.part(&self.cu_seqlens, places, 0..self.shape.rows(), longest)
     }
 
     /// Those that decode, whose rows are the first.
-    pub fn decoding(&self) -> Result<Sequences<'_>> {
-        self.cut(&self.cu_seqlens, self.shape.decoding(), self.shape.width)
+    pub fn decoding(&self) -> Result<Part<'_>> {
+        let (places, rows) = (0..self.shape.decode, 0..self.shape.decode_rows());
+        self.part(&self.cu_seqlens, places, rows, self.shape.width)
     }
 
     /// Those with chunks, whose rows are the last.
-    pub fn prefilling(&self) -> Result<Sequences<'_>> {
-        self.cut(&self.cu_seqlens_prefill, self.shape.prefilling(), PREFILL_ROWS)
+    pub fn prefilling(&self) -> Result<Part<'_>> {
+        let places = self.shape.decode..self.shape.decode + self.shape.prefill;
+        let rows = self.shape.decode_rows()..self.shape.rows();
+        self.part(&self.cu_seqlens_prefill, places, rows, PREFILL_ROWS)
     }
 
-    fn cut<'a>(&'a self, cu_seqlens: &'a Array, places: Range<usize>, longest: usize) -> Result<Sequences<'a>> {
+    fn part<'a>(
+        &'a self,
+        cu_seqlens: &'a Array,
+        places: Range<usize>,
+        rows: Range<usize>,
+        longest: usize,
+    ) -> Result<Part<'a>> {
         let keys = Keys::paged(self.seqlens_k.rows(&places)?, self.page_table.rows(&places)?);
         let mut sequences = Sequences::new(cu_seqlens.rows(&(0..places.len() + 1))?, keys);
         sequences.max_seqlen_q = Some(longest);
         sequences.max_seqlen_k = Some(CAPACITY);
-        Ok(sequences)
+        let base = self.base.rows(&places)?;
+        Ok(Part {
+            sequences,
+            base,
+            // No step crosses `dense_len`, so that a token's position says alone whether it attends densely.
+            switch_len: Some(SwitchLen::Lengths(base)),
+            state_in: self.state_in.rows(&places)?,
+            state_out: self.state_out.rows(&places)?,
+            longest,
+            rows,
+        })
     }
 
     /// The keys of decoding sequences with what was accepted.
     pub fn committed(&self) -> Result<Keys<'_>> {
-        let places = self.shape.decoding();
-        Ok(Keys::paged(self.committed.rows(&places)?, self.page_table.rows(&places)?))
+        let places = 0..self.shape.decode;
+        Ok(Keys::paged(
+            self.committed.rows(&places)?,
+            self.page_table.rows(&places)?,
+        ))
     }
 
-    /// A token attends densely if its position is below `dense_len`: the length that decides is that before the step, and no step crosses it. So
-    /// it does not depend on how a prompt is cut.
-    pub fn switch_len(&self, places: Range<usize>) -> Result<Option<SwitchLen<'_>>> {
-        let is_ever_dense = DENSE_LEN > 0;
-        let lengths = || Ok(SwitchLen::Lengths(self.base.rows(&places)?));
-        is_ever_dense.then(lengths).transpose()
-    }
-
-    pub fn base(&self, places: Range<usize>) -> Result<Tensor<'_>> {
-        self.base.rows(&places)
-    }
-
-    pub fn state_in(&self, places: Range<usize>) -> Result<Tensor<'_>> {
-        self.state_in.rows(&places)
-    }
-
-    pub fn state_out(&self, places: Range<usize>) -> Result<Tensor<'_>> {
-        self.state_out.rows(&places)
-    }
-
+    /// A slot for each page that the chunks fill.
     pub fn checkpoints(&self) -> Result<Tensor<'_>> {
         self.checkpoints.rows(&(0..self.shape.prefill))
     }
@@ -223,72 +245,19 @@ impl Inputs {
     /// The tree that the rows of a sequence are; none for a chain.
     pub fn parent(&self) -> Result<Option<Tensor<'_>>> {
         let is_tree = self.speculation == Speculation::Tree && self.shape.decode > 0;
-        is_tree.then(|| self.parent.rows(&self.shape.decoding())).transpose()
+        is_tree.then(|| self.parent.rows(&(0..self.shape.decode))).transpose()
     }
 
     pub fn accepted(&self) -> Result<Tensor<'_>> {
-        self.accepted.rows(&self.shape.decoding())
+        self.accepted.rows(&(0..self.shape.decode))
     }
 
     pub fn path(&self) -> Result<Tensor<'_>> {
-        self.path.rows(&self.shape.decoding())
+        self.path.rows(&(0..self.shape.decode))
     }
 }
 
 /// Rows that a step has at most.
 pub fn max_rows(settings: &Settings) -> usize {
     settings.batch * settings.speculation.width() + PREFILL_ROWS
-}
-
-/// The contents of the tensors, sequence by sequence.
-#[derive(Default)]
-struct Lists {
-    tokens: Vec<u8>,
-    positions: Vec<i32>,
-    /// Rows of each sequence.
-    rows: Vec<i32>,
-    base: Vec<i32>,
-    seqlens_k: Vec<i32>,
-    page_table: Vec<i32>,
-    state_in: Vec<i32>,
-    state_out: Vec<i32>,
-    checkpoints: Vec<i32>,
-}
-
-impl Lists {
-    fn sequence(&mut self, start: usize, end: usize, pages: &[usize], [state_in, state_out]: [i32; 2]) {
-        self.rows.push((end - start) as i32);
-        self.base.push(start as i32);
-        self.seqlens_k.push(end as i32);
-        let pages = pages.iter().map(|&page| page as i32);
-        self.page_table.extend(pages.chain(std::iter::repeat(-1)).take(MAX_PAGES));
-        self.state_in.push(state_in);
-        self.state_out.push(state_out);
-    }
-
-    /// A sequence without rows and keys. Rows of the projections there are all the same.
-    fn padding(&mut self, width: usize) {
-        self.tokens.extend(vec![0; width]);
-        self.positions.extend(vec![0; width]);
-        self.sequence(0, 0, &[], [-1; 2]);
-    }
-
-    fn chunk(&mut self, checkpoints: &[i32]) {
-        let slots = checkpoints.iter().copied();
-        self.checkpoints
-            .extend(slots.chain(std::iter::repeat(-1)).take(MAX_CHECKPOINTS));
-    }
-}
-
-fn slot_number(slot: Option<usize>) -> i32 {
-    slot.map_or(-1, |slot| slot as i32)
-}
-
-/// `0, a, a + b, …`
-fn sums(counts: &[i32]) -> Vec<i32> {
-    let running = counts.iter().scan(0, |sum, count| {
-        *sum += count;
-        Some(*sum)
-    });
-    std::iter::once(0).chain(running).collect()
 }

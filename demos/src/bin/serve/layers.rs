@@ -40,7 +40,13 @@ pub fn all<'m>(device: &Device, settings: &Settings, model: &'m Model) -> Result
 
 impl Running<'_> {
     /// The residual stream `x`, `[rows, HIDDEN]`, goes through the layer.
-    pub fn step(&mut self, x: &mut [f32], launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
+    pub fn step(
+        &mut self,
+        x: &mut [f32],
+        launcher: &mut Launcher,
+        scratch: &mut Scratch,
+        inputs: &Inputs,
+    ) -> Result<()> {
         let before = launcher.kernels();
         let h = normed(x);
         let weights = &self.weights.mixer;

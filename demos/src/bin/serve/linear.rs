@@ -4,7 +4,7 @@ use crate::inputs::{Inputs, max_rows};
 use crate::launcher::{Launcher, Scratch};
 use crate::model::{CAPACITY, DIM, EPS, LINEAR_HEADS, Model, Norms};
 use crate::pool::PAGE;
-use crate::scheduler::{PREFILL_ROWS, Settings};
+use crate::scheduler::Settings;
 use demos::array::Array;
 use half::bf16;
 use sala_kernels::{
@@ -44,7 +44,9 @@ impl LinearMixer {
         let weight = |values: &[bf16]| Array::of(device, values, &[values.len()]);
         Ok(LinearMixer {
             // Long prompts in one place at a time: the same bits however they are cut.
-            layer: LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).split(Split::Never).build()?,
+            layer: LinearAttention::builder(DType::Bf16, shape, Decay::PerHead)
+                .split(Split::Never)
+                .build()?,
             norm: Norm::new(DType::Bf16, EPS)?,
             copies: CopyStates::new()?,
             states: Array::zeros::<f32>(device, &[settings.slots, LINEAR_HEADS, DIM, DIM])?,
@@ -92,22 +94,21 @@ impl LinearMixer {
     }
 
     fn prefill(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
-        let shape = inputs.shape;
-        let rows = shape.decode_rows()..shape.rows();
+        let part = inputs.prefilling()?;
         let mut args = LinearPrefillArgs::new(
-            self.q.rows(&rows)?,
-            self.k.rows(&rows)?,
-            self.v.rows(&rows)?,
-            inputs.prefilling()?.cu_seqlens_q,
+            self.q.rows(&part.rows)?,
+            self.k.rows(&part.rows)?,
+            self.v.rows(&part.rows)?,
+            part.sequences.cu_seqlens_q,
             Some(self.log_decay.view()?),
-            self.out.rows_mut(&rows)?,
+            self.out.rows_mut(&part.rows)?,
         );
         args.state = Some(self.states.view_mut()?);
-        args.state_in = Some(inputs.state_in(shape.prefilling())?);
-        args.state_out = Some(inputs.state_out(shape.prefilling())?);
+        args.state_in = Some(part.state_in);
+        args.state_out = Some(part.state_out);
         args.checkpoint_every = PAGE;
         args.checkpoint_slots = Some(inputs.checkpoints()?);
-        args.max_seqlen_q = Some(PREFILL_ROWS);
+        args.max_seqlen_q = Some(part.longest);
         args.status = Some(scratch.status.view_mut()?);
         launcher.run("linear_prefill", &self.layer, args)
     }
@@ -120,7 +121,7 @@ impl LinearMixer {
             self.v.rows(&rows)?,
             Some(self.log_decay.view()?),
             self.states.view_mut()?,
-            inputs.state_in(inputs.shape.decoding())?,
+            inputs.decoding()?.state_in,
             self.out.rows_mut(&rows)?,
         );
         args.status = Some(scratch.status.view_mut()?);
@@ -135,7 +136,7 @@ impl LinearMixer {
             self.v.first(&drafts)?,
             Some(self.log_decay.view()?),
             self.states.view()?,
-            inputs.state_in(inputs.shape.decoding())?,
+            inputs.decoding()?.state_in,
             self.out.first_mut(&drafts)?,
         );
         args.parent = inputs.parent()?;
@@ -151,7 +152,7 @@ impl LinearMixer {
             self.v.first(&drafts)?,
             Some(self.log_decay.view()?),
             self.states.view_mut()?,
-            inputs.state_in(inputs.shape.decoding())?,
+            inputs.decoding()?.state_in,
             inputs.accepted()?,
         );
         args.path = Some(inputs.path()?);

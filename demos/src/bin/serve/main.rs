@@ -14,6 +14,7 @@ mod inputs;
 mod launcher;
 mod layers;
 mod linear;
+mod lists;
 mod model;
 mod naive;
 mod pool;
@@ -30,12 +31,12 @@ use demos::Failure;
 use engine::Engine;
 use model::Model;
 use sala_kernels::{Device, HostOptions};
-use scheduler::Settings;
 use sequence::Sequence;
 use speculate::Speculation;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use table::Table;
+use workload::Workload;
 
 /// Serves requests with a small hybrid decoder of random weights.
 #[derive(Parser)]
@@ -83,20 +84,25 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
         Place::Cuda => Device::cuda(0)?,
     };
     let model = Model::new(options.seed)?;
-    let requests = if options.little { workload::little() } else { workload::everything() };
-    let settings = Settings {
-        speculation: options.speculate,
-        batch: 6,
-        shares: true,
-        // Too few for all requests at a time, so that somebody has to leave.
-        pages: 16,
-        slots: 14,
+    let Workload { requests, mut settings } = if options.little {
+        workload::little()
+    } else {
+        workload::everything()
     };
+    settings.speculation = options.speculate;
     let out = &mut io::stdout();
     if options.check {
         let report = check::check(&device, &model, &requests, settings)?;
         write!(out, "{}", report.text)?;
-        writeln!(out, "{}", if report.failures == 0 { "all is well" } else { "NOT all is well" })?;
+        writeln!(
+            out,
+            "{}",
+            if report.failures == 0 {
+                "all is well"
+            } else {
+                "NOT all is well"
+            }
+        )?;
         return Ok(ExitCode::from(u8::from(report.failures > 0)));
     }
     let mut engine = Engine::new(&device, &model, settings, &requests, false)?;
@@ -113,5 +119,8 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
 fn line(answer: &Sequence) -> String {
     let tokens = answer.tokens[answer.prompt..].iter();
     let tokens: String = tokens.map(|token| format!("{token:02x}")).collect();
-    format!("request {} ({} tokens), answer {}: {tokens}", answer.request, answer.prompt, answer.rank)
+    format!(
+        "request {} ({} tokens), answer {}: {tokens}",
+        answer.request, answer.prompt, answer.rank
+    )
 }

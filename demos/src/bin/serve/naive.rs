@@ -1,8 +1,8 @@
 //! The same decoder, naively: one whole sequence at a time, in `f64`, over the crate's definitions of its operations.
 
 use crate::model::{
-    BLOCK, DENSE_LEN, DIM, EPS, HEADS_KV, HEADS_Q, HIDDEN, LINEAR_HEADS, LOCAL_BLOCKS, Layer, Model, Norms, Real, TOP_K,
-    VOCABULARY, normed,
+    BLOCK, DENSE_LEN, DIM, EPS, HEADS_KV, HEADS_Q, HIDDEN, LINEAR_HEADS, LOCAL_BLOCKS, Layer, Model, Norms, Real,
+    TOP_K, VOCABULARY, normed,
 };
 use crate::sequence::Row;
 use half::bf16;
@@ -67,7 +67,10 @@ fn linear(model: &Model, layer: &Layer, norms: &Norms, x: &[f64]) -> Vec<bf16> {
         round(&norm_rope(&rows, [LINEAR_HEADS, DIM], Some(weight), Some(rotation), EPS).0)
     };
     let weights = &layer.mixer;
-    let (q, k) = (heads(weights.q.project(&h), &norms.q), heads(weights.k.project(&h), &norms.k));
+    let (q, k) = (
+        heads(weights.q.project(&h), &norms.q),
+        heads(weights.k.project(&h), &norms.k),
+    );
     let config = linear_attention::Config {
         heads_q: LINEAR_HEADS,
         heads_kv: LINEAR_HEADS,
@@ -78,7 +81,13 @@ fn linear(model: &Model, layer: &Layer, norms: &Norms, x: &[f64]) -> Vec<bf16> {
     };
     let (v, decay) = (weights.v.project(&h), LogDecay::PerHead(&model.log_decay));
     let out = linear_attention::prefill(&config, &q, &k, &v, &[0, tokens as i32], decay, &States::default()).out;
-    round(&norm_gate(&round(&out), &norms.out, &weights.gate.project(&h), None, EPS))
+    round(&norm_gate(
+        &round(&out),
+        &norms.out,
+        &weights.gate.project(&h),
+        None,
+        EPS,
+    ))
 }
 
 fn attend(layer: &Layer, x: &[f64], rows: &[Row], sparse: usize, judged: &mut Judged) -> Vec<bf16> {
@@ -86,7 +95,11 @@ fn attend(layer: &Layer, x: &[f64], rows: &[Row], sparse: usize, judged: &mut Ju
     let weights = &layer.mixer;
     let (q, k, v) = (weights.q.project(&h), weights.k.project(&h), weights.v.project(&h));
     let all = [0, rows.len() as i32];
-    let positions: Vec<_> = rows.iter().enumerate().map(|(position, row)| Some(stand(position, row))).collect();
+    let positions: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(position, row)| Some(stand(position, row)))
+        .collect();
     let config = select_blocks::Config {
         heads_q: HEADS_Q,
         heads_kv: HEADS_KV,
@@ -161,7 +174,9 @@ fn difference(config: &select_blocks::Config, listed: &[i32], own: &[i32], score
     if !ascends || !has_forced || entries.len() != count || !are_past {
         return f64::INFINITY;
     }
-    let free = own.iter().filter(|&&block| block >= 0 && !config.is_forced(block as usize, query_block));
+    let free = own
+        .iter()
+        .filter(|&&block| block >= 0 && !config.is_forced(block as usize, query_block));
     let last = free.map(|&block| scores[block as usize]).fold(f32::INFINITY, f32::min);
     let others = (0..=query_block as i32).filter(|&block| taken(listed, block) != taken(own, block));
     let distance = |block: i32| f64::from((scores[block as usize] - last).abs() / last);

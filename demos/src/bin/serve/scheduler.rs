@@ -208,7 +208,9 @@ impl Scheduler {
         let sequence = &self.running[index];
         let base = sequence.computed;
         let up_to = |place: usize| if base < place { place - base } else { usize::MAX };
-        up_to(sequence.total - 1).min(up_to(sequence.fork_at)).min(up_to(DENSE_LEN))
+        up_to(sequence.total - 1)
+            .min(up_to(sequence.fork_at))
+            .min(up_to(DENSE_LEN))
     }
 
     /// A chunk has been computed: what it filled is there for others.
@@ -222,7 +224,8 @@ impl Scheduler {
             let Ok(slot) = usize::try_from(slot) else { continue };
             let end = (page + 1) * PAGE;
             let rows = &sequence.rows[page * PAGE..end];
-            self.memory.keep(&sequence.tokens[..end], sequence.pages[page], slot, rows);
+            self.memory
+                .keep(&sequence.tokens[..end], sequence.pages[page], slot, rows);
         }
     }
 
@@ -264,9 +267,9 @@ impl Scheduler {
                 self.running.push(sequence);
                 continue;
             }
-            let (computed, rows) = (sequence.computed, std::mem::take(&mut sequence.rows));
+            let notes = (std::mem::take(&mut sequence.rows), std::mem::take(&mut sequence.logits));
             sequence.leave(&mut self.memory);
-            (sequence.computed, sequence.rows) = (computed, rows);
+            (sequence.rows, sequence.logits) = notes;
             self.finished.push(sequence);
         }
     }
@@ -274,7 +277,11 @@ impl Scheduler {
 
 /// How many tokens of a prompt come next: a multiple of a page or the rest, and none that attends to its blocks behind one that attends densely.
 fn chunk(start: usize, prompt: usize, budget: usize) -> usize {
-    let end = if start < DENSE_LEN { prompt.min(DENSE_LEN) } else { prompt };
+    let end = if start < DENSE_LEN {
+        prompt.min(DENSE_LEN)
+    } else {
+        prompt
+    };
     let rest = end.saturating_sub(start);
     if rest <= budget { rest } else { budget / PAGE * PAGE }
 }

@@ -48,6 +48,8 @@ pub struct Sequence {
     pub checkpoint: Option<usize>,
     /// One for each computed token.
     pub rows: Vec<Row>,
+    /// What the model said of each emitted token.
+    pub logits: Vec<Vec<f32>>,
 }
 
 impl Sequence {
@@ -65,11 +67,24 @@ impl Sequence {
             slot: None,
             checkpoint: None,
             rows: Vec::new(),
+            logits: Vec::new(),
         }
     }
 
     pub fn is_prefilling(&self) -> bool {
         self.computed < self.prompt
+    }
+
+    /// Notes how the token at `position` was computed.
+    pub fn note(&mut self, position: usize, row: Row) {
+        self.rows.truncate(position);
+        self.rows.push(row);
+    }
+
+    /// Notes what was said of the token at `place`.
+    pub fn note_logits(&mut self, place: usize, logits: &[f32]) {
+        self.logits.truncate(place - self.prompt);
+        self.logits.push(logits.to_vec());
     }
 
     /// The rank of the token that comes at `place`.
@@ -98,5 +113,6 @@ impl Sequence {
         }
         self.computed = 0;
         self.rows.clear();
+        self.logits.clear();
     }
 }

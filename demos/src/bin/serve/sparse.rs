@@ -1,18 +1,17 @@
 //! A sparse layer: its pages, and its part of a step.
 
-use crate::inputs::{Inputs, max_rows};
+use crate::inputs::{Inputs, MAX_PAGES, Part, max_rows};
 use crate::launcher::{Launcher, Scratch};
+use crate::lists::table_row;
 use crate::model::{BLOCK, CAPACITY, DENSE_LEN, DIM, HEADS_KV, HEADS_Q, LOCAL_BLOCKS, TOP_K};
 use crate::pool::PAGE;
 use crate::scheduler::{PREFILL_ROWS, Settings};
-use crate::speculate::Speculation;
 use demos::array::Array;
 use half::bf16;
 use sala_kernels::{
     AppendKeysArgs, AttentionShape, CommitKeysArgs, CompressKeysArgs, DType, Device, Entry, Keys, Result,
-    SelectBlocksArgs, Sequences, SparseAttentionArgs, SparseLayer, Tensor,
+    SelectBlocksArgs, SparseAttentionArgs, SparseLayer, Tensor,
 };
-use std::ops::Range;
 
 /// Tokens of the small pages that a page is copied by: two of them are as many rows as a commitment may have drafts.
 const PIECE: usize = 8;
@@ -50,7 +49,13 @@ pub fn layer() -> Result<SparseLayer> {
 /// Bytes of workspace for every step.
 pub fn workspace_size(settings: &Settings) -> Result<usize> {
     let layer = layer()?;
-    let decode = layer.workspace_size(Entry::Decode, settings.batch, settings.speculation.width(), CAPACITY, None);
+    let decode = layer.workspace_size(
+        Entry::Decode,
+        settings.batch,
+        settings.speculation.width(),
+        CAPACITY,
+        None,
+    );
     let prefill = layer.workspace_size(Entry::Prefill, settings.batch, PREFILL_ROWS, CAPACITY, None);
     Ok(decode.max(prefill))
 }
@@ -78,36 +83,25 @@ impl SparseMixer {
 
     /// The layer's part of a step, at most seven kernels: keys to their pages, their means, each row's blocks, attention to them.
     pub fn mix(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
-        let shape = inputs.shape;
-        self.append(launcher, scratch, inputs)?;
+        self.append(launcher, scratch, &inputs.all()?)?;
         // Behind a tree nothing is compressed before it is known which drafts stay.
-        if inputs.speculation != Speculation::Tree || shape.prefill > 0 {
-            let longest = if shape.prefill > 0 { PREFILL_ROWS } else { shape.width };
-            let old = inputs.base(0..shape.decode + shape.prefill)?;
-            self.compress(launcher, scratch, inputs.sequences()?.keys, old, longest)?;
+        if inputs.parent()?.is_none() {
+            let all = inputs.all()?;
+            self.compress(launcher, scratch, all.sequences.keys, all.base, all.longest)?;
         }
         self.select(launcher, scratch, inputs)?;
-        let rows = 0..shape.rows();
-        if shape.decode > 0 {
-            let rows = rows.start..shape.decode_rows();
-            self.attend(launcher, scratch, inputs, inputs.decoding()?, shape.decoding(), rows, Entry::Decode)?;
+        if inputs.shape.decode > 0 {
+            self.attend(launcher, scratch, &inputs.decoding()?, Entry::Decode, inputs.parent()?)?;
         }
-        if shape.prefill > 0 {
-            let rows = shape.decode_rows()..rows.end;
-            self.attend(launcher, scratch, inputs, inputs.prefilling()?, shape.prefilling(), rows, Entry::Prefill)?;
+        if inputs.shape.prefill > 0 {
+            self.attend(launcher, scratch, &inputs.prefilling()?, Entry::Prefill, None)?;
         }
         Ok(())
     }
 
-    fn append(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
-        let rows = 0..inputs.shape.rows();
-        let mut args = AppendKeysArgs::new(
-            self.k_new.rows(&rows)?,
-            self.v_new.rows(&rows)?,
-            self.k.view_mut()?,
-            self.v.view_mut()?,
-            inputs.sequences()?,
-        );
+    fn append(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, all: &Part<'_>) -> Result<()> {
+        let (k_new, v_new) = (self.k_new.rows(&all.rows)?, self.v_new.rows(&all.rows)?);
+        let mut args = AppendKeysArgs::new(k_new, v_new, self.k.view_mut()?, self.v.view_mut()?, all.sequences);
         args.status = Some(scratch.status.view_mut()?);
         launcher.run("append_keys", &self.layer, args)
     }
@@ -130,16 +124,10 @@ impl SparseMixer {
 
     /// Lists are the same from either entry: that of decode steps takes three kernels and the whole GPU, the other one for rows of all kinds.
     fn select(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
-        let rows = 0..inputs.shape.rows();
-        let places = 0..inputs.shape.decode + inputs.shape.prefill;
-        let mut args = SelectBlocksArgs::new(
-            self.q.rows(&rows)?,
-            self.k1.view()?,
-            Some(self.k2.view()?),
-            inputs.sequences()?,
-            inputs.switch_len(places)?,
-            self.lists.rows_mut(&rows)?,
-        );
+        let all = inputs.all()?;
+        let (q, lists) = (self.q.rows(&all.rows)?, self.lists.rows_mut(&all.rows)?);
+        let (k1, k2) = (self.k1.view()?, Some(self.k2.view()?));
+        let mut args = SelectBlocksArgs::new(q, k1, k2, all.sequences, all.switch_len, lists);
         if inputs.shape.prefill == 0 {
             args.entry = Entry::Decode;
         }
@@ -149,50 +137,47 @@ impl SparseMixer {
         launcher.run("select_blocks", &self.layer, args)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the one call that both entries go through")]
     fn attend(
         &mut self,
         launcher: &mut Launcher,
         scratch: &mut Scratch,
-        inputs: &Inputs,
-        sequences: Sequences<'_>,
-        places: Range<usize>,
-        rows: Range<usize>,
+        part: &Part<'_>,
         entry: Entry,
+        parent: Option<Tensor<'_>>,
     ) -> Result<()> {
         let mut args = SparseAttentionArgs::new(
-            self.q.rows(&rows)?,
+            self.q.rows(&part.rows)?,
             self.k.view()?,
             self.v.view()?,
-            sequences,
-            inputs.switch_len(places)?,
-            self.lists.rows(&rows)?,
-            self.out.rows_mut(&rows)?,
+            part.sequences,
+            part.switch_len,
+            self.lists.rows(&part.rows)?,
+            self.out.rows_mut(&part.rows)?,
         );
         args.entry = entry;
-        args.gate = Some(self.gate.rows(&rows)?);
-        args.status = Some(scratch.status.view_mut()?);
-        if entry == Entry::Prefill {
-            return launcher.run("sparse_attention", &self.layer, args);
-        }
-        args.parent = inputs.parent()?;
+        args.parent = parent;
+        args.gate = Some(self.gate.rows(&part.rows)?);
         args.workspace = Some(scratch.workspace.view_mut()?);
-        launcher.run("sparse_attention decode", &self.layer, args)
+        args.status = Some(scratch.status.view_mut()?);
+        let name = match entry {
+            Entry::Prefill => "sparse_attention",
+            Entry::Decode => "sparse_attention decode",
+        };
+        launcher.run(name, &self.layer, args)
     }
 
     /// After a tree: keys of accepted drafts go to where they belong, and are compressed there. Drafts of a chain lie where they belong already, and
     /// the next step's keys and means overwrite those that were not accepted.
     pub fn commit(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, inputs: &Inputs) -> Result<()> {
-        if inputs.speculation != Speculation::Tree {
+        if inputs.parent()?.is_none() {
             return Ok(());
         }
-        let base = inputs.base(inputs.shape.decoding())?;
-        let (k, v) = (self.k.view_mut()?, self.v.view_mut()?);
-        let keys = inputs.decoding()?.keys;
-        let mut args = CommitKeysArgs::new(k, v, keys, base, inputs.accepted()?, inputs.path()?);
+        let part = inputs.decoding()?;
+        let (k, v, keys) = (self.k.view_mut()?, self.v.view_mut()?, part.sequences.keys);
+        let mut args = CommitKeysArgs::new(k, v, keys, part.base, inputs.accepted()?, inputs.path()?);
         args.status = Some(scratch.status.view_mut()?);
         launcher.run("commit_keys", &self.layer, args)?;
-        self.compress(launcher, scratch, inputs.committed()?, base, inputs.shape.width)
+        self.compress(launcher, scratch, inputs.committed()?, part.base, part.longest)
     }
 
     /// The lists of all rows of the last step, `[rows, HEADS_KV, list]`.
@@ -204,53 +189,57 @@ impl SparseMixer {
         self.layer.list_len()
     }
 
-    /// Copies pages for forks: `pages` are pairs, from and to, `tables` the page table of each child and `lengths` how many keys it has. What
-    /// copies rows in pages is the commitment of drafts, so each pair becomes a few sequences of two small pages, whose second is accepted. The
-    /// rows of K1 and K2 in the page are made again, which gives the same bits.
-    pub fn copy_pages(
-        &mut self,
-        launcher: &mut Launcher,
-        scratch: &mut Scratch,
-        pages: &[(usize, usize)],
-        tables: &[Vec<usize>],
-        lengths: &[usize],
-    ) -> Result<()> {
+    /// Copies pages for forks. What moves rows in pages is the commitment of drafts, so each pair of pages becomes a few sequences of two small
+    /// pages, of which the second is accepted. The rows of K1 and K2 in the page are made again, which gives the same bits.
+    pub fn copy_pages(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, copies: &[PageCopy]) -> Result<()> {
+        self.copy_keys(launcher, scratch, copies)?;
         let device = launcher.device().clone();
-        let list = |values: Vec<i32>, shape: &[usize]| Array::of(&device, &values, shape);
-        let pieces = PAGE / PIECE;
-        let batch = pages.len() * pieces;
-        let piece = |page: usize, index: usize| (page * pieces + index) as i32;
-        let pair = |&(from, to): &(usize, usize)| (0..pieces).flat_map(move |i| [piece(to, i), piece(from, i)]);
-        let table = list(pages.iter().flat_map(pair).collect(), &[batch, 2])?;
-        let second: Vec<i32> = (0..2 * PIECE).map(|i| ((PIECE + i) % (2 * PIECE)) as i32).collect();
-        let (seqlens, base) = (list(vec![2 * PIECE as i32; batch], &[batch])?, list(vec![0; batch], &[batch])?);
-        let (accepted, path) = (
-            list(vec![PIECE as i32; batch], &[batch])?,
-            list(second.repeat(batch), &[batch, 2 * PIECE])?,
-        );
-        let count = self.k.view()?.shape().first().map_or(0, |pages| pages * pieces);
-        let small = [count, PIECE, HEADS_KV, DIM];
+        let list = |of: fn(&PageCopy) -> usize| {
+            let numbers: Vec<i32> = copies.iter().map(|copy| of(copy) as i32).collect();
+            Array::of(&device, &numbers, &[copies.len()])
+        };
+        let (seqlens, shared) = (list(|copy| copy.keys)?, list(|copy| copy.keys / PAGE * PAGE)?);
+        let tables: Vec<i32> = copies.iter().flat_map(|copy| table_row(&copy.table)).collect();
+        let tables = Array::of(&device, &tables, &[copies.len(), MAX_PAGES])?;
+        let keys = Keys::paged(seqlens.view()?, tables.view()?);
+        self.compress(launcher, scratch, keys, shared.view()?, PAGE)
+    }
+
+    fn copy_keys(&mut self, launcher: &mut Launcher, scratch: &mut Scratch, copies: &[PageCopy]) -> Result<()> {
+        const PIECES: usize = PAGE / PIECE;
+        let device = launcher.device().clone();
+        let batch = copies.len() * PIECES;
+        let list = |row: &[i32]| Array::of(&device, &row.repeat(batch), &[batch, row.len()]);
+        let numbers = |number: usize| Array::of(&device, &vec![number as i32; batch], &[batch]);
+        let piece = |page: usize, index: usize| (page * PIECES + index) as i32;
+        let pair = |copy: &PageCopy| {
+            let (from, to) = (copy.from, copy.to);
+            (0..PIECES).flat_map(move |index| [piece(to, index), piece(from, index)])
+        };
+        let tables: Vec<i32> = copies.iter().flat_map(pair).collect();
+        let tables = Array::of(&device, &tables, &[batch, 2])?;
+        // A column for each row, of which the first half is read.
+        let second: Vec<i32> = (PIECE..3 * PIECE).map(|row| (row % (2 * PIECE)) as i32).collect();
+        let (seqlens, base, accepted, path) = (numbers(2 * PIECE)?, numbers(0)?, numbers(PIECE)?, list(&second)?);
+        let pages = self.k.view()?.shape().first().map_or(0, |pages| pages * PIECES);
+        let small = [pages, PIECE, HEADS_KV, DIM];
         let mut args = CommitKeysArgs::new(
             self.k.first_mut(&small)?,
             self.v.first_mut(&small)?,
-            Keys::paged(seqlens.view()?, table.view()?),
+            Keys::paged(seqlens.view()?, tables.view()?),
             base.view()?,
             accepted.view()?,
             path.view()?,
         );
         args.status = Some(scratch.status.view_mut()?);
-        launcher.run("commit_keys", &self.layer, args)?;
-
-        let children = tables.len();
-        let padded = |table: &Vec<usize>| {
-            let pages = table.iter().map(|&page| page as i32);
-            pages.chain(std::iter::repeat(-1)).take(CAPACITY / PAGE).collect::<Vec<_>>()
-        };
-        let table = list(tables.iter().flat_map(padded).collect(), &[children, CAPACITY / PAGE])?;
-        let seqlens = list(lengths.iter().map(|&length| length as i32).collect(), &[children])?;
-        let shared = lengths.iter().map(|&length| (length / PAGE * PAGE) as i32).collect();
-        let shared = list(shared, &[children])?;
-        let keys = Keys::paged(seqlens.view()?, table.view()?);
-        self.compress(launcher, scratch, keys, shared.view()?, PAGE)
+        launcher.run("commit_keys", &self.layer, args)
     }
+}
+
+/// A page that a fork copies because both sides will write to it, and the keys that the child has then.
+pub struct PageCopy {
+    pub from: usize,
+    pub to: usize,
+    pub table: Vec<usize>,
+    pub keys: usize,
 }

@@ -35,6 +35,11 @@ impl Speculation {
         self.parents().len()
     }
 
+    /// Rows of the longest path.
+    pub fn depths(self) -> usize {
+        (0..self.width()).map(|row| self.depth(row) + 1).max().unwrap_or(0)
+    }
+
     /// How many rows come before a row on its path.
     pub fn depth(self, row: usize) -> usize {
         let above = usize::try_from(self.parents()[row]);
@@ -52,10 +57,7 @@ impl Drafter {
         let tokens: Vec<u8> = (0..=u8::MAX).collect();
         let logits = model.logits(&model.embed::<f32>(&tokens));
         Drafter {
-            next: logits
-                .chunks(VOCABULARY)
-                .map(|row| [best(row), pick(row, 1)])
-                .collect(),
+            next: logits.chunks(VOCABULARY).map(|row| [best(row), pick(row, 1)]).collect(),
         }
     }
 
@@ -83,7 +85,12 @@ pub struct Accepted {
 
 /// Follows the drafts for as long as they are what `emit` says, which is asked for the token behind a row and told how many came before it.
 /// At most `limit` rows are accepted.
-pub fn accept(speculation: Speculation, rows: &[u8], limit: usize, mut emit: impl FnMut(usize, usize) -> u8) -> Accepted {
+pub fn accept(
+    speculation: Speculation,
+    rows: &[u8],
+    limit: usize,
+    mut emit: impl FnMut(usize, usize) -> u8,
+) -> Accepted {
     let parents = speculation.parents();
     let mut accepted = Accepted {
         path: vec![0],

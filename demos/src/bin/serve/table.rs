@@ -63,7 +63,11 @@ impl Table {
         let _ = writeln!(text, "{:<26}{:>9}{:>9}{:>12}", "operation", "launches", "kernels", "ms");
         for cost in engine.launcher.costs() {
             let ms = cost.time.as_secs_f64() * 1e3;
-            let _ = writeln!(text, "{:<26}{:>9}{:>9}{ms:>12.1}", cost.name, cost.launches, cost.kernels);
+            let _ = writeln!(
+                text,
+                "{:<26}{:>9}{:>9}{ms:>12.1}",
+                cost.name, cost.launches, cost.kernels
+            );
         }
         text
     }
