@@ -267,9 +267,9 @@ impl Scheduler {
                 self.running.push(sequence);
                 continue;
             }
-            let notes = (std::mem::take(&mut sequence.rows), std::mem::take(&mut sequence.logits));
+            let rows = std::mem::take(&mut sequence.rows);
             sequence.leave(&mut self.memory);
-            (sequence.rows, sequence.logits) = notes;
+            sequence.rows = rows;
             self.finished.push(sequence);
         }
     }

@@ -50,6 +50,8 @@ pub struct Sequence {
     pub rows: Vec<Row>,
     /// What the model said of each emitted token.
     pub logits: Vec<Vec<f32>>,
+    /// Whether it said something else when the sequence had left and come back.
+    pub has_changed: bool,
 }
 
 impl Sequence {
@@ -68,6 +70,7 @@ impl Sequence {
             checkpoint: None,
             rows: Vec::new(),
             logits: Vec::new(),
+            has_changed: false,
         }
     }
 
@@ -81,10 +84,12 @@ impl Sequence {
         self.rows.push(row);
     }
 
-    /// Notes what was said of the token at `place`.
+    /// Notes what was said of the token at `place`, maybe again.
     pub fn note_logits(&mut self, place: usize, logits: &[f32]) {
-        self.logits.truncate(place - self.prompt);
-        self.logits.push(logits.to_vec());
+        match self.logits.get(place - self.prompt) {
+            None => self.logits.push(logits.to_vec()),
+            Some(earlier) => self.has_changed |= earlier != logits,
+        }
     }
 
     /// The rank of the token that comes at `place`.
@@ -113,6 +118,5 @@ impl Sequence {
         }
         self.computed = 0;
         self.rows.clear();
-        self.logits.clear();
     }
 }

@@ -22,7 +22,7 @@ pub struct Workload {
 pub fn everything() -> Workload {
     let ask = |question: &str| format!("{SYSTEM}{question}");
     let requests = vec![
-        request(&ask("Who keeps the light?"), 20, 0).forked(3, 2),
+        request(&ask("Who keeps the light?"), 40, 0).forked(3, 2),
         request(&ask("How many ships came in the winter of the year before?"), 24, 0),
         request("Good day", 30, 1),
         request(&STORY[..118], 28, 1).forked(14, 3),
