@@ -203,7 +203,10 @@ impl<'a> Judge<'a> {
         });
         let changed = run.sequences.iter().filter(|sequence| sequence.has_changed).count();
         self.require(changed == 0, || {
-            format!("{}: {changed} answers have other bits after they left and came back", run.name)
+            format!(
+                "{}: {changed} answers have other bits after they left and came back",
+                run.name
+            )
         });
         self.require(run.is_idle, || {
             format!("{}: pages or slots are left that nobody has", run.name)
