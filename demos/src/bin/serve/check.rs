@@ -1,10 +1,10 @@
 //! `--check`: the engine against a naive decoder, and against itself.
 
-use crate::engine::{Engine, Record};
 use crate::model::{Model, VOCABULARY};
 use crate::naive::{Judged, judge};
+use crate::runs::{Line, Run, run};
 use crate::scheduler::Settings;
-use crate::sequence::{Request, Row, Sequence};
+use crate::sequence::{Request, Row};
 use crate::speculate::Speculation;
 use demos::progress::Progress;
 use sala_kernels::{Device, Result};
@@ -23,18 +23,6 @@ const KERNELS: u64 = 8;
 pub struct Report {
     pub text: String,
     pub failures: usize,
-}
-
-/// What a run gave.
-struct Run {
-    name: &'static str,
-    speculation: Speculation,
-    sequences: Vec<Sequence>,
-    record: Record,
-    preempted: usize,
-    forked: usize,
-    found: usize,
-    is_idle: bool,
 }
 
 /// One by one, each alone and without speculation; then everything at once; then both with drafts.
@@ -82,21 +70,6 @@ pub fn check(device: &Device, model: &Model, requests: &[Request], small: Settin
     judge.same_tokens(&runs[0], &runs[4]);
     progress.finish();
     Ok(judge.report)
-}
-
-fn run(device: &Device, model: &Model, requests: &[Request], name: &'static str, settings: Settings) -> Result<Run> {
-    let mut engine = Engine::new(device, model, settings, requests, true)?;
-    let sequences = engine.run(|_| {})?;
-    Ok(Run {
-        name,
-        speculation: settings.speculation,
-        sequences,
-        preempted: engine.scheduler.preempted,
-        forked: engine.scheduler.forked,
-        found: engine.scheduler.found,
-        is_idle: engine.scheduler.memory.is_idle(),
-        record: engine.record,
-    })
 }
 
 /// Judges runs and writes down what it finds.
@@ -295,33 +268,4 @@ fn distance(naive: &[f64], logits: &[f32]) -> f64 {
             most.max(difference)
         }
     })
-}
-
-struct Line<'a>(&'a Run, usize, usize, f64);
-
-impl std::fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Line(run, best, emitted, worst) = self;
-        let record = &run.record;
-        write!(
-            f,
-            "{}: {best} of {emitted} tokens are the naive decoder's, the others at most {worst:.4} worse; ",
-            run.name
-        )?;
-        write!(f, "{} steps, {} mixed; ", record.steps, record.mixed)?;
-        write!(
-            f,
-            "{} prompt tokens, {} found; {} forks, ",
-            record.prompt_tokens, run.found, run.forked
-        )?;
-        let per_turn = record.decoded as f64 / record.turns.max(1) as f64;
-        write!(f, "{} preempted; {per_turn:.2} tokens per turn; ", run.preempted)?;
-        write!(f, "at most {} kernels in a sparse and ", record.sparse_kernels)?;
-        write!(f, "{} in a linear layer; ", record.linear_kernels)?;
-        write!(
-            f,
-            "{} steps launched as an earlier one of {} shapes",
-            record.replayed, record.shapes
-        )
-    }
 }

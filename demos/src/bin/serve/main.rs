@@ -18,6 +18,7 @@ mod lists;
 mod model;
 mod naive;
 mod pool;
+mod runs;
 mod sampler;
 mod scheduler;
 mod sequence;

@@ -24,7 +24,9 @@ pub fn everything() -> Workload {
     let requests = vec![
         request(&ask("Who keeps the light?"), 40, 0).forked(3, 2),
         request(&ask("How many ships came in the winter of the year before?"), 24, 0),
-        request("Good day", 30, 1),
+        request("Good day", 12, 1),
+        // Long enough to choose among blocks that it has written itself.
+        request(&SYSTEM[..100], 84, 1),
         request(&STORY[..118], 28, 1).forked(14, 3),
         request(&format!("{SYSTEM}{}", &STORY[..130]), 12, 2),
         request(&ask("Who keeps the light?"), 14, 6),
