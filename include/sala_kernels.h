@@ -313,7 +313,7 @@ typedef struct sala_score_keys_args {
     int64_t max_seqlen_k;             // 0: what k and scores have room for
     int64_t pool;                     // keys of the window that a score is the largest product of: odd, 1 to 31
     const sala_tensor* scores;        // written: f32 [batch, heads_kv, tokens]
-    const sala_tensor* workspace;     // one axis of any type
+    const sala_tensor* workspace;     // or NULL without query tokens; one axis of any type
     const sala_tensor* status;        // or NULL
 } sala_score_keys_args;
 int32_t sala_score_keys(const sala_kernels* kernels, const sala_sparse_layer* layer, void* stream, const sala_score_keys_args* args);

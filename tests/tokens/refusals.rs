@@ -188,7 +188,7 @@ fn workspaces_are_small() -> Result<()> {
     assert_eq!(size(1, 1, 0), HEADS * DIM * 4);
     assert_eq!(size(1, 1 << 20, 0), HEADS * 32 * DIM * 4);
     assert_eq!(size(1, 0, 16_385), HEADS * (2 * (2 * 256 + 1) + 8) * 4);
-    assert!(size(1, 1 << 20, 1 << 20) < HEADS * 160 << 10);
+    assert!(size(1, 1 << 20, 1 << 20) < HEADS * (160 << 10));
     assert_eq!(size(usize::MAX, 1, 1 << 20), usize::MAX, "which there is no memory for");
     Ok(())
 }
