@@ -51,8 +51,7 @@ impl Passing {
     }
 }
 
-/// Outputs of the rank's tokens. Those of the anchor, which a model's next layer needs on every rank, are checked against `anchor_out` of
-/// the first part by the caller.
+/// Outputs of the rank's tokens, and of the anchor's, which a model's next layer needs on every rank.
 pub fn prefill(rank: &mut Rank<'_>, passing: Passing) -> Result<Output, Failure> {
     let layout = rank.layout;
     let parts = layout.parts_of(rank.index());
@@ -63,28 +62,32 @@ pub fn prefill(rank: &mut Rank<'_>, passing: Passing) -> Result<Output, Failure>
     let mut output = Output::default();
     for (index, &part) in parts.iter().enumerate() {
         let own = layout.range(part);
-        let (q, local) = (rank.queries(from_ref(&own))?, rank.keys(from_ref(&own))?);
+        let local = rank.keys(from_ref(&own))?;
         if part == 0 {
             // It begins with the anchor, and nothing is passed to it.
-            output
-                .own
-                .extend(rank.attend(&q, &local, layout.part_len())?.read::<bf16>()?);
+            let q = rank.queries(from_ref(&own))?;
+            let out = rank.attend(&q, &local, own.len(), None)?;
+            output.own.extend(out.read::<bf16>()?);
             continue;
         }
         let passed = part * passing.passed;
-        let mut keys = rank.room(passed + passing.anchor + layout.part_len())?;
+        let mut keys = rank.room(passed + passing.anchor + own.len())?;
         let mut filled = 0;
         for before in 0..part {
             let place = layout.place(before) * passing.passed;
             filled = rank.append(&mut keys, filled, &gathered, place..place + passing.passed)?;
         }
         filled = rank.append(&mut keys, filled, &anchor, 0..passing.anchor)?;
-        filled = rank.append(&mut keys, filled, &local, 0..layout.part_len())?;
-        output.own.extend(rank.attend(&q, &keys, filled)?.read::<bf16>()?);
-        if index == 0 {
-            let q = rank.queries(from_ref(&anchor_range))?;
-            output.anchor = rank.attend(&q, &anchor, passing.anchor)?.read()?;
-        }
+        filled = rank.append(&mut keys, filled, &local, 0..own.len())?;
+
+        // A rank needs the anchor's outputs once. Its queries see nothing of what is passed.
+        let anchors = if index == 0 { passing.anchor } else { 0 };
+        let q = rank.queries(&[0..anchors, own.clone()])?;
+        let first_key = rank.list((0..anchors + own.len()).map(|row| if row < anchors { passed } else { 0 }))?;
+        let mut out = rank.attend(&q, &keys, filled, Some(&first_key))?.read::<bf16>()?;
+        let of_own = out.split_off(anchors * SHAPE.heads_q * SHAPE.dim);
+        output.own.extend(of_own);
+        output.anchor.extend(out);
     }
     Ok(output)
 }

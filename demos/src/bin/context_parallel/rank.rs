@@ -114,11 +114,17 @@ impl<'p> Rank<'p> {
         Ok(end)
     }
 
-    /// Attention of queries, the last tokens of the first `count` keys of one sequence.
-    pub fn attend(&mut self, q: &Array, keys: &KeyRows, count: usize) -> Result<Array> {
+    /// Attention of queries, the last tokens of the first `count` keys of one sequence, each from its first key on.
+    pub fn attend(&mut self, q: &Array, keys: &KeyRows, count: usize, first_key: Option<&Array>) -> Result<Array> {
         let (cut, total) = (self.list([0, q.shape()[0]])?, self.list([0, count])?);
         let sequences = Sequences::new(cut.view()?, Keys::packed(total.view()?));
-        let [out, _] = self.attend_as(q, keys.k.view()?, keys.v.view()?, sequences, Entry::Prefill)?;
+        let mut out = Array::zeros::<bf16>(&self.meter.device, q.shape())?;
+        let mut status = Array::zeros::<u32>(&self.meter.device, &[4])?;
+        let mut args = DenseAttentionArgs::new(q.view()?, keys.k.view()?, keys.v.view()?, sequences, out.view_mut()?);
+        args.first_key = first_key.map(Array::view).transpose()?;
+        args.status = Some(status.view_mut()?);
+        self.meter.run("dense_attention", &self.layer, args)?;
+        status.check_status()?;
         Ok(out)
     }
 
