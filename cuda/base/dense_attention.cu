@@ -192,8 +192,8 @@ DEVICE void copy_values(DensePlan<DIM>& plan, const SeenStep& step) {
     async_copy_commit();
 }
 
-// The first step from `index` on that a warp sees. A lane knows the steps of a warp.
-// Its page is asked for a step before it is needed.
+// The first step from `index` on that a warp sees. A lane knows the steps of a warp. The page is asked for, by one lane, and
+// known once the step is `settled`.
 DEVICE SeenStep find_step(const StepRange& seen, const KeyRows& keys, int index, int count, int last) {
     constexpr uint32_t ALL = (1u << WARPS) - 1;
     SeenStep step{index, count, 0, NO_PAGE};
@@ -203,7 +203,13 @@ DEVICE SeenStep find_step(const StepRange& seen, const KeyRows& keys, int index,
         if (step.warps != 0) break;
     }
     if (!step.is_there() || !keys.one_page(STEP)) return step;
-    step.page = keys.paged() ? load_global_constant(keys.table + keys.page_of(step.index * STEP)) : 0;
+    step.page = 0;
+    if (keys.paged() && lane_index() == 0) step.page = load_global_constant(keys.table + keys.page_of(step.index * STEP));
+    return step;
+}
+
+DEVICE SeenStep settled(SeenStep step) {
+    step.page = shuffle(step.page, 0);
     return step;
 }
 
@@ -308,7 +314,7 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     const int last = read.steps().last;
 
     const auto find = [&](int index, int count) { return find_step(seen, plan.store[0], index, count, last); };
-    SeenStep step = find(read.steps().first, 0), next = find(step.index + 1, 1), after = find(next.index + 1, 2);
+    SeenStep step = settled(find(read.steps().first, 0)), next = settled(find(step.index + 1, 1)), after = settled(find(next.index + 1, 2));
     if (step.is_there()) copy_keys(plan, step, read, p.status);
     DenseWarp<DIM> warp;
     warp.query = load_queries(plan, p, tile);
@@ -340,7 +346,7 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
         }
         step = next;
         next = after;
-        after = later;
+        after = settled(later);  // a step before it is copied
     }
 
     const QueryTile same = cut(find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));

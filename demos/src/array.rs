@@ -73,11 +73,6 @@ impl Array {
         self.buffer.tensor_mut(self.dtype, &shape)?.narrow(0, tokens.clone())
     }
 
-    /// Replaces its first elements.
-    pub fn write<T: Element>(&mut self, values: &[T]) -> Result<()> {
-        self.buffer.write(values)
-    }
-
     /// Its first elements, in any shape.
     pub fn first(&self, shape: &[usize]) -> Result<Tensor<'_>> {
         self.buffer.tensor(self.dtype, shape)
