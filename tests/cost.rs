@@ -201,6 +201,59 @@ fn selection_scores_free_blocks_alone() {
     }
 }
 
+/// What a token can do without is at most a fifth of a prompt's products at 8K, and a tenth at 32K: tokens whose lists have room for every block cost
+/// nothing, rows behind the last token of a tile and those of forced blocks are not multiplied, and turns of 32 rows round up.
+#[test]
+fn selection_multiplies_little_beside_what_decides() {
+    const TILE: usize = 16;
+    for (tokens, tiles, most) in [(8192, 64, 1.20), (32_768, 16, 1.10)] {
+        let (mut issued, mut needed) = (0, 0);
+        for tile in 0..tiles {
+            // Odd, so that all remainders of blocks occur; the first tiles have no choice.
+            let keys = tile * tokens / tiles + (tile * 37) % 64 / TILE * TILE + TILE;
+            let problem = selection(TILE, keys.min(tokens), 16, 64, Lse::Coarse);
+            issued += floors::selection_issues(&problem, 8);
+            needed += floors::selection(&problem).flops;
+        }
+        let ratio = issued as f64 / needed as f64;
+        assert!((1.0..most).contains(&ratio), "{ratio} × the products at {tokens}");
+    }
+}
+
+/// Steps of 64 rows that belong to blocks at the start of every list are neither loaded nor multiplied.
+#[test]
+fn selection_skips_steps_of_forced_blocks() {
+    let of_forced = |init_blocks: usize| {
+        let mut inputs = selection_inputs(16, 64 * 160, [16, 1], 64, Lse::Coarse);
+        inputs.config.init_blocks = init_blocks;
+        let problem = inputs.select(&inputs.compress().reference(), None);
+        count(&problem, 1)
+    };
+    let [one, seventeen, fifty] = [1, 17, 50].map(of_forced);
+    let step = |steps: u64| steps * 64 * 8 * 32 * 2 * 64;
+    assert_eq!(
+        one.tensor_flops - seventeen.tensor_flops,
+        step(1),
+        "row 67 is the first"
+    );
+    assert_eq!(one.tensor_flops - fifty.tensor_flops, step(3), "row 199 is the first");
+    let bytes = one.global_bytes_read - fifty.global_bytes_read;
+    assert_eq!(bytes / (64 * 2), 199 - 3, "rows that are not read");
+}
+
+/// Five heads of a group and more are padded to less than twice as many columns.
+#[test]
+fn groups_cost_what_the_columns_do_that_they_are_padded_to() {
+    for (group, columns) in [(5, 8), (6, 8), (7, 8), (12, 16), (24, 32)] {
+        let [flops, most] = [group, columns].map(|heads| {
+            let problem = selection(16, 64 * 160, heads, 64, Lse::Coarse);
+            count(&problem, 1).tensor_flops
+        });
+        assert_eq!(flops, most, "{group} heads");
+        assert!(columns < 2 * group);
+    }
+}
+
 /// Selection of few tokens reads K1 and K2 once, and where K1 normalises too twice, whatever the number of tokens. What it reads of queries, lengths
 /// and its workspace is told apart: the first grows with the tokens, which all have the same rows here, and none of the others with the channels.
 #[test]

@@ -16,16 +16,18 @@
 //              t0, h0…15  t1, h0…15   t2, …      t3, …                         one of 32 (of 64: two slices of 32, one after the other)
 //            ┌───────────┬───────────┬──────────┬─────────                     Q stays in registers as operand B for all steps
 //     K1 row │           │           │
-//     4b     │ P = Σ of a thread's heads, then over 4 lanes                    Rows are dealt so that a thread holds all four rows of block b
-//      ⋮     │ score = max over its four rows and one of the lane above        (b = lane / 4); row 4b − 1 comes from the lane above, and
-//     4b + 3 │           │           │                                         both blocks see the bits of one sum.
+//     4b     │ P = Σ of a thread's heads, then over 4 lanes,                   Rows are dealt so that four lanes hold all four rows of block b
+//      ⋮     │ each of which gets a share of the sums: rows of one token       (b = lane / 4); row 4b − 1 comes from the lanes above, and
+//     4b + 3 │ score = max over its rows and one of the lanes above            both blocks see the bits of one sum.
 //
-// Both passes come in steps of 64 rows through one ring of three stages; a warp takes a step in two turns of
-// 32 rows. A block's score goes to the queue of its token (parts/selection/top_k.cuh), unless the list takes
-// the block whatever its score.
+// Both passes come in steps of 64 rows through one ring of three stages. A block's score goes to the queue of its token
+// (parts/selection/top_k.cuh), unless the list takes the block whatever its score. A warp takes a step in four half turns of
+// 16 rows, and works on the logits of each while the next is multiplied, so that tensor cores and exponentials need no other
+// warp to overlap. (Whole turns would: their logits, twice, and Q do not fit in the registers.)
 //
 //     step n     | n + 1 ───────────────────── load ─────────────────────▶|
-//                | 32 rows: product, exp, sum, pool, offer | 32 rows: …    | load of n + 2 begins, once all warps have read n − 1
+//     tensor     | rows 0 … 15          | 16 … 31              | 32 … 47        | 48 … 63      | load of n + 2 begins, once all
+//     others     | exp, sum, score: n−1 | of 0 … 15            | of 16 … 31     | of 32 … 47   |   warps have read n − 1
 //
 // Shared memory (dim 128): ring 3 × 16 KiB, then one queue of queue_capacity × 8 bytes per token, 16 KiB for
 // two tokens per warp and 128 entries.
@@ -36,7 +38,7 @@
 // logit is NaN, the sums are taken again with care (sum_carefully).
 //
 // Limit: the tensor cores, (1 + 1/4) · 2 · dim · 32 columns per row and warp (K1 and K2), with one exp for
-// each 2 · dim FLOP beside it. A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
+// each 2 · dim FLOP beside it (1.5 for K2: a maximum may grow with every two rows). A step of 64 rows is loaded once for the 8 warps. A sequence's decode token
 // would take a whole block: the rows of few tokens are split over blocks by select_blocks_sums.cu, select_blocks_scores.cu and
 // select_blocks_lists.cu, with the same bits. Dropped: Q in shared memory (three times the shared-memory
 // traffic); scores through global memory (a quarter of a terabyte at 1M tokens).
@@ -70,6 +72,7 @@ constexpr int STEP = SALA_SELECT_STEP;
 constexpr int STAGES = SALA_SELECT_STAGES;
 constexpr int PIECE_STEPS = SALA_SELECT_PIECE / STEP;
 constexpr int TURN = ScoreTile::TURN;
+constexpr int TURN_HALF = ScoreTile::TURN_HALF;
 constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
 constexpr int COLUMNS = ScoreTile::COLUMNS;
 
@@ -107,20 +110,30 @@ DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows&
     return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
 }
 
-// Adds what channels [channel, channel + K) give to the logits of a turn, whose rows lie in a tile or at a place.
-template <class T, int K, class Rows>
-DEVICE void add_logits(Logits& logits, const Rows& rows, int row0, const FragmentB<K, COLUMNS>& query, int channel) {
-    UNROLL
-    for (int half = 0; half < 2; ++half) {
-        multiply_shared_a<T>(logits.half[half], rows, row0 + half * ScoreTile::TURN_HALF, channel, query);
-    }
-}
+// How many turns a step has, when `rows` rows are left from its first on.
+DEVICE int count_turns(int rows) { return minimum(ceil_div(rows, TURN), STEP / TURN); }
 
-// How many turns of a step the warp takes, when `rows` rows are left from the step's first on. A warp without
-// tokens only helps to load.
-template <int HEADS>
-DEVICE int count_turns(const Job& job, const WarpTokens<HEADS>& tokens, int rows) {
-    return tokens.first < job.tile.tokens ? minimum(ceil_div(rows, TURN), STEP / TURN) : 0;
+// The first row of the last turn of `rows` rows.
+DEVICE int last_turn(int rows) { return (ceil_div(rows, TURN) - 1) * TURN; }
+
+// Multiplies the half turns of a step, slice by slice, and works on the logits of each, which are `ready` then, while the
+// next one is multiplied. The first is of the step before, whose last turn has number −1; there are none before the first
+// step, for which −∞ stands. What hides rows of them comes before the product, as a branch would part the two.
+template <int SLICES, class Multiply, class Hide, class Work>
+DEVICE void walk_halves(HalfLogits& ready, int turns, const Multiply& multiply, const Hide& hide, const Work& work) {
+    constexpr int TURN_ITEMS = 2 * SLICES;
+    UNROLL
+    for (int item = 0; item < STEP / TURN * TURN_ITEMS; ++item) {
+        if (item / TURN_ITEMS >= turns) break;
+        const int before = item - 1 + TURN_ITEMS;
+        const int turn = before / TURN_ITEMS - 1;
+        const int half = before / SLICES % 2;
+        hide(turn, half);
+        HalfLogits logits;
+        multiply(logits, item / SLICES * TURN_HALF, item % SLICES);
+        work(turn, half, before % SLICES);
+        ready = logits;
+    }
 }
 
 template <class T, int DIM, int HEADS>
@@ -140,7 +153,8 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
 
     const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile, sum_stride(p));
-    OwnToken own = find_own_token(p, job.tile, tokens);
+    const bool works = tokens.first < job.tile.tokens;  // a warp without tokens only helps to load
+    OwnToken<HEADS> own = find_own_token(p, job.tile, tokens);
     TopK best[TOKENS];
     UNROLL
     for (int i = 0; i < TOKENS; ++i) best[i] = start_top_k(shared_address(&plan + 1), tokens.first + i, capacity, wanted_blocks(p.lists));
@@ -180,19 +194,19 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
 
     const FragmentPlace<DIM> place(tile_of(0));
     const FragmentB<DIM, COLUMNS> query = load_query_columns<DIM>(p, job.tile, tokens, 0, 0);
-    const auto find_logits = [&](Logits& logits, int turn, int slice) {
-        logits.half[0].fill(0.0f);
-        logits.half[1].fill(0.0f);
+    // The logits of the 16 rows of a step from `row` on.
+    const auto multiply = [&](HalfLogits& logits, int row, int slice) {
+        logits.fill(0.0f);
         if constexpr (SLICES == 1) {
-            add_logits<T>(logits, place.moved(SharedTile<DIM>::bytes(at.stage * STEP + turn * TURN)), 0, query, 0);
+            multiply_shared_a<T>(logits, place.moved(SharedTile<DIM>::bytes(at.stage * STEP)), row, 0, query);
         } else {
             // There are registers for a part of one slice only, so Q comes from L1 each time. (Unrolled, the
             // loads would all go ahead and spill.)
             constexpr int PART = 32;
             NO_UNROLL
             for (int channel = 0; channel < DIM; channel += PART) {
-                add_logits<T>(logits, tile_of(at.stage), turn * TURN, load_query_columns<PART>(p, job.tile, tokens, slice, channel),
-                              channel);
+                const auto part = load_query_columns<PART>(p, job.tile, tokens, slice, channel);
+                multiply_shared_a<T>(logits, tile_of(at.stage), row, channel, part);
             }
         }
     };
@@ -206,51 +220,57 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     Normaliser<HEADS> normaliser, part;
     start_normaliser(normaliser);
     start_normaliser(part);
+    HalfLogits ready;
+    ready.fill(-INFINITE);
     NO_UNROLL
     for (int step = 0; step < sum_steps; ++step) {
         ring.wait_filled(at);
         const int first_row = step * STEP;
-        const int turns = count_turns(job, tokens, job.rows.sum_rows - first_row);
-        NO_UNROLL
-        for (int turn = 0; turn < turns; ++turn) {
-            UNROLL
-            for (int slice = 0; slice < SLICES; ++slice) {
-                Logits logits;
-                find_logits(logits, turn, slice);
-                add_to_normaliser(part, logits, tokens, first_row + turn * TURN, slice);
-            }
-        }
+        const int turns = works ? count_turns(job.rows.sum_rows - first_row) : 0;
+        const auto hide = [&](int turn, int half) { hide_rows(ready, tokens, first_row + turn * TURN, half); };
+        walk_halves<SLICES>(ready, turns, multiply, hide, [&](int turn, int half, int slice) {
+            add_to_normaliser(part, ready, tokens, slice);
+            const bool last = turn < 0 && half == 1 && slice == SLICES - 1;
+            if (last && step > 0 && step % PIECE_STEPS == 0) end_piece(normaliser, part, tokens, step / PIECE_STEPS - 1);
+        });
         leave(step);
-        if ((step + 1) % PIECE_STEPS == 0 || step + 1 == sum_steps) end_piece(normaliser, part, tokens, step / PIECE_STEPS);
     }
-    finish_normaliser(normaliser, p, tokens);
+    if (works && sum_steps > 0) {
+        hide_rows(ready, tokens, last_turn(job.rows.sum_rows), 1);
+        add_to_normaliser(part, ready, tokens, SLICES - 1);
+        end_piece(normaliser, part, tokens, (sum_steps - 1) / PIECE_STEPS);
+    }
+    if (works) finish_normaliser(normaliser, p, tokens);
 
     // Pass 2: P, scores, queues.
+    ready.fill(-INFINITE);
+    float sums[2][LaneShare<HEADS>::ROWS]{};
+    const auto add_half = [&](int half, int slice) {
+        float part[LaneShare<HEADS>::ROWS];
+        sum_heads(part, p, ready, normaliser, tokens, slice);
+        UNROLL
+        for (int i = 0; i < LaneShare<HEADS>::ROWS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
+    };
     NO_UNROLL
     for (int step = sum_steps; step < steps; ++step) {
         ring.wait_filled(at);
         const int first_row = (step - sum_steps + first_score_step) * STEP;
-        const int turns = count_turns(job, tokens, job.rows.score_end - first_row);
-        NO_UNROLL
-        for (int turn = 0; turn < turns; ++turn) {
-            float sums[TOKENS][BLOCK_ROWS];
-            UNROLL
-            for (int slice = 0; slice < SLICES; ++slice) {
-                Logits logits;
-                find_logits(logits, turn, slice);
-                float part[TOKENS][BLOCK_ROWS];
-                sum_heads(part, p, logits, normaliser, tokens, slice);
-                UNROLL
-                for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
-                    float& sum = sums[i / BLOCK_ROWS][i % BLOCK_ROWS];
-                    sum = slice == 0 ? part[i / BLOCK_ROWS][i % BLOCK_ROWS] : add_slices(sum, part[i / BLOCK_ROWS][i % BLOCK_ROWS]);
-                }
-            }
-            const int row0 = first_row + turn * TURN;
-            const float score = pool_rows(own, sums, row0);
-            take_score(best, p, own, row0 / BLOCK_ROWS + lane_index() / 4, score);
-        }
+        const int turns = works ? count_turns(job.rows.score_end - first_row) : 0;
+        float scores[STEP / TURN] = {-INFINITE, -INFINITE};
+        walk_halves<SLICES>(
+            ready, turns, multiply, [](int, int) {},
+            [&](int turn, int half, int slice) {
+                add_half(half, slice);
+                if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
+            });
         leave(step);
+        take_scores(best, p, own, scores, (first_row - TURN) / BLOCK_ROWS, turns);
+    }
+    if (works) {
+        const int row0 = last_turn(job.rows.score_end);
+        add_half(1, SLICES - 1);
+        const float scores[1] = {pool_rows(own, sums, row0)};
+        take_scores(best, p, own, scores, row0 / BLOCK_ROWS, 1);
     }
     store_missing_scores(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
     store_lists(p, job.tile, tokens, best);

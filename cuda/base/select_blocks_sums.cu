@@ -41,7 +41,6 @@ struct SumsPlan {
 // m and Z of the thread's two columns of a product, over the piece's rows below `rows`.
 template <class T, int DIM>
 DEVICE Float4 sum_product(SharedTile<DIM> tile, const FragmentB<DIM, PRODUCT_HEADS>& query, int rows, float factor) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
     float most[2] = {LOWEST, LOWEST};
     float sum[2] = {0.0f, 0.0f};
     UNROLL
@@ -49,13 +48,16 @@ DEVICE Float4 sum_product(SharedTile<DIM> tile, const FragmentB<DIM, PRODUCT_HEA
         const auto logits = find_head_logits<T>(tile, turn, query);
         UNROLL
         for (int side = 0; side < 2; ++side) {
-            float x[BLOCK_ROWS];
             UNROLL
-            for (int i = 0; i < BLOCK_ROWS; ++i) {
-                const int e = i % 2 * 2 + side;
-                x[i] = turn * TURN + turn_row(i / 2, e) < rows ? logits.half[i / 2].values[0][e] : -INFINITE;
+            for (int half = 0; half < 2; ++half) {
+                float x[2];
+                UNROLL
+                for (int i = 0; i < 2; ++i) {
+                    const int e = 2 * i + side;
+                    x[i] = turn * TURN + turn_row(half, e) < rows ? logits.half[half].values[0][e] : -INFINITE;
+                }
+                add_to_column(most[side], sum[side], x[0], x[1], factor);
             }
-            add_to_column(most[side], sum[side], x, factor);
         }
     }
     merge_lanes(most, sum, [&](int) { return factor; });

@@ -87,5 +87,14 @@ DEVICE void reduce_add_each(T (&values)[N], const char* file, int line) {
     reduce<LANES, STRIDE>(host::Reduction::SUM, values, N, file, line);
 }
 
+template <int LANES, class T, int N, int COUNT>
+DEVICE void reduce_add_scatter(T (&share)[COUNT], const T (&values)[N], const char* file, int line) {
+    static_assert(COUNT * LANES == N, "lanes have equal shares");
+    T sums[N];
+    for (int i = 0; i < N; ++i) sums[i] = values[i];
+    reduce<LANES, 1>(host::Reduction::SUM, sums, N, file, line);
+    for (int i = 0; i < COUNT; ++i) share[i] = sums[share_index<LANES>() * COUNT + i];
+}
+
 }  // namespace SALA_VARIANT
 }  // namespace sala

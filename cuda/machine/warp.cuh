@@ -41,6 +41,20 @@ DEVICE void reduce_max_each(T (&values)[N] SITE);
 template <int LANES, int STRIDE = 1, class T, int N>
 DEVICE void reduce_add_each(T (&values)[N] SITE);
 
+// The sums of reduce_add_each over LANES neighbours, bit for bit, of which each lane gets a share: COUNT of them, from
+// element share_index<LANES>() * COUNT on. That takes 3/4 of an exchange per element for 4 lanes, where all sums take 2.
+template <int LANES, class T, int N, int COUNT>
+DEVICE void reduce_add_scatter(T (&share)[COUNT], const T (&values)[N] SITE);
+
+// Halves are dealt by the lowest bit of the lane, halves of those by the next one.
+template <int LANES>
+DEVICE int share_index() {
+    int index = 0;
+    UNROLL
+    for (int step = 1; step < LANES; step *= 2) index = 2 * index + (lane_index() / step & 1);
+    return index;
+}
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
 
@@ -105,6 +119,26 @@ template <int LANES, int STRIDE, class T, int N>
 DEVICE void reduce_add_each(T (&values)[N]) {
     UNROLL
     for (int i = 0; i < N; ++i) values[i] = reduce_add<LANES, STRIDE>(values[i]);
+}
+
+template <int LANES, class T, int N, int COUNT>
+DEVICE void reduce_add_scatter(T (&share)[COUNT], const T (&values)[N]) {
+    static_assert(COUNT * LANES == N, "lanes have equal shares");
+    T sums[N];
+    UNROLL
+    for (int i = 0; i < N; ++i) sums[i] = values[i];
+    UNROLL
+    for (int step = 1; step < LANES; step *= 2) {
+        const int half = N / step / 2;
+        const bool upper = (lane_index() & step) != 0;
+        UNROLL
+        for (int i = 0; i < half; ++i) {
+            const T sent = upper ? sums[i] : sums[i + half];
+            sums[i] = (upper ? sums[i + half] : sums[i]) + shuffle_xor(sent, step);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < COUNT; ++i) share[i] = sums[i];
 }
 
 }  // namespace SALA_VARIANT

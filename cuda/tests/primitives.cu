@@ -173,6 +173,14 @@ DEVICE void exchanges(const Params& p) {
     reduce_add_each<2, 16>(values);
     store_result(p, 14, values[0]);
     store_result(p, 15, values[1]);
+    float parts[8], share[2];
+    UNROLL
+    for (int i = 0; i < 8; ++i) parts[i] = number * 0.001f + static_cast<float>(i);
+    reduce_add_scatter<4>(share, parts);
+    reduce_add_each<4>(parts);
+    store_result(p, 16, float_bits(share[0]) == float_bits(parts[2 * share_index<4>()]));
+    store_result(p, 17, float_bits(share[1]));
+    store_result(p, 18, static_cast<uint32_t>(share_index<8>()));
 }
 
 struct HandOverPlan {

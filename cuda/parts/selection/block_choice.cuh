@@ -20,73 +20,104 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-// Of the four lanes that hold a row, lane t works for token t of the warp.
+// What a lane does after the sums over heads: it has rows of one token (LaneShare). The lanes that share a token's block
+// find its score together, and the first of them takes it.
+template <int HEADS>
 struct OwnToken {
+    static constexpr int ROWS = LaneShare<HEADS>::ROWS;
+
     int index;
-    bool exists;
-    int visible;     // rows of K1 that it sees
-    int first, end;  // its free blocks
-    float* scores;   // its row of the score output, or null
-    float above;     // P of the row before this thread's first, for the lanes that hold a turn's first block
+    int row;           // the lane's first row of a turn
+    int above_lane;    // the lane with the last row of the block above
+    uint32_t visible;  // rows of K1 that the token sees
+    int first;         // its free blocks: the first one, and how many
+    uint32_t count;
+    float* scores;      // its row of the score output, or null
+    float above;        // P of the last row of the turn before
+    float least_score;  // lower ones are not among the best
+
+    DEVICE bool is_free(int block) const { return static_cast<uint32_t>(block - first) < count; }
 };
 
 template <int HEADS>
-DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTile& tile, const WarpTokens<HEADS>& tokens) {
-    constexpr int TOKENS = Deal<HEADS>::TOKENS;
+DEVICE OwnToken<HEADS> find_own_token(const sala_select_blocks_params& p, const TokenTile& tile, const WarpTokens<HEADS>& tokens) {
+    constexpr int SAME_TOKEN = LaneShare<HEADS>::SAME_TOKEN;
     const sala_block_lists& lists = p.lists;
-    OwnToken own{lane_index() % 4, false, 0, 0, 0, nullptr, -INFINITE};
+    const int lane = lane_index();
+    OwnToken<HEADS> own{};
+    own.index = LaneShare<HEADS>::token();
+    own.row = turn_row(0, 0) + LaneShare<HEADS>::row();
+    own.above_lane = (lane + WARP_SIZE - 4) % WARP_SIZE | SAME_TOKEN;
+    own.above = -INFINITE;
+    own.least_score = -INFINITE;
     int position = -1;
     UNROLL
-    for (int i = 0; i < TOKENS; ++i) position = own.index == i ? tokens.position[i] : position;
-    own.exists = own.index < TOKENS && tokens.first + own.index < tile.tokens;
-    own.visible = visible_windows(position, lists.block_size / ScoreTile::BLOCK_ROWS);
+    for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) position = own.index == i ? tokens.position[i] : position;
+    own.visible = static_cast<uint32_t>(visible_windows(position, lists.block_size / ScoreTile::BLOCK_ROWS));
     own.first = lists.init_blocks;
     const int query_block = find_query_block(lists, position);
-    own.end = must_choose(lists, query_block) && wanted_blocks(lists) > 0 ? first_local_block(lists, query_block) : 0;
-    if (p.scores.address != 0 && own.exists) own.scores = row_of<float>(p.scores, tile.row(tokens.first + own.index), block_index_y());
+    const bool takes = (lane & SAME_TOKEN) == 0;
+    const bool chooses = takes && must_choose(lists, query_block) && wanted_blocks(lists) > 0;
+    own.count = chooses ? static_cast<uint32_t>(first_local_block(lists, query_block) - own.first) : 0;
+    const int token = tokens.first + own.index;
+    if (p.scores.address != 0 && takes && token < tile.tokens) own.scores = row_of<float>(p.scores, tile.row(token), block_index_y());
     return own;
 }
 
 // Scores below the normal numbers are 0.
 DEVICE float flush_score(float score) { return score < SMALLEST_NORMAL ? minimum(score, 0.0f) : score; }
 
-// The score of block row0 / 4 + lane / 4 for the lane's own token.
-template <int TOKENS>
-DEVICE float pool_rows(OwnToken& own, const float (&sums)[TOKENS][ScoreTile::BLOCK_ROWS], int row0) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
-    float mine[BLOCK_ROWS];
+// The score of the lane's block of the turn from row0 on, which may be the one before the first row.
+template <int HEADS>
+DEVICE float pool_rows(OwnToken<HEADS>& own, const float (&sums)[2][LaneShare<HEADS>::ROWS], int row0) {
+    constexpr int TOKENS = Deal<HEADS>::TOKENS;
+    constexpr int ROWS = LaneShare<HEADS>::ROWS;
+    float mine[2 * ROWS];
     UNROLL
-    for (int i = 0; i < BLOCK_ROWS; ++i) {
-        mine[i] = sums[0][i];
-        UNROLL
-        for (int token = 1; token < TOKENS; ++token) mine[i] = own.index == token ? sums[token][i] : mine[i];
-        mine[i] = row0 + turn_row(i / 2, i % 2 * 2) < own.visible ? mine[i] : -INFINITE;
+    for (int i = 0; i < 2 * ROWS; ++i) {
+        const int row = row0 + own.row + i / ROWS * 2 + i % ROWS;
+        mine[i] = static_cast<uint32_t>(row) < own.visible ? sums[i / ROWS][i % ROWS] : -INFINITE;
     }
-    const float last = shuffle(mine[BLOCK_ROWS - 1], (lane_index() + WARP_SIZE - 4) % WARP_SIZE);
+    const float last = shuffle(mine[2 * ROWS - 1], own.above_lane);
     float score = maximum(-INFINITE, lane_index() < 4 ? own.above : last);
     own.above = last;
     UNROLL
-    for (int i = 0; i < BLOCK_ROWS; ++i) score = maximum(score, mine[i]);
+    for (int i = 0; i < 2 * ROWS; ++i) score = maximum(score, mine[i]);
+    if constexpr (TOKENS < 4) score = reduce_max<4 / TOKENS, TOKENS>(score);
     return flush_score(score);
 }
 
-// Stores the score of the lane's own token, if it is asked for, and offers it to the token's queue.
-template <int TOKENS>
-DEVICE void take_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p, const OwnToken& own, int block, float score) {
-    if (own.scores != nullptr && block < p.score_blocks) store_global(own.scores + block, score);
-    const uint64_t rank = rank_of(score, block);
-    bool candidate = own.index < TOKENS && own.first <= block && block < own.end;
+// Offers the score of block `block` to the queue of the lane's token, and stores it if it is asked for.
+template <int HEADS, int TOKENS>
+DEVICE void offer_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken<HEADS>& own, float score, int block) {
+    if (own.scores != nullptr && 0 <= block && block < p.score_blocks) store_global(own.scores + block, score);
+    const bool candidate = own.is_free(block);
     UNROLL
     for (int token = 0; token < TOKENS; ++token) {
-        if (own.index == token) candidate = candidate && rank >= best[token].floor;
+        offer(best[token], candidate && own.index == token, rank_of(score, block));
+        if (own.index == token) own.least_score = least_score(best[token].floor);
     }
-    if (!any(candidate)) return;
+}
+
+// Takes the scores of `turns` turns, whose first block is `first_block`. Few enter a queue once a sequence is long.
+template <int HEADS, int TOKENS, int COUNT>
+DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken<HEADS>& own, const float (&scores)[COUNT],
+                        int first_block, int turns) {
+    constexpr int TURN_BLOCKS = ScoreTile::TURN_BLOCKS;
+    const int block = first_block + lane_index() / 4;
+    bool wanted = own.scores != nullptr;
     UNROLL
-    for (int token = 0; token < TOKENS; ++token) offer(best[token], candidate && own.index == token, rank);
+    for (int i = 0; i < COUNT; ++i) {
+        wanted |= i < turns && own.is_free(block + i * TURN_BLOCKS) && !(scores[i] < own.least_score);
+    }
+    if (!any(wanted)) return;
+    NO_UNROLL
+    for (int i = 0; i < turns; ++i) offer_score(best, p, own, i == 0 ? scores[0] : scores[COUNT - 1], block + i * TURN_BLOCKS);
 }
 
 // Stores the scores of the blocks from `block` on, which have no row that a token sees.
-DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnToken& own, int block) {
+template <int HEADS>
+DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnToken<HEADS>& own, int block) {
     if (own.scores == nullptr) return;
     for (int i = block + lane_index() / 4; i < p.score_blocks; i += WARP_SIZE / 4) store_global(own.scores + i, -INFINITE);
 }

@@ -4,8 +4,7 @@
 //     m_j, Z_j = max and Σ exp of s·q_j·C[c]          P[c] = Σ_j exp(s·q_j·K1[c] − m_j) / Z_j          j: the heads of a group
 //
 // Rows are compressed keys, columns the heads of a warp's tokens (token_columns.cuh). A thread holds all four
-// rows of one block of keys for eight columns, so most of a sum over heads and all of a maximum over rows
-// stay within it.
+// rows of one block of keys for eight columns, two in each half of a turn, so most of a sum over heads stays within it.
 #pragma once
 
 #include "machine/element.cuh"
@@ -35,10 +34,8 @@ DEVICE int score_tile_row(int row) {
 // score_tile_row says.
 DEVICE int turn_row(int half, int e) { return lane_index() / 4 * ScoreTile::BLOCK_ROWS + half * 2 + e / 2; }
 
-// The logits of a turn's 32 rows (see turn_row) × the warp's columns, without scale.
-struct Logits {
-    Accumulator<ScoreTile::COLUMNS> half[2];
-};
+// The logits of half a turn, 16 rows (see turn_row) × the warp's columns, without scale.
+using HalfLogits = Accumulator<ScoreTile::COLUMNS>;
 
 // ---- m and Z
 
@@ -61,38 +58,39 @@ DEVICE void start_normaliser(Normaliser<HEADS>& n) {
     }
 }
 
-// Adds the four rows of one column that a thread holds to its sum. A NaN logit adds nothing: maximum() drops it.
-DEVICE void add_to_column(float& most, float& sum, const float (&x)[ScoreTile::BLOCK_ROWS], float factor) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
-    float largest = most;
-    UNROLL
-    for (int i = 0; i < BLOCK_ROWS; ++i) largest = maximum(largest, x[i]);
-    if (largest > most) {
-        sum *= exp2(factor * (most - largest));
-        most = largest;
-    }
-    UNROLL
-    for (int i = 0; i < BLOCK_ROWS; ++i) sum += maximum(exp2(factor * (x[i] - largest)), 0.0f);
+// Adds the two rows of a half turn that a thread holds of one column to its sum. A NaN logit adds nothing: maximum()
+// drops it.
+DEVICE void add_to_column(float& most, float& sum, float x0, float x1, float factor) {
+    const float largest = maximum(maximum(most, x0), x1);
+    const float scaled = sum * exp2(factor * (most - largest));
+    sum = largest > most ? scaled : sum;
+    most = largest;
+    sum += maximum(exp2(factor * (x0 - largest)), 0.0f);
+    sum += maximum(exp2(factor * (x1 - largest)), 0.0f);
 }
 
-// Adds the rows of a turn, from row0 on.
+// Hides the rows of half a turn that tokens do not see. The turn's first row is `row0`.
 template <int HEADS>
-DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const Logits& logits, const WarpTokens<HEADS>& tokens, int row0, int slice) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
+DEVICE void hide_rows(HalfLogits& logits, const WarpTokens<HEADS>& tokens, int row0, int half) {
+    if (row0 + ScoreTile::TURN <= tokens.all_sum_rows) return;
     UNROLL
     for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
-        const int token = Deal<HEADS>::token(j);
-        const int visible = tokens.sum_rows[token] - row0;
+        const int visible = tokens.sum_rows[Deal<HEADS>::token(j)] - row0;
+        UNROLL
+        for (int e = 0; e < 4; ++e) logits.values[j][e] = turn_row(half, e) < visible ? logits.values[j][e] : -INFINITE;
+    }
+}
+
+// Adds the rows of half a turn, for the heads of one slice.
+template <int HEADS>
+DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const HalfLogits& logits, const WarpTokens<HEADS>& tokens, int slice) {
+    UNROLL
+    for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
         UNROLL
         for (int side = 0; side < 2; ++side) {
             const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
-            float x[BLOCK_ROWS];
-            UNROLL
-            for (int i = 0; i < BLOCK_ROWS; ++i) {
-                const int e = i % 2 * 2 + side;
-                x[i] = turn_row(i / 2, e) < visible ? logits.half[i / 2].values[j][e] : -INFINITE;
-            }
-            add_to_column(n.maximum[column], n.sum[column], x, tokens.scale[token].factor);
+            add_to_column(n.maximum[column], n.sum[column], logits.values[j][side], logits.values[j][2 + side],
+                          tokens.scale[Deal<HEADS>::token(j)].factor);
         }
     }
 }
@@ -160,80 +158,96 @@ DEVICE float find_share(const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tok
     return exp2(fma(logit - n.maximum[column], tokens.scale[Deal<HEADS>::token(j)].factor, shift - n.sum[column]));
 }
 
-// P of the thread's four rows for each of the warp's tokens, over the heads of one slice, when some of the
-// plain sums are not finite: NaN logits are left out, and a sum too large for the guard bits is taken without
-// them. NaN where there is no number at all.
+// Four lanes have the columns of the same rows, two for each token in a half turn. They add up over heads and share the
+// sums: each is left with rows of one token.
 template <int HEADS>
-DEVICE void sum_carefully(float (&sums)[Deal<HEADS>::TOKENS][ScoreTile::BLOCK_ROWS], const sala_select_blocks_params& p,
-                          const Logits& logits, const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int slice) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
-    constexpr int TOKENS = Deal<HEADS>::TOKENS;
+struct LaneShare {
+    static constexpr int TOKENS = Deal<HEADS>::TOKENS;
+    static constexpr int SUMS = 2 * TOKENS;
+    static constexpr int LANES = SUMS < 4 ? SUMS : 4;  // with different sums
+    static constexpr int ROWS = SUMS / LANES;          // of a half turn
+    static constexpr int SAME_TOKEN = 4 - TOKENS;      // the bits in which lanes with rows of one token differ
+
+    static DEVICE int first_sum() { return share_index<LANES>() * ROWS; }
+    static DEVICE int token() { return first_sum() / 2; }
+    static DEVICE int row() { return first_sum() % 2; }  // the first, of the two
+};
+
+// Adds up the lanes' parts of sums for two rows per token.
+template <int HEADS>
+DEVICE void add_lanes(float (&own)[LaneShare<HEADS>::ROWS], float (&parts)[LaneShare<HEADS>::SUMS]) {
+    constexpr int LANES = LaneShare<HEADS>::LANES;
+    reduce_add_scatter<LANES>(own, parts);
+    if constexpr (LANES == 2) reduce_add_each<2, 2>(own);
+}
+
+// As sum_heads, when some of the plain sums are not finite: NaN logits are left out, and a sum too large for the
+// guard bits is taken without them. NaN where there is no number at all.
+template <int HEADS, int ROWS>
+DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
+                          const WarpTokens<HEADS>& tokens, int slice) {
+    constexpr int COUNT = LaneShare<HEADS>::SUMS;
     constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
     NO_UNROLL
     for (int guarded = 0; guarded < 2; ++guarded) {
         const float shift = guarded ? 0.0f : static_cast<float>(-SHARE_GUARD_BITS);
-        float shares[2 * TOKENS * BLOCK_ROWS];  // sums, then numbers counted
+        float shares[COUNT], counts[COUNT];
         UNROLL
-        for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
-            float sum = 0.0f;
-            float numbers = 0.0f;
+        for (int i = 0; i < COUNT; ++i) {
+            shares[i] = counts[i] = 0.0f;
             UNROLL
-            for (int product = 0; product < TOKEN_PRODUCTS; ++product) {
-                const int j = i / BLOCK_ROWS * TOKEN_PRODUCTS + product;
-                UNROLL
-                for (int side = 0; side < 2; ++side) {
-                    const float logit = logits.half[i % BLOCK_ROWS / 2].values[j][i % 2 * 2 + side];
-                    const bool real = Deal<HEADS>::head(slice, j) + lane_index() % 4 * 2 + side < p.group;
-                    const float share = find_share(n, tokens, logit, slice, j, side, shift);
-                    sum += maximum(share, 0.0f);
-                    numbers += real && share == share ? 1.0f : 0.0f;
-                }
+            for (int column = 0; column < 2 * TOKEN_PRODUCTS; ++column) {
+                const int j = i / 2 * TOKEN_PRODUCTS + column / 2;
+                const int side = column % 2;
+                const bool real = Deal<HEADS>::head(slice, j) + lane_index() % 4 * 2 + side < p.group;
+                const float share = find_share(n, tokens, logits.values[j][i % 2 * 2 + side], slice, j, side, shift);
+                shares[i] += maximum(share, 0.0f);
+                counts[i] += real && share == share ? 1.0f : 0.0f;
             }
-            shares[i] = sum;
-            shares[TOKENS * BLOCK_ROWS + i] = numbers;
         }
-        reduce_add_each<4>(shares);
+        float own[ROWS], numbers[ROWS];
+        add_lanes<HEADS>(own, shares);
+        add_lanes<HEADS>(numbers, counts);
         UNROLL
-        for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
-            float& sum = sums[i / BLOCK_ROWS][i % BLOCK_ROWS];
-            const bool fits = guarded != 0 && shares[i] < INFINITE;
-            if (guarded == 0 || fits) sum = fits ? shares[i] * SHARE_GUARD : shares[i];
-            if (shares[TOKENS * BLOCK_ROWS + i] == 0.0f) sum = bits_float(0x7fc00000u);
+        for (int i = 0; i < ROWS; ++i) {
+            const bool fits = guarded != 0 && own[i] < INFINITE;
+            if (guarded == 0 || fits) sums[i] = fits ? own[i] * SHARE_GUARD : own[i];
+            if (numbers[i] == 0.0f) sums[i] = bits_float(0x7fc00000u);
         }
     }
 }
 
-// P of the thread's four rows for each of the warp's tokens, over the heads of one slice. The four lanes of a
-// row agree on the bits.
-template <int HEADS>
-DEVICE void sum_heads(float (&sums)[Deal<HEADS>::TOKENS][ScoreTile::BLOCK_ROWS], const sala_select_blocks_params& p, const Logits& logits,
-                      const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int slice) {
-    constexpr int BLOCK_ROWS = ScoreTile::BLOCK_ROWS;
-    constexpr int TOKENS = Deal<HEADS>::TOKENS;
+// P of the lane's share of a half turn, over the heads of one slice.
+template <int HEADS, int ROWS>
+DEVICE void sum_heads(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
+                      const WarpTokens<HEADS>& tokens, int slice) {
+    constexpr int COUNT = LaneShare<HEADS>::SUMS;
     constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
-    float shares[TOKENS * BLOCK_ROWS];
+    float shares[COUNT];
     UNROLL
-    for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
-        shares[i] = 0.0f;
+    for (int column = 0; column < 2 * TOKEN_PRODUCTS; ++column) {
         UNROLL
-        for (int product = 0; product < TOKEN_PRODUCTS; ++product) {
-            const int j = i / BLOCK_ROWS * TOKEN_PRODUCTS + product;
-            UNROLL
-            for (int side = 0; side < 2; ++side) {
-                shares[i] += find_share(n, tokens, logits.half[i % BLOCK_ROWS / 2].values[j][i % 2 * 2 + side], slice, j, side, 0.0f);
-            }
+        for (int i = 0; i < COUNT; ++i) {
+            const int j = i / 2 * TOKEN_PRODUCTS + column / 2;
+            const float share = find_share(n, tokens, logits.values[j][i % 2 * 2 + column % 2], slice, j, column % 2, 0.0f);
+            shares[i] = column == 0 ? share : shares[i] + share;
         }
     }
-    reduce_add_each<4>(shares);
+    float own[ROWS];
+    add_lanes<HEADS>(own, shares);
     bool finite = true;
     UNROLL
-    for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) finite &= shares[i] < INFINITE;
-    float careful[TOKENS][BLOCK_ROWS];
-    if (!all(finite)) sum_carefully(careful, p, logits, n, tokens, slice);
-    UNROLL
-    for (int i = 0; i < TOKENS * BLOCK_ROWS; ++i) {
-        sums[i / BLOCK_ROWS][i % BLOCK_ROWS] = shares[i] < INFINITE ? shares[i] * SHARE_GUARD : careful[i / BLOCK_ROWS][i % BLOCK_ROWS];
+    for (int i = 0; i < ROWS; ++i) {
+        finite &= own[i] < INFINITE;
+        sums[i] = own[i] * SHARE_GUARD;
     }
+    if (all(finite)) return;
+    float careful[ROWS];
+    UNROLL
+    for (int i = 0; i < ROWS; ++i) careful[i] = own[i];
+    sum_carefully(careful, p, logits, n, tokens, slice);
+    UNROLL
+    for (int i = 0; i < ROWS; ++i) sums[i] = own[i] < INFINITE ? sums[i] : careful[i];
 }
 
 // The sum of two slices; NaN only if both are.

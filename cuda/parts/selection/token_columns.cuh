@@ -45,6 +45,7 @@ struct WarpTokens {
     int first;                          // index of the first among the tile's tokens
     int position[Deal<HEADS>::TOKENS];  // −1: nothing to select from
     int sum_rows[Deal<HEADS>::TOKENS];  // rows that normalise a token's scores
+    int all_sum_rows;                   // those that normalise the scores of all
     SignedScale scale[Deal<HEADS>::TOKENS];
 };
 
@@ -61,6 +62,7 @@ DEVICE WarpTokens<HEADS> find_warp_tokens(const sala_select_blocks_params& p, co
         tokens.position[i] = exists && !tile.sequence.dense ? maximum(tile.position(token), -1) : -1;
         tokens.sum_rows[i] = visible_windows(tokens.position[i], sum_stride);
         tokens.scale[i] = signed_scale(scale);
+        tokens.all_sum_rows = i == 0 ? tokens.sum_rows[0] : minimum(tokens.all_sum_rows, tokens.sum_rows[i]);
     }
     return tokens;
 }

@@ -35,6 +35,13 @@ DEVICE uint32_t order_of(float score) {
 // Larger for better scores, then for lower indices.
 DEVICE uint64_t rank_of(float score, int index) { return static_cast<uint64_t>(order_of(score)) << 32 | ~static_cast<uint32_t>(index); }
 
+// The least score of such a rank. Not a number for a rank below those of all scores.
+DEVICE float least_score(uint64_t rank) {
+    constexpr uint32_t SIGN = 0x80000000u;
+    const uint32_t order = static_cast<uint32_t>(rank >> 32);
+    return bits_float(order & SIGN ? order ^ SIGN : ~order);
+}
+
 DEVICE int index_of(uint64_t rank) { return static_cast<int>(~static_cast<uint32_t>(rank)); }
 
 // Bytes of shared memory for `queues` queues of `capacity` entries.
