@@ -110,12 +110,8 @@ DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows&
     return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
 }
 
-// How many turns of a step the warp takes, when `rows` rows are left from the step's first on. A warp without
-// tokens only helps to load.
-template <int HEADS>
-DEVICE int count_turns(const Job& job, const WarpTokens<HEADS>& tokens, int rows) {
-    return tokens.first < job.tile.tokens ? minimum(ceil_div(rows, TURN), STEP / TURN) : 0;
-}
+// How many turns a step has, when `rows` rows are left from its first on.
+DEVICE int count_turns(int rows) { return minimum(ceil_div(rows, TURN), STEP / TURN); }
 
 // The first row of the last turn of `rows` rows.
 DEVICE int last_turn(int rows) { return (ceil_div(rows, TURN) - 1) * TURN; }
@@ -157,6 +153,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
 
     const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile, sum_stride(p));
+    const bool works = tokens.first < job.tile.tokens;  // a warp without tokens only helps to load
     OwnToken<HEADS> own = find_own_token(p, job.tile, tokens);
     TopK best[TOKENS];
     UNROLL
@@ -229,7 +226,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     for (int step = 0; step < sum_steps; ++step) {
         ring.wait_filled(at);
         const int first_row = step * STEP;
-        const int turns = count_turns(job, tokens, job.rows.sum_rows - first_row);
+        const int turns = works ? count_turns(job.rows.sum_rows - first_row) : 0;
         const auto hide = [&](int turn, int half) { hide_rows(ready, tokens, first_row + turn * TURN, half); };
         walk_halves<SLICES>(ready, turns, multiply, hide, [&](int turn, int half, int slice) {
             add_to_normaliser(part, ready, tokens, slice);
@@ -238,18 +235,18 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         });
         leave(step);
     }
-    if (sum_steps > 0) {
+    if (works && sum_steps > 0) {
         hide_rows(ready, tokens, last_turn(job.rows.sum_rows), 1);
         add_to_normaliser(part, ready, tokens, SLICES - 1);
         end_piece(normaliser, part, tokens, (sum_steps - 1) / PIECE_STEPS);
     }
-    finish_normaliser(normaliser, p, tokens);
+    if (works) finish_normaliser(normaliser, p, tokens);
 
     // Pass 2: P, scores, queues.
     ready.fill(-INFINITE);
-    float sums[2][LaneShare<HEADS>::ROWS];
+    float sums[2][LaneShare<HEADS>::ROWS]{};
     const auto add_half = [&](int half, int slice) {
-        float part[LaneShare<HEADS>::ROWS]{};
+        float part[LaneShare<HEADS>::ROWS];
         sum_heads(part, p, ready, normaliser, tokens, slice);
         UNROLL
         for (int i = 0; i < LaneShare<HEADS>::ROWS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
@@ -258,16 +255,18 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     for (int step = sum_steps; step < steps; ++step) {
         ring.wait_filled(at);
         const int first_row = (step - sum_steps + first_score_step) * STEP;
-        const int turns = count_turns(job, tokens, job.rows.score_end - first_row);
+        const int turns = works ? count_turns(job.rows.score_end - first_row) : 0;
         float scores[STEP / TURN] = {-INFINITE, -INFINITE};
-        walk_halves<SLICES>(ready, turns, multiply, [](int, int) {}, [&](int turn, int half, int slice) {
-            add_half(half, slice);
-            if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
-        });
+        walk_halves<SLICES>(
+            ready, turns, multiply, [](int, int) {},
+            [&](int turn, int half, int slice) {
+                add_half(half, slice);
+                if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
+            });
         leave(step);
         take_scores(best, p, own, scores, (first_row - TURN) / BLOCK_ROWS, turns);
     }
-    if (tokens.first < job.tile.tokens) {
+    if (works) {
         const int row0 = last_turn(job.rows.score_end);
         add_half(1, SLICES - 1);
         const float scores[1] = {pool_rows(own, sums, row0)};

@@ -312,10 +312,10 @@ pub fn selection_issues(problem: &SelectProblem, warps: usize) -> u64 {
         .flatten()
         .next_back();
     let last = last.map_or(0, |position| position.position);
-    let rows = [
-        normalising_rows(&problem.config, last),
-        deciding_rows(&problem.config, last),
-    ];
+    let rows = match deciding_rows(&problem.config, last) {
+        0 => return 0,
+        deciding => [normalising_rows(&problem.config, last), deciding],
+    };
     let turns: usize = rows.iter().map(|rows| rows.div_ceil(TURN)).sum();
     (turns * warps * TURN * COLUMNS * problem.config.dim * 2) as u64
 }

@@ -27,10 +27,10 @@ struct OwnToken {
     static constexpr int ROWS = LaneShare<HEADS>::ROWS;
 
     int index;
-    int row;            // the lane's first row of a turn
-    int above_lane;     // the lane with the last row of the block above
-    uint32_t visible;   // rows of K1 that the token sees
-    int first;          // its free blocks: the first one, and how many
+    int row;           // the lane's first row of a turn
+    int above_lane;    // the lane with the last row of the block above
+    uint32_t visible;  // rows of K1 that the token sees
+    int first;         // its free blocks: the first one, and how many
     uint32_t count;
     float* scores;      // its row of the score output, or null
     float above;        // P of the last row of the turn before

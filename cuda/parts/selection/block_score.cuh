@@ -184,8 +184,8 @@ DEVICE void add_lanes(float (&own)[LaneShare<HEADS>::ROWS], float (&parts)[LaneS
 // As sum_heads, when some of the plain sums are not finite: NaN logits are left out, and a sum too large for the
 // guard bits is taken without them. NaN where there is no number at all.
 template <int HEADS, int ROWS>
-DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits,
-                          const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int slice) {
+DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
+                          const WarpTokens<HEADS>& tokens, int slice) {
     constexpr int COUNT = LaneShare<HEADS>::SUMS;
     constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
     NO_UNROLL
@@ -219,8 +219,8 @@ DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& 
 
 // P of the lane's share of a half turn, over the heads of one slice.
 template <int HEADS, int ROWS>
-DEVICE void sum_heads(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits,
-                      const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int slice) {
+DEVICE void sum_heads(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
+                      const WarpTokens<HEADS>& tokens, int slice) {
     constexpr int COUNT = LaneShare<HEADS>::SUMS;
     constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
     float shares[COUNT];
@@ -243,6 +243,8 @@ DEVICE void sum_heads(float (&sums)[ROWS], const sala_select_blocks_params& p, c
     }
     if (all(finite)) return;
     float careful[ROWS];
+    UNROLL
+    for (int i = 0; i < ROWS; ++i) careful[i] = own[i];
     sum_carefully(careful, p, logits, n, tokens, slice);
     UNROLL
     for (int i = 0; i < ROWS; ++i) sums[i] = own[i] < INFINITE ? sums[i] : careful[i];
