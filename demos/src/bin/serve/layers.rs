@@ -18,16 +18,16 @@ pub struct Running<'m> {
 }
 
 pub enum Mixer {
-    Sparse(SparseMixer),
-    Linear(LinearMixer),
+    Sparse(Box<SparseMixer>),
+    Linear(Box<LinearMixer>),
 }
 
 /// The layers of a model, with their memory on a device.
 pub fn all<'m>(device: &Device, settings: &Settings, model: &'m Model) -> Result<Vec<Running<'m>>> {
     let running = |weights: &'m Layer| {
         let mixer = match &weights.norms {
-            None => Mixer::Sparse(SparseMixer::new(device, settings)?),
-            Some(norms) => Mixer::Linear(LinearMixer::new(device, settings, model, norms)?),
+            None => Mixer::Sparse(Box::new(SparseMixer::new(device, settings)?)),
+            Some(norms) => Mixer::Linear(Box::new(LinearMixer::new(device, settings, model, norms)?)),
         };
         Ok(Running {
             weights,
