@@ -2,12 +2,13 @@
 //
 //     list = [ 0 … init − 1 | the best by score[t] among the free tokens t | n − local … n − 1 ]
 //
-// Called once per chunk or pass of a method that keeps or passes on tokens by their scores. Grid: (1, kv heads, batch); a block of 16
+// Called once per chunk or pass of a method that keeps or passes on tokens by their scores. Grid: (1, kv heads, batch); a block of 8
 // warps fills one list (parts/selection/radix_choice.cuh).
 //
-//     | histogram of 11 bits ■ 11 bits ■ 10 bits ■ count ■ write          ■ two block barriers each, one before the writes
+//     | histogram of 11 bits ■ the scores left ■ 11 bits ■ (10 bits) ■ write          ■ up to three block barriers
+//                              └ of more than 2048 ┘
 //
-// Shared memory: 8.6 KiB. Limit: latency, about ten barriers, and four reads of each score past the first 2048, by one multiprocessor:
+// Shared memory: 19.2 KiB. Limit: latency, about nine barriers, and of more than 2048 scores two reads to four, by one multiprocessor:
 // rows too long for that are taken apart by choose_tokens_digits.cu.
 //
 // Definition: docs/semantics.md#choose_tokens
@@ -26,9 +27,9 @@ DEVICE void choose_from_row(const sala_choose_tokens_params& p) {
     store_known_tokens(list, thread_index(), RADIX_THREADS);
     if (list.wanted == 0) return;
     auto& plan = dynamic_shared<RadixPlan>();
-    const RadixOrders first = load_orders(list.scores, 0, list.free);
-    const RadixCut cut = find_cut(plan, first, list.scores, list.free, list.wanted);
-    visit_taken(plan, first, list.scores, list.free, cut, [&](int place, int i) { list.store(place, i); });
+    RadixScores free_scores = all_scores(list.scores, list.free);
+    const RadixCut cut = find_cut(plan, free_scores, list.wanted);
+    visit_taken(plan, free_scores, cut, [&](int place, int i) { list.store(place, i); });
 }
 
 #define INSTANCE(name) \

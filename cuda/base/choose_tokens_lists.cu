@@ -7,7 +7,7 @@
 //
 //     | last digit ■ scores taken of earlier pieces ■ 2048 scores: count ■ write | …          ■ block barriers
 //
-// Shared memory: 10.8 KiB. Limit: bytes, 4 for each score, from L2.
+// Shared memory: 21.3 KiB. Limit: bytes, 4 for each score, from L2.
 //
 // Definition: docs/semantics.md#choose_tokens
 #include "machine/barrier.cuh"
@@ -71,10 +71,10 @@ DEVICE void write_lists(const sala_choose_tokens_params& p) {
     const int count = minimum(list.free - first, p.piece);
     const float* scores = list.scores + first;
     // What equal scores of earlier pieces have left of those that are taken.
-    const RadixCut cut{known.order, maximum(known.equals - before.equal, 0)};
+    const RadixCut cut{~known.order, maximum(known.equals - before.equal, 0)};
     const int taken = before.better + minimum(before.equal, known.equals);
-    visit_taken(plan.radix, load_orders(scores, 0, count), scores, count, cut,
-                [&](int place, int i) { list.store(taken + place, first + i); });
+    if (count <= 0) return;
+    visit_taken(plan.radix, all_scores(scores, count), cut, [&](int place, int i) { list.store(taken + place, first + i); });
 }
 
 #define INSTANCE(name) \

@@ -68,7 +68,7 @@ versioned! {
     sala_select_blocks_args: 136,
     sala_choose_blocks_args: 80,
     sala_sparse_attention_args: 144,
-    sala_dense_attention_args: 128,
+    sala_dense_attention_args: 136,
     sala_commit_keys_args: 64,
     sala_score_keys_args: 88,
     sala_choose_tokens_args: 64,

@@ -113,6 +113,13 @@ DEVICE RadixValues<false> load_last(const float* scores, int batch, int count) {
     return load_values<false>(scores, missing, [&](int i) { return minimum(batch + i * RADIX_THREADS + thread_index(), count - 1); });
 }
 
+// All of `count` scores, at least one.
+DEVICE RadixScores all_scores(const float* scores, int count) {
+    RadixScores from{scores, count, false, {}};
+    if (!from.are_many()) from.own = load_last(scores, 0, count).numbers();
+    return from;
+}
+
 // Calls take(batch, values) for the batches from `begin` on, two at a time, while the next two are on their way.
 template <class Take>
 DEVICE void walk_batches(const float* scores, int begin, int count, const Take& take) {

@@ -29,8 +29,7 @@ DEVICE void fill_list(const sala_block_lists& lists, int* list, int query_block,
     auto& plan = dynamic_shared<RadixPlan>();
     // Kept: a compiler would multiply strides again for every batch.
     const auto* kept_scores = reinterpret_cast<const float*>(kept(reinterpret_cast<int64_t>(scores + lists.init_blocks)));
-    RadixScores free_scores{kept_scores, first_local - lists.init_blocks, false, {}};
-    if (!free_scores.are_many()) free_scores.own = load_last(free_scores.scores, 0, free_scores.count).numbers();
+    RadixScores free_scores = all_scores(kept_scores, first_local - lists.init_blocks);
     const RadixCut cut = find_cut(plan, free_scores, wanted);
     visit_taken(plan, free_scores, cut, [&](int place, int i) { store_global(list + lists.init_blocks + place, lists.init_blocks + i); });
 }
