@@ -9,7 +9,7 @@
 //
 //     | add up the bins of all pieces, find the digit ■ 8 scores of each thread | count | … ■ add up lanes, store |     ■ block barriers
 //
-// Shared memory: 34.2 KiB. Limit: bytes, 4 for each score, which come from L2 from the second launch on.
+// Shared memory: 32.1 KiB. Limit: bytes, 4 for each score, which come from L2 from the second launch on.
 //
 // Definition: docs/semantics.md#choose_tokens
 #include "machine/atomic.cuh"

@@ -7,7 +7,7 @@
 //
 //     | last digit ■ scores taken of earlier pieces ■ 2048 scores: count ■ write | …          ■ block barriers
 //
-// Shared memory: 21.3 KiB. Limit: bytes, 4 for each score, from L2.
+// Shared memory: 19.4 KiB. Limit: bytes, 4 for each score, from L2.
 //
 // Definition: docs/semantics.md#choose_tokens
 #include "machine/barrier.cuh"

@@ -25,7 +25,6 @@ constexpr int TOKEN_BINS = SALA_TOKENS_BINS;
 constexpr int TOKEN_DIGIT = 32 / SALA_TOKENS_DIGITS;  // bits
 
 struct DigitPlan {
-    uint32_t sums[2][TOKEN_BINS];  // over the pieces of even and of odd number
     uint32_t up_to[SALA_SELECT_LIST_WARPS];
     uint32_t better[SALA_SELECT_LIST_WARPS], equal[SALA_SELECT_LIST_WARPS];
     int bin;
@@ -66,28 +65,18 @@ DEVICE KnownDigits find_digits(DigitPlan& plan, const RowDigits& row, int round,
         known.order = load_global_constant(cut);
         known.equals = static_cast<int>(load_global_constant(cut + 1));
     }
-    const int bin = thread_index() % TOKEN_BINS, parity = thread_index() / TOKEN_BINS;
-    uint32_t sum = 0;
-    for (int piece = parity; piece < row.pieces; piece += RADIX_THREADS / TOKEN_BINS) {
-        sum += load_global_constant(row.bins_of(round - 1, piece) + bin);
-    }
-    store_shared(shared_address(&plan.sums[parity][bin]), sum);
-    sync_block();  // the sums of all bins are there
-    uint32_t mine = 0, up_to = 0;
-    if (parity == 0) {
-        mine = sum + load_shared<uint32_t>(shared_address(&plan.sums[1][bin]));
-        up_to = add_up(mine);
-        if (lane_index() == WARP_SIZE - 1) store_shared(shared_address(plan.up_to + warp_index()), up_to);
-    }
-    sync_block();  // and those of 32 bins each
-    if (parity == 0) {
-        uint32_t above = up_to - mine;
-        for (int warp = 0; warp < warp_index(); ++warp) above += load_shared<uint32_t>(shared_address(plan.up_to + warp));
-        const uint32_t left = static_cast<uint32_t>(known.equals);
-        if (above < left && left <= above + mine) {
-            store_shared(shared_address(&plan.bin), bin);
-            store_shared(shared_address(&plan.above), above);
-        }
+    static_assert(RADIX_THREADS == TOKEN_BINS, "a thread adds up a bin");
+    uint32_t mine = 0;
+    for (int piece = 0; piece < row.pieces; ++piece) mine += load_global_constant(row.bins_of(round - 1, piece) + thread_index());
+    const uint32_t up_to = add_up(mine);
+    if (lane_index() == WARP_SIZE - 1) store_shared(shared_address(plan.up_to + warp_index()), up_to);
+    sync_block();  // the sums of 32 bins each are there
+    uint32_t above = up_to - mine;
+    for (int warp = 0; warp < warp_index(); ++warp) above += load_shared<uint32_t>(shared_address(plan.up_to + warp));
+    const uint32_t left = static_cast<uint32_t>(known.equals);
+    if (above < left && left <= above + mine) {
+        store_shared(shared_address(&plan.bin), thread_index());
+        store_shared(shared_address(&plan.above), above);
     }
     sync_block();  // the digit is there
     known.bin = load_shared<int>(shared_address(&plan.bin));

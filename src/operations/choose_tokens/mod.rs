@@ -98,15 +98,20 @@ impl Plan {
             whole: plan("choose_tokens", RADIX_BYTES)?,
             // Bins of each lane, beside what finds a digit.
             digits: plan("choose_tokens_digits", 32 * BINS * 4 + DIGIT_BYTES)?,
-            lists: plan("choose_tokens_lists", RADIX_BYTES + DIGIT_BYTES)?,
+            lists: plan(
+                "choose_tokens_lists",
+                (RADIX_BYTES + DIGIT_BYTES).next_multiple_of(RADIX_ALIGNMENT),
+            )?,
         })
     }
 }
 
 const BINS: usize = SALA_TOKENS_BINS as usize;
 const DIGITS: usize = SALA_TOKENS_DIGITS as usize;
-/// `sizeof(DigitPlan)`: two sums of each bin, three counts of each warp, a digit and a count.
-const DIGIT_BYTES: usize = 2 * BINS * 4 + 3 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+/// `sizeof(DigitPlan)`: three counts of each warp, a digit and a count.
+const DIGIT_BYTES: usize = 3 * SALA_SELECT_LIST_WARPS as usize * 4 + 8;
+/// `alignof(RadixPlan)`, which begins with a histogram that is read four bins at a time.
+const RADIX_ALIGNMENT: usize = 16;
 
 /// How rows of scores are cut, so that many blocks of the GPU choose from one.
 #[derive(Debug, Clone, Copy)]
