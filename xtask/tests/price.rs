@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The exit code of `xtask` on a machine without nvcc.
 const NO_NVCC: i32 = 2;
 
-const ROWS: [&str; 20] = [
+const ROWS: [&str; 22] = [
     "sparse_prefill_useful_tflops_overlap_90",
     "sparse_prefill_useful_tflops_overlap_70",
     "sparse_prefill_useful_tflops_overlap_50",
@@ -24,6 +24,8 @@ const ROWS: [&str; 20] = [
     "decode_select_us_128k",
     "decode_select_us_1m",
     "decode_attend_us",
+    "decode_select_us_b64",
+    "decode_attend_us_b64",
     "dense_prefill_tflops_8k",
     "linear_prefill_ms_b1_64k",
     "linear_prefill_ms_b1_1m",

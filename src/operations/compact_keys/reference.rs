@@ -28,7 +28,8 @@ pub struct Compaction {
 /// ```
 /// # use sala_kernels::reference::compact_keys::{Moved, compact_keys};
 /// let compaction = compact_keys(&[0, 3, 1, -1], &[4], 1);
-/// assert_eq!(compaction.moved, [Moved { sequence: 0, head: 0, from: 3, to: 1 }]);
+/// let moved = |from, to| Moved { sequence: 0, head: 0, from, to };
+/// assert_eq!(compaction.moved, [moved(0, 0), moved(3, 1)]);
 /// assert_eq!(compaction.wrong, 1);
 /// ```
 ///

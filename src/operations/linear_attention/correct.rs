@@ -35,10 +35,11 @@ use crate::{DType, Result, Stream, Tensor, TensorMut};
 /// let shape = LinearShape { heads_q: 1, heads_kv: 1, dim_k: 64, dim_v: 64 };
 /// let layer = LinearAttention::builder(DType::Bf16, shape, Decay::PerHead).scale(1.0 / 64.0).build()?;
 /// let (q, state) = (vec![bf16::ONE; 2 * 64], vec![1f32; 64 * 64]);
+/// let cumulative = [0.5f32.ln(), -200.0];
 /// let mut out = vec![bf16::ONE; 2 * 64];
 /// let args = LinearCorrectArgs::new(
 ///     Tensor::from_slice(&q, &[2, 1, 64])?,
-///     Tensor::from_slice(&[0.5f32.ln(), -200.0], &[2, 1])?,
+///     Tensor::from_slice(&cumulative, &[2, 1])?,
 ///     Tensor::from_slice(&[0, 2], &[2])?,
 ///     Tensor::from_slice(&state, &[1, 1, 64, 64])?,
 ///     Tensor::from_slice(&[0], &[1])?,
