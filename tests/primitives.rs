@@ -247,7 +247,7 @@ fn over_group<T: Copy>(values: &[T], lane: usize, lanes: usize, stride: usize, c
 #[test]
 fn lanes_exchange_values() {
     let input = numbers(WARP, 3);
-    Case::new("exchanges", WARP, 4 * 19 * WARP)
+    Case::new("exchanges", WARP, 4 * 23 * WARP)
         .input(&input)
         .check(|output| {
             let floats: Vec<f32> = input.iter().map(|value| (value % 1000) as f32 - 500.0).collect();
@@ -277,9 +277,10 @@ fn lanes_exchange_values() {
                 assert_eq!(got(14), input[lane] + input[lane ^ 16]);
                 assert_eq!(got(15), input[lane] / 2 + input[lane ^ 16] / 2);
                 // Lane bits 0, 1, 2 … are the highest bits of the share's number, in this order.
-                assert_eq!(got(16), 1, "the bits of sums that all lanes get");
-                let second = [0, 2, 1, 3][lane % 4] * 2 + 1;
-                let sum = over_group(&thousandths, lane, 4, 1, |a, b| a + b) + f64::from(4 * second);
+                let share = [0, 2, 1, 3][lane % 4];
+                assert_eq!(got(16), got(19 + share), "the bits of sums that all lanes get");
+                let second = share * 2 + 1;
+                let sum = over_group(&thousandths, lane, 4, 1, |a, b| a + b) + (4 * second) as f64;
                 assert_close(float(got(17)), sum, 1e-6, "share of sums");
                 assert_eq!(got(18), (lane as u32 % 8).reverse_bits() >> 29);
             }

@@ -178,12 +178,11 @@ DEVICE void exchanges(const Params& p) {
     for (int i = 0; i < 8; ++i) parts[i] = number * 0.001f + static_cast<float>(i);
     reduce_add_scatter<4>(share, parts);
     reduce_add_each<4>(parts);
-    uint32_t first = 0;
-    UNROLL
-    for (int i = 0; i < 4; ++i) first = i == share_index<4>() ? float_bits(parts[2 * i]) : first;
-    store_result(p, 16, float_bits(share[0]) == first);
+    store_result(p, 16, float_bits(share[0]));
     store_result(p, 17, float_bits(share[1]));
     store_result(p, 18, static_cast<uint32_t>(share_index<8>()));
+    UNROLL
+    for (int i = 0; i < 4; ++i) store_result(p, 19 + i, float_bits(parts[2 * i]));
 }
 
 struct HandOverPlan {
