@@ -112,8 +112,8 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
                     GroupFactor::Shared { descriptor, .. } => visit(descriptor, Use::Reads),
                 }
             }
+            // They are written later, when the product is waited for; each register is shown once.
             multiply.to.iter_mut().for_each(|register| visit(register, Use::Reads));
-            multiply.to.iter_mut().for_each(|register| visit(register, Use::Writes));
         }
         Operation::Mbarrier(mbarrier) => {
             address(&mut mbarrier.place, visit);
