@@ -37,6 +37,9 @@ const ON_ONE: [&str; 12] = [
     "tokens",
 ];
 
+/// An engine's steps, on the PTX of one of them too.
+const ENGINE: [&str; 5] = ["--package", "demos", "--test", "programs", "a_gpu_serves"];
+
 /// Runs everything; ends at the first failure.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut suite = Suite::default();
@@ -55,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         suite.run_on_ptx(arch, of_kernels(&ON_EACH))?;
     }
     suite.run_on_ptx(&ARCHS[0], of_kernels(&ON_ONE))?;
+    suite.run_on_ptx(&ARCHS[0], tests(ENGINE))?;
     println!("{suite}");
     Ok(ExitCode::SUCCESS)
 }
