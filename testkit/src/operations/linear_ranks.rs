@@ -501,10 +501,16 @@ pub(super) fn samples(seed: u64) -> Vec<RanksProblem> {
         ..config
     };
     let many = Config { heads_q: 36, ..config };
+    // Few rows, which fit the addresses there are where they are 16 GiB apart.
+    let short = Config {
+        dim_k: 64,
+        dim_v: 128,
+        ..config
+    };
     vec![
         RanksProblem::sum(many, &[270, 0, 33], DecayCase::PerToken, seed).packed(Packing::Fused),
         RanksProblem::sum(config, &[5, 70], DecayCase::Lightning, seed),
-        RanksProblem::merge(config, [3, 2], seed).packed(Packing::Fused),
+        RanksProblem::merge(short, [3, 2], seed).packed(Packing::Fused),
         RanksProblem::merge(other, [0, 1], seed),
         RanksProblem::correct(Precision::Bf16, config, &[100, 0, 33], DecayCase::Lightning, seed),
         RanksProblem::correct(Precision::F16, other, &[65, 31], DecayCase::PerToken, seed).packed(Packing::Fused),
