@@ -27,7 +27,7 @@ class Library:
         self.arrays, self.torch = arrays, arrays.torch
         self.missing: Optional[str] = None
         try:
-            self.library = importlib.import_module(self.module)
+            self.package = importlib.import_module(self.module)
         except Exception as error:  # A library that cannot be loaded is reported, whatever it raises.
             absent = isinstance(error, ModuleNotFoundError) and error.name == self.module.partition(".")[0]
             self.missing = "not installed" if absent else f"cannot be loaded: {type(error).__name__}: {error}"
@@ -60,14 +60,14 @@ class Sala(Library):
     def _attention(self, problem: Problem, lists: Any) -> Run:
         sizes, tensors = problem.sizes, problem.tensors
         is_decode = sizes["batch"] > 1
-        layer = self.library.SparseLayer(
+        layer = self.package.SparseLayer(
             self.arrays.dtype, sizes["heads"], sizes["heads_kv"], sizes["dim"], dense_len=0, block_size=sizes.get("block", 64)
         )
         rest = {"cu_seqlens_q": tensors["cu_seqlens_q"], "max_seqlen_q": sizes["queries"], "max_seqlen_k": sizes["keys"]}
         if is_decode:
-            rest.update(keys=self.library.Cached(tensors["seqlens_k"]), entry="decode")
+            rest.update(keys=self.package.Cached(tensors["seqlens_k"]), entry="decode")
         else:
-            rest.update(keys=self.library.Packed(tensors["cu_seqlens_k"]))
+            rest.update(keys=self.package.Packed(tensors["cu_seqlens_k"]))
         q, k, v = tensors["q"], tensors["k"], tensors["v"]
         if lists is None:
             return lambda: layer.attend_dense(q, k, v, **rest)[0]
@@ -75,7 +75,7 @@ class Sala(Library):
 
     def _layer(self, problem: Problem) -> Any:
         heads, dim = problem.sizes["heads"], problem.sizes["dim"]
-        return self.library.LinearAttention(self.arrays.dtype, heads, heads, dim, dim, decay="per_head")
+        return self.package.LinearAttention(self.arrays.dtype, heads, heads, dim, dim, decay="per_head")
 
     def linear_prefill(self, problem: Problem) -> Run:
         layer, (q, k, v) = self._layer(problem), (problem.tensors[name] for name in "qkv")
@@ -133,12 +133,12 @@ class Fla(Library):
 
     def linear_prefill(self, problem: Problem) -> Run:
         q, k, v = (problem.tensors[name].unsqueeze(0) for name in "qkv")
-        scan, decay = self.library.chunk_simple_gla, problem.tensors["log_decay"]
+        scan, decay = self.package.chunk_simple_gla, problem.tensors["log_decay"]
         return lambda: scan(q, k, v, g_gamma=decay)[0].squeeze(0)
 
     def linear_decode(self, problem: Problem) -> Run:
         q, k, v = (problem.tensors[name].unsqueeze(1) for name in "qkv")
-        step, decay, state = self.library.fused_recurrent_simple_gla, problem.tensors["log_decay"], problem.tensors["state"]
+        step, decay, state = self.package.fused_recurrent_simple_gla, problem.tensors["log_decay"], problem.tensors["state"]
         return lambda: step(q, k, v, g_gamma=decay, initial_state=state, output_final_state=True)[0].squeeze(1)
 
 
@@ -147,11 +147,11 @@ class FlashInfer(Library):
 
     def dense_prefill(self, problem: Problem) -> Run:
         q, k, v = (problem.tensors[name] for name in "qkv")
-        return lambda: self.library.single_prefill_with_kv_cache(q, k, v, causal=True)
+        return lambda: self.package.single_prefill_with_kv_cache(q, k, v, causal=True)
 
     def dense_decode(self, problem: Problem) -> Run:
         sizes, tensors, page = problem.sizes, problem.tensors, 64
-        wrapper = self.library.BatchDecodeWithPagedKVCacheWrapper(self._workspace(), "NHD", use_tensor_cores=True)
+        wrapper = self.package.BatchDecodeWithPagedKVCacheWrapper(self._workspace(), "NHD", use_tensor_cores=True)
         pages = sizes["keys"] // page
         counts = self.torch.arange(sizes["batch"] + 1, dtype=self.torch.int32, device="cuda") * pages
         indices = self.torch.arange(sizes["batch"] * pages, dtype=self.torch.int32, device="cuda")
@@ -177,7 +177,7 @@ class FlashInfer(Library):
             columns = indices[:, None] * block + torch.arange(block, device="cuda")
             positions = sizes["keys"] - sizes["queries"] + torch.arange(sizes["queries"], device="cuda")
             mask = columns <= positions.repeat_interleave(counts)[:, None]
-            wrapper = self.library.BlockSparseAttentionWrapper(self._workspace())
+            wrapper = self.package.BlockSparseAttentionWrapper(self._workspace())
             wrapper.plan(
                 starts, indices, sizes["queries"], sizes["keys"], 1, block, group, 1, sizes["dim"], mask=mask[:, None],
                 q_data_type=dtype, kv_data_type=dtype, o_data_type=dtype,
@@ -217,7 +217,7 @@ class Infllm(Library):
             "cu_seqlens_q": tensors["cu_seqlens_q"], "cu_seqlens_k": tensors["cu_seqlens_k"], "max_seqlen_q": sizes["queries"],
             "max_seqlen_k": sizes["keys"], "causal": causal, "topk_idx": lists,
         }
-        return lambda: first(self.library.infllmv2_attn_varlen_func(tensors["q"], k, v, **rest))
+        return lambda: first(self.package.infllmv2_attn_varlen_func(tensors["q"], k, v, **rest))
 
 
 # Why a library has nothing to compare, where that is not plain.

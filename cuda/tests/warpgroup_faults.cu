@@ -22,12 +22,9 @@ DEVICE Tile tile() {
 }
 
 // Zeros in half a row for each thread.
-DEVICE void store_half_row(Tile b) {
+DEVICE void store_half_row(Tile b SITE) {
     UNROLL
-    for (int i = 0; i < 4; ++i) {
-        const uint32_t at = b.address(thread_index() / 2, thread_index() % 2 * 4 + i);
-        store_shared(at, Words4{});  // reported
-    }
+    for (int i = 0; i < 4; ++i) store_shared(b.address(thread_index() / 2, thread_index() % 2 * 4 + i), Words4 {} FORWARD_SITE);
 }
 
 DEVICE void fill_tile(Tile b) {
@@ -43,6 +40,13 @@ DEVICE void start(Accumulator<64>& c, Tile b SITE) {
 
 DEVICE void store_sum(const Params& p, const Accumulator<64>& c) {
     store_global(reinterpret_cast<float*>(p.output) + thread_index(), c.values[0][0]);
+}
+
+// What follows a start where nothing is wrong with it.
+DEVICE void finish(const Params& p, Accumulator<64>& c) {
+    commit_products();
+    wait_products<0>(c);
+    store_sum(p, c);
 }
 
 DEVICE void clean_products(const Params& p) {
@@ -61,15 +65,12 @@ DEVICE void clean_products(const Params& p) {
 
 DEVICE void unpublished_writes(const Params& p) {
     const Tile b = tile();
-    UNROLL
-    for (int i = 0; i < 4; ++i) store_shared(b.address(thread_index() / 2, thread_index() % 2 * 4 + i), Words4{});
+    store_half_row(b);
     sync_block();
     Accumulator<64> c;
     fence_products();
     start(c, b);  // reported
-    commit_products();
-    wait_products<0>(c);
-    store_sum(p, c);
+    finish(p, c);
 }
 
 // What copies bring has to be published too, after they are there.
@@ -86,9 +87,7 @@ DEVICE void unpublished_copies(const Params& p) {
     Accumulator<64> c;
     fence_products();
     start(c, b);  // reported
-    commit_products();
-    wait_products<0>(c);
-    store_sum(p, c);
+    finish(p, c);
 }
 
 DEVICE void unordered_product(const Params& p) {
@@ -112,9 +111,7 @@ DEVICE void overwritten_factor(const Params& p) {
     start(c, tile());
     commit_products();
     sync_block();
-    const Tile b = tile();
-    UNROLL
-    for (int i = 0; i < 4; ++i) store_shared(b.address(thread_index() / 2, thread_index() % 2 * 4 + i), Words4{});  // reported
+    store_half_row(tile());  // reported
     wait_products<0>(c);
     store_sum(p, c);
 }
@@ -151,9 +148,7 @@ DEVICE void divergent_warpgroup(const Params& p) {
         fence_products();  // reported
         start(c, tile());
     }
-    commit_products();
-    wait_products<0>(c);
-    store_sum(p, c);
+    finish(p, c);
 }
 
 DEVICE void missing_warp(const Params& p) {
@@ -174,9 +169,7 @@ DEVICE void misaligned_panel(const Params& p) {
     Accumulator<64> c;
     fence_products();
     start(c, Tile{tile().base + 512});  // reported
-    commit_products();
-    wait_products<0>(c);
-    store_sum(p, c);
+    finish(p, c);
 }
 
 DEVICE void rows_past_tile(const Params& p) {
@@ -185,9 +178,7 @@ DEVICE void rows_past_tile(const Params& p) {
     FragmentA<16> a = {};
     fence_products();
     start_product_nk<bf16, 64>(c, a, tile(), 8, false);  // reported
-    commit_products();
-    wait_products<0>(c);
-    store_sum(p, c);
+    finish(p, c);
 }
 
 #define INSTANCE(name, fault) \

@@ -93,10 +93,7 @@ impl Problem for CompactProblem {
 
     fn read(&self, memory: &Memory, elapsed: Duration) -> Result<KeptRun> {
         let rows = AppendRun::read(memory, &self.0.batch.places(Content::Keys), elapsed)?;
-        let scores = match &self.0.scores {
-            Some(_) => memory.read("scores")?,
-            None => Vec::new(),
-        };
+        let scores = self.0.read_scores(memory, "scores")?;
         Ok(KeptRun { rows, scores })
     }
 

@@ -37,6 +37,14 @@ pub struct KeptTokens {
 }
 
 impl KeptTokens {
+    /// The scores that a call leaves in a tensor; none where it has none.
+    pub(super) fn read_scores(&self, memory: &Memory, name: &str) -> Result<Vec<f32>> {
+        match &self.scores {
+            Some(_) => memory.read(name),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Rows of any bits, and of each sequence and head so many tokens at random, ascending, −1 after the last.
     pub fn random(
         precision: Precision,
@@ -293,10 +301,7 @@ impl Problem for GatherProblem {
             is_intact: memory.is_intact()?,
             elapsed,
         };
-        let scores = match &self.0.scores {
-            Some(_) => memory.read("scores_out")?,
-            None => Vec::new(),
-        };
+        let scores = self.0.read_scores(memory, "scores_out")?;
         Ok(KeptRun { rows, scores })
     }
 
