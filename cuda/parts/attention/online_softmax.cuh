@@ -118,5 +118,8 @@ DEVICE float log_sum_exp(const OnlineSoftmax& softmax, int side) {
 // What a row of O is multiplied by in the end; 0 where no key was visible.
 DEVICE float inverse_sum(const OnlineSoftmax& softmax, int side) { return softmax.sum[side] == 0.0f ? 0.0f : 1.0f / softmax.sum[side]; }
 
+// An element of O times the inverse sum of its row. Where no key was visible, NaN in the values of others' keys stays there.
+DEVICE float normalised(float out, float inverse) { return inverse == 0.0f ? 0.0f : out * inverse; }
+
 }  // namespace SALA_VARIANT
 }  // namespace sala

@@ -230,7 +230,7 @@ DEVICE void store_row(const sala_sparse_attention_params& p, const QueryTile& ti
     UNROLL
     for (int j = 0; j < N / 8; ++j) {
         const int first = accumulator_col(j, 0);
-        const Pair pair{out.values[j][2 * side] * factor, out.values[j][2 * side + 1] * factor};
+        const Pair pair{normalised(out.values[j][2 * side], factor), normalised(out.values[j][2 * side + 1], factor)};
         store_global(reinterpret_cast<uint32_t*>(to + first), round_gated<T>(pair, p, gate + first));
     }
 }

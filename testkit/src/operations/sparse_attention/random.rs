@@ -16,8 +16,7 @@ pub enum Special {
     Nothing,
     /// Numbers near the small end of their type.
     Tiny,
-    /// A sequence whose queries and keys are all NaN, which must stay there. Its values are too, unless it has tokens that see nothing: those
-    /// share tiles of values with others.
+    /// A sequence whose queries, keys and values are all NaN, which must stay there and reach no token that sees nothing.
     Poisoned(usize),
     /// Factors of NaN for some tokens, which make them NaN and no other.
     Factors,
@@ -78,12 +77,7 @@ impl Described for RandomAttention {
             Special::Tiny => make_tiny(&mut problem),
             Special::Poisoned(sequence) => {
                 let sequence = sequence % case.lengths.len();
-                let (queries, keys) = case.lengths[sequence];
-                poison(
-                    &mut problem,
-                    sequence,
-                    case.lists != ListCase::Unruly && queries <= keys,
-                );
+                poison(&mut problem, sequence);
             }
             Special::Factors => {
                 let factors = problem.scale_factor.iter_mut().flatten();
@@ -119,18 +113,16 @@ fn make_tiny(problem: &mut AttentionProblem) {
     }
 }
 
-fn poison(problem: &mut AttentionProblem, sequence: usize, with_values: bool) {
+fn poison(problem: &mut AttentionProblem, sequence: usize) {
     let (config, batch) = (problem.config, &problem.batch);
     let rows = |bounds: &[i32], row: usize| bounds[sequence] as usize * row..bounds[sequence + 1] as usize * row;
     problem.q.poison(rows(&batch.cu_seqlens_q, config.heads_q * config.dim));
     problem
         .k
         .poison(rows(&batch.cu_seqlens_k, config.heads_kv * config.dim));
-    if with_values {
-        problem
-            .v
-            .poison(rows(&batch.cu_seqlens_k, config.heads_kv * config.dim_v));
-    }
+    problem
+        .v
+        .poison(rows(&batch.cu_seqlens_k, config.heads_kv * config.dim_v));
 }
 
 /// With lists and without, prefills and decode steps.
