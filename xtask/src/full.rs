@@ -29,6 +29,7 @@ const OTHERWISE: [(&str, &str); 4] = [
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut suite = Suite::default();
     suite.run_on_cpu(of_kernels(arguments.cases))?;
+    suite.run_on_cpu(of_prompts())?;
     build_driver()?;
     for arch in &ARCHS {
         for (name, mode) in [("by itself", [].as_slice()), ("otherwise", OTHERWISE.as_slice())] {
@@ -40,6 +41,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     println!("{suite}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The test of long prompts, which takes minutes.
+fn of_prompts() -> Command {
+    tests(["--package", "sala-kernels", "--test", "prompt", "--", "--ignored"])
 }
 
 /// The tests that drive kernels. Without nvcc they are not built.
