@@ -136,10 +136,128 @@ DEVICE void walk_halves(HalfLogits& ready, int turns, const Multiply& multiply, 
     }
 }
 
+// The steps of both passes, from one ring of stages: sum_steps of C, then those of K1.
+template <int DIM>
+struct Steps {
+    NeededRows summed, scored;
+    int sum_steps, first_score_step, count;
+    StageRing<STAGES, WARPS> ring;
+    uint32_t rows;  // shared address of the stages
+    uint64_t status;
+    StageCursor<STAGES> at, before;
+
+    DEVICE SharedTile<DIM> tile(int stage) const { return {rows + static_cast<uint32_t>(stage * SharedTile<DIM>::bytes(STEP))}; }
+    DEVICE int first_row(int step) const { return (step < sum_steps ? step : step - sum_steps + first_score_step) * STEP; }
+
+    DEVICE void start_load(int step, int stage) const {
+        load_rows<WARPS, STEP>(tile(stage), choose_rows(step < sum_steps, summed, scored), first_row(step), status);
+        ring.fill(stage);
+    }
+    DEVICE void begin() const {
+        ring.begin();
+        UNROLL
+        for (int step = 0; step < STAGES - 1; ++step) {
+            if (step < count) start_load(step, step);
+        }
+    }
+    DEVICE void wait() const { ring.wait_filled(at); }
+    // The step after the last two goes where the step before this one was, once all warps have read that.
+    DEVICE void leave(int step) {
+        ring.release(at.stage);
+        if (step > 0) ring.wait_free(before);
+        if (step + STAGES - 1 < count) start_load(step + STAGES - 1, step > 0 ? before.stage : STAGES - 1);
+        before = at;
+        at.advance();
+    }
+};
+
+template <int DIM>
+DEVICE Steps<DIM> find_steps(const sala_select_blocks_params& p, const Job& job, const SelectPlan<DIM>& plan) {
+    const KeyRange& keys = job.tile.sequence.keys;
+    const int stride = p.lists.block_size / BLOCK_ROWS;
+    const KeyRows k1 = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
+    const NeededRows scored{k1, job.rows.score_begin, minimum(job.rows.score_end, full_windows(keys.count, stride))};
+    NeededRows summed{k1, 0, job.rows.sum_rows};
+    if (!p.exact_lse) summed.rows = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
+    const int sum_steps = ceil_div(job.rows.sum_rows, STEP);
+    const int first_score_step = job.rows.score_begin / STEP;
+    const int count = sum_steps + maximum(ceil_div(job.rows.score_end, STEP) - first_score_step, 0);
+    return {summed,   scored, sum_steps, first_score_step, count, {shared_address(&plan.barriers)}, shared_address(plan.rows),
+            p.status, {},     {}};
+}
+
+// Pass 1: m and Z. `multiply` gives the logits of the 16 rows of a step from a row on.
+template <int DIM, int HEADS, class Multiply>
+DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, const Multiply& multiply, const sala_select_blocks_params& p,
+                            const WarpTokens<HEADS>& tokens, int rows, bool works) {
+    constexpr int SLICES = Deal<HEADS>::SLICES;
+    Normaliser<HEADS> part;
+    start_normaliser(normaliser);
+    start_normaliser(part);
+    HalfLogits ready;
+    ready.fill(-INFINITE);
+    NO_UNROLL
+    for (int step = 0; step < steps.sum_steps; ++step) {
+        steps.wait();
+        const int first_row = steps.first_row(step);
+        const int turns = works ? count_turns(rows - first_row) : 0;
+        const auto hide = [&](int turn, int half) { hide_rows(ready, tokens, first_row + turn * TURN, half); };
+        walk_halves<SLICES>(ready, turns, multiply, hide, [&](int turn, int half, int slice) {
+            add_to_normaliser(part, ready, tokens, slice);
+            const bool last = turn < 0 && half == 1 && slice == SLICES - 1;
+            if (last && step > 0 && step % PIECE_STEPS == 0) end_piece(normaliser, part, tokens, step / PIECE_STEPS - 1);
+        });
+        steps.leave(step);
+    }
+    if (works && steps.sum_steps > 0) {
+        hide_rows(ready, tokens, last_turn(rows), 1);
+        add_to_normaliser(part, ready, tokens, SLICES - 1);
+        end_piece(normaliser, part, tokens, (steps.sum_steps - 1) / PIECE_STEPS);
+    }
+    if (works) finish_normaliser(normaliser, p, tokens);
+}
+
+// Pass 2: P, scores, queues.
+template <int DIM, int HEADS, class Multiply>
+DEVICE void find_scores(TopK (&best)[Deal<HEADS>::TOKENS], OwnToken<HEADS>& own, Steps<DIM>& steps, const Multiply& multiply,
+                        const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens, const Normaliser<HEADS>& normaliser, int rows,
+                        bool works) {
+    constexpr int SLICES = Deal<HEADS>::SLICES;
+    constexpr int LANE_ROWS = LaneShare<HEADS>::ROWS;
+    HalfLogits ready;
+    ready.fill(-INFINITE);
+    float sums[2][LANE_ROWS]{};
+    const auto add_half = [&](int half, int slice) {
+        float part[LANE_ROWS];
+        sum_heads(part, p, ready, normaliser, tokens, slice);
+        UNROLL
+        for (int i = 0; i < LANE_ROWS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
+    };
+    NO_UNROLL
+    for (int step = steps.sum_steps; step < steps.count; ++step) {
+        steps.wait();
+        const int first_row = steps.first_row(step);
+        const int turns = works ? count_turns(rows - first_row) : 0;
+        float scores[STEP / TURN] = {-INFINITE, -INFINITE};
+        walk_halves<SLICES>(
+            ready, turns, multiply, [](int, int) {},
+            [&](int turn, int half, int slice) {
+                add_half(half, slice);
+                if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
+            });
+        steps.leave(step);
+        take_scores(best, p, own, scores, (first_row - TURN) / BLOCK_ROWS, turns);
+    }
+    if (!works) return;
+    const int row0 = last_turn(rows);
+    add_half(1, SLICES - 1);
+    const float scores[1] = {pool_rows(own, sums, row0)};
+    take_scores(best, p, own, scores, row0 / BLOCK_ROWS, 1);
+}
+
 template <class T, int DIM, int HEADS>
 DEVICE void select_blocks(const sala_select_blocks_params& p) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
-    constexpr int SLICES = Deal<HEADS>::SLICES;
     const int capacity = p.lists.queue_capacity;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
     if (sequence.refusal != REFUSED_NOTHING) {
@@ -159,46 +277,19 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     UNROLL
     for (int i = 0; i < TOKENS; ++i) best[i] = start_top_k(shared_address(&plan + 1), tokens.first + i, capacity, wanted_blocks(p.lists));
 
-    const KeyRange& keys = job.tile.sequence.keys;
-    const int stride = p.lists.block_size / BLOCK_ROWS;
-    const KeyRows k1 = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
-    const NeededRows scored{k1, job.rows.score_begin, minimum(job.rows.score_end, full_windows(keys.count, stride))};
-    NeededRows summed{k1, 0, job.rows.sum_rows};
-    if (!p.exact_lse) summed.rows = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
-    const int sum_steps = ceil_div(job.rows.sum_rows, STEP);
-    const int first_score_step = job.rows.score_begin / STEP;
-    const int steps = sum_steps + maximum(ceil_div(job.rows.score_end, STEP) - first_score_step, 0);
-    const StageRing<STAGES, WARPS> ring{shared_address(&plan.barriers)};
-    const auto tile_of = [&](int stage) { return SharedTile<DIM>{shared_address(plan.rows[stage])}; };
-    const auto start_load = [&](int step, int stage) {
-        const bool sums = step < sum_steps;
-        const int row_step = sums ? step : step - sum_steps + first_score_step;
-        load_rows<WARPS, STEP>(tile_of(stage), choose_rows(sums, summed, scored), row_step * STEP, p.status);
-        ring.fill(stage);
-    };
-    StageCursor<STAGES> at, before;
-    // The step after the last two goes where the step before this one was, once all warps have read that.
-    const auto leave = [&](int step) {
-        ring.release(at.stage);
-        if (step > 0) ring.wait_free(before);
-        if (step + STAGES - 1 < steps) start_load(step + STAGES - 1, step > 0 ? before.stage : STAGES - 1);
-        before = at;
-        at.advance();
-    };
-
-    if (steps == 0) {
+    Steps<DIM> steps = find_steps(p, job, plan);
+    if (steps.count == 0) {
         store_missing_scores(p, own, 0);
         store_lists(p, job.tile, tokens, best);
         return;
     }
 
-    const FragmentPlace<DIM> place(tile_of(0));
+    const FragmentPlace<DIM> place(steps.tile(0));
     const FragmentB<DIM, COLUMNS> query = load_query_columns<DIM>(p, job.tile, tokens, 0, 0);
-    // The logits of the 16 rows of a step from `row` on.
     const auto multiply = [&](HalfLogits& logits, int row, int slice) {
         logits.fill(0.0f);
-        if constexpr (SLICES == 1) {
-            multiply_shared_a<T>(logits, place.moved(SharedTile<DIM>::bytes(at.stage * STEP)), row, 0, query);
+        if constexpr (Deal<HEADS>::SLICES == 1) {
+            multiply_shared_a<T>(logits, place.moved(SharedTile<DIM>::bytes(steps.at.stage * STEP)), row, 0, query);
         } else {
             // There are registers for a part of one slice only, so Q comes from L1 each time. (Unrolled, the
             // loads would all go ahead and spill.)
@@ -206,72 +297,14 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
             NO_UNROLL
             for (int channel = 0; channel < DIM; channel += PART) {
                 const auto part = load_query_columns<PART>(p, job.tile, tokens, slice, channel);
-                multiply_shared_a<T>(logits, tile_of(at.stage), row, channel, part);
+                multiply_shared_a<T>(logits, steps.tile(steps.at.stage), row, channel, part);
             }
         }
     };
-    ring.begin();
-    UNROLL
-    for (int step = 0; step < STAGES - 1; ++step) {
-        if (step < steps) start_load(step, step);
-    }
-
-    // Pass 1: m and Z.
-    Normaliser<HEADS> normaliser, part;
-    start_normaliser(normaliser);
-    start_normaliser(part);
-    HalfLogits ready;
-    ready.fill(-INFINITE);
-    NO_UNROLL
-    for (int step = 0; step < sum_steps; ++step) {
-        ring.wait_filled(at);
-        const int first_row = step * STEP;
-        const int turns = works ? count_turns(job.rows.sum_rows - first_row) : 0;
-        const auto hide = [&](int turn, int half) { hide_rows(ready, tokens, first_row + turn * TURN, half); };
-        walk_halves<SLICES>(ready, turns, multiply, hide, [&](int turn, int half, int slice) {
-            add_to_normaliser(part, ready, tokens, slice);
-            const bool last = turn < 0 && half == 1 && slice == SLICES - 1;
-            if (last && step > 0 && step % PIECE_STEPS == 0) end_piece(normaliser, part, tokens, step / PIECE_STEPS - 1);
-        });
-        leave(step);
-    }
-    if (works && sum_steps > 0) {
-        hide_rows(ready, tokens, last_turn(job.rows.sum_rows), 1);
-        add_to_normaliser(part, ready, tokens, SLICES - 1);
-        end_piece(normaliser, part, tokens, (sum_steps - 1) / PIECE_STEPS);
-    }
-    if (works) finish_normaliser(normaliser, p, tokens);
-
-    // Pass 2: P, scores, queues.
-    ready.fill(-INFINITE);
-    float sums[2][LaneShare<HEADS>::ROWS]{};
-    const auto add_half = [&](int half, int slice) {
-        float part[LaneShare<HEADS>::ROWS];
-        sum_heads(part, p, ready, normaliser, tokens, slice);
-        UNROLL
-        for (int i = 0; i < LaneShare<HEADS>::ROWS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
-    };
-    NO_UNROLL
-    for (int step = sum_steps; step < steps; ++step) {
-        ring.wait_filled(at);
-        const int first_row = (step - sum_steps + first_score_step) * STEP;
-        const int turns = works ? count_turns(job.rows.score_end - first_row) : 0;
-        float scores[STEP / TURN] = {-INFINITE, -INFINITE};
-        walk_halves<SLICES>(
-            ready, turns, multiply, [](int, int) {},
-            [&](int turn, int half, int slice) {
-                add_half(half, slice);
-                if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
-            });
-        leave(step);
-        take_scores(best, p, own, scores, (first_row - TURN) / BLOCK_ROWS, turns);
-    }
-    if (works) {
-        const int row0 = last_turn(job.rows.score_end);
-        add_half(1, SLICES - 1);
-        const float scores[1] = {pool_rows(own, sums, row0)};
-        take_scores(best, p, own, scores, row0 / BLOCK_ROWS, 1);
-    }
+    steps.begin();
+    Normaliser<HEADS> normaliser;
+    find_normaliser(normaliser, steps, multiply, p, tokens, job.rows.sum_rows, works);
+    find_scores(best, own, steps, multiply, p, tokens, normaliser, job.rows.score_end, works);
     store_missing_scores(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
     store_lists(p, job.tile, tokens, best);
 }
