@@ -189,7 +189,8 @@ fn selection_scores_free_blocks_alone() {
         (16, 16, 128, Lse::Coarse, 8),
         (16, 16, 64, Lse::Exact, 8),
         (1, 16, 128, Lse::Coarse, 1),
-        (5, 4, 64, Lse::Coarse, 2),
+        (5, 8, 64, Lse::Coarse, 2),
+        (9, 4, 64, Lse::Coarse, 2),
     ] {
         let problem = selection(queries, 64 * 160, group, dim, lse);
         let (issued, counted) = (floors::selection_issues(&problem, warps), count(&problem, 1));
@@ -243,10 +244,10 @@ fn selection_skips_steps_of_forced_blocks() {
     assert_eq!(bytes / (64 * 2), 199 - 3, "rows that are not read");
 }
 
-/// Five heads of a group and more are padded to less than twice as many columns.
+/// Three heads of a group and more are padded to less than twice as many columns.
 #[test]
 fn groups_cost_what_the_columns_do_that_they_are_padded_to() {
-    for (group, columns) in [(5, 8), (6, 8), (7, 8), (12, 16), (24, 32)] {
+    for (group, columns) in [(3, 4), (5, 8), (6, 8), (7, 8), (12, 16), (24, 32)] {
         let [flops, most] = [group, columns].map(|heads| {
             let problem = selection(16, 64 * 160, heads, 64, Lse::Coarse);
             count(&problem, 1).tensor_flops

@@ -9,14 +9,14 @@
 // heads, batch). A block reads the compressed keys twice. Pass 1 streams C and accumulates m and Z (one
 // online softmax per thread, merged at the end). Pass 2 streams K1, forms P and the scores, and fills the
 // queues. The product is taken with its operands swapped: rows are compressed keys, columns are the heads of
-// a token. So a group pads to 8 columns, a sum over heads is mostly within a thread, and each warp keeps its
+// a token. So a group pads to 4 or 8 columns, a sum over heads is mostly within a thread, and each warp keeps its
 // tokens for the whole kernel, so pooling and selection need no other warp:
 //
-//                     warp 0                warp 1       …  warp 7             32 columns per warp: four tokens of 8 heads, two of 16, or
-//              t0, h0…15  t1, h0…15   t2, …      t3, …                         one of 32 (of 64: two slices of 32, one after the other)
+//                     warp 0                warp 1       …  warp 7             32 columns per warp: eight tokens of 4 heads, four of 8, two of
+//              t0, h0…15  t1, h0…15   t2, …      t3, …                         16, or one of 32 (of 64: two slices of 32, one after the other)
 //            ┌───────────┬───────────┬──────────┬─────────                     Q stays in registers as operand B for all steps
 //     K1 row │           │           │
-//     4b     │ P = Σ of a thread's heads, then over 4 lanes,                   Rows are dealt so that four lanes hold all four rows of block b
+//     4b     │ P = Σ of a thread's heads, then over 4 lanes (or 2),            Rows are dealt so that four lanes hold all four rows of block b
 //      ⋮     │ each of which gets a share of the sums: rows of one token       (b = lane / 4); row 4b − 1 comes from the lanes above, and
 //     4b + 3 │ score = max over its rows and one of the lanes above            both blocks see the bits of one sum.
 //
@@ -219,40 +219,49 @@ DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, co
 
 // Pass 2: P, scores, queues.
 template <int DIM, int HEADS, class Multiply>
-DEVICE void find_scores(TopK (&best)[Deal<HEADS>::TOKENS], OwnToken<HEADS>& own, Steps<DIM>& steps, const Multiply& multiply,
+DEVICE void find_scores(TopK (&best)[Deal<HEADS>::TOKENS], OwnTokens<HEADS>& own, Steps<DIM>& steps, const Multiply& multiply,
                         const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens, const Normaliser<HEADS>& normaliser, int rows,
                         bool works) {
     constexpr int SLICES = Deal<HEADS>::SLICES;
-    constexpr int LANE_ROWS = LaneShare<HEADS>::ROWS;
+    constexpr int LANE_SUMS = LaneShare<HEADS>::COUNT;
+    constexpr int LANE_TOKENS = LaneShare<HEADS>::TOKENS;
     HalfLogits ready;
     ready.fill(-INFINITE);
-    float sums[2][LANE_ROWS]{};
+    float sums[2][LANE_SUMS]{};
     const auto add_half = [&](int half, int slice) {
-        float part[LANE_ROWS];
+        float part[LANE_SUMS];
         sum_heads(part, p, ready, normaliser, tokens, slice);
         UNROLL
-        for (int i = 0; i < LANE_ROWS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
+        for (int i = 0; i < LANE_SUMS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
     };
     NO_UNROLL
     for (int step = steps.sum_steps; step < steps.count; ++step) {
         steps.wait();
         const int first_row = steps.first_row(step);
         const int turns = works ? count_turns(rows - first_row) : 0;
-        float scores[STEP / TURN] = {-INFINITE, -INFINITE};
+        float scores[LANE_TOKENS][STEP / TURN];
+        UNROLL
+        for (int i = 0; i < LANE_TOKENS; ++i) scores[i][0] = scores[i][1] = -INFINITE;
         walk_halves<SLICES>(
             ready, turns, multiply, [](int, int) {},
             [&](int turn, int half, int slice) {
                 add_half(half, slice);
-                if (half == 1 && slice == SLICES - 1) scores[turn + 1] = pool_rows(own, sums, first_row + turn * TURN);
+                if (half == 0 || slice < SLICES - 1) return;
+                UNROLL
+                for (int i = 0; i < LANE_TOKENS; ++i) scores[i][turn + 1] = pool_rows<HEADS>(own[i], sums, i, first_row + turn * TURN);
             });
         steps.leave(step);
-        take_scores(best, p, own, scores, (first_row - TURN) / BLOCK_ROWS, turns);
+        UNROLL
+        for (int i = 0; i < LANE_TOKENS; ++i) take_scores(best, p, own[i], scores[i], (first_row - TURN) / BLOCK_ROWS, turns);
     }
     if (!works) return;
     const int row0 = last_turn(rows);
     add_half(1, SLICES - 1);
-    const float scores[1] = {pool_rows(own, sums, row0)};
-    take_scores(best, p, own, scores, row0 / BLOCK_ROWS, 1);
+    UNROLL
+    for (int i = 0; i < LANE_TOKENS; ++i) {
+        const float scores[1] = {pool_rows<HEADS>(own[i], sums, i, row0)};
+        take_scores(best, p, own[i], scores, row0 / BLOCK_ROWS, 1);
+    }
 }
 
 template <class T, int DIM, int HEADS>
@@ -272,14 +281,15 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
 
     const WarpTokens<HEADS> tokens = find_warp_tokens<HEADS>(p, job.tile, sum_stride(p));
     const bool works = tokens.first < job.tile.tokens;  // a warp without tokens only helps to load
-    OwnToken<HEADS> own = find_own_token(p, job.tile, tokens);
+    OwnTokens<HEADS> own;
+    find_own_tokens<HEADS>(own, p, job.tile, tokens.first);
     TopK best[TOKENS];
     UNROLL
     for (int i = 0; i < TOKENS; ++i) best[i] = start_top_k(shared_address(&plan + 1), tokens.first + i, capacity, wanted_blocks(p.lists));
 
     Steps<DIM> steps = find_steps(p, job, plan);
     if (steps.count == 0) {
-        store_missing_scores(p, own, 0);
+        store_missing_scores<HEADS>(p, own, 0);
         store_lists(p, job.tile, tokens, best);
         return;
     }
@@ -305,7 +315,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     Normaliser<HEADS> normaliser;
     find_normaliser(normaliser, steps, multiply, p, tokens, job.rows.sum_rows, works);
     find_scores(best, own, steps, multiply, p, tokens, normaliser, job.rows.score_end, works);
-    store_missing_scores(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
+    store_missing_scores<HEADS>(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);
     store_lists(p, job.tile, tokens, best);
 }
 

@@ -214,7 +214,7 @@ pub const KERNELS: &[KernelFile] = &[
         name: "select_blocks",
         machine: Machine::Base,
         params: "sala_select_blocks_params",
-        instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[8, 16, 32, 64])]),
+        instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[4, 8, 16, 32, 64])]),
         tests: &["select_blocks"],
     },
     // The same for few query tokens, over more blocks: sums of pieces of rows, scores, lists.

@@ -20,12 +20,9 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-// What a lane does after the sums over heads: it has rows of one token (LaneShare). The lanes that share a token's block
-// find its score together, and the first of them takes it.
-template <int HEADS>
+// What a lane does for a token after the sums over heads, of which it has rows (LaneShare). The lanes that share a token's
+// block find its score together, and the first of them takes it.
 struct OwnToken {
-    static constexpr int ROWS = LaneShare<HEADS>::ROWS;
-
     int index;
     int row;           // the lane's first row of a turn
     int above_lane;    // the lane with the last row of the block above
@@ -39,69 +36,80 @@ struct OwnToken {
     DEVICE bool is_free(int block) const { return static_cast<uint32_t>(block - first) < count; }
 };
 
+// Those that a lane has.
 template <int HEADS>
-DEVICE OwnToken<HEADS> find_own_token(const sala_select_blocks_params& p, const TokenTile& tile, const WarpTokens<HEADS>& tokens) {
+using OwnTokens = OwnToken[LaneShare<HEADS>::TOKENS];
+
+template <int HEADS>
+DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTile& tile, int first_token, int i) {
     constexpr int SAME_TOKEN = LaneShare<HEADS>::SAME_TOKEN;
     const sala_block_lists& lists = p.lists;
     const int lane = lane_index();
-    OwnToken<HEADS> own{};
-    own.index = LaneShare<HEADS>::token();
+    OwnToken own{};
+    own.index = LaneShare<HEADS>::token(i);
     own.row = turn_row(0, 0) + LaneShare<HEADS>::row();
     own.above_lane = (lane + WARP_SIZE - 4) % WARP_SIZE | SAME_TOKEN;
     own.above = -INFINITE;
     own.least_score = -INFINITE;
-    int position = -1;
-    UNROLL
-    for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) position = own.index == i ? tokens.position[i] : position;
+    const int token = first_token + own.index;
+    const int position = selecting_position(tile, token);
     own.visible = static_cast<uint32_t>(visible_windows(position, lists.block_size / ScoreTile::BLOCK_ROWS));
     own.first = lists.init_blocks;
     const int query_block = find_query_block(lists, position);
     const bool takes = (lane & SAME_TOKEN) == 0;
     const bool chooses = takes && must_choose(lists, query_block) && wanted_blocks(lists) > 0;
     own.count = chooses ? static_cast<uint32_t>(first_local_block(lists, query_block) - own.first) : 0;
-    const int token = tokens.first + own.index;
     if (p.scores.address != 0 && takes && token < tile.tokens) own.scores = row_of<float>(p.scores, tile.row(token), block_index_y());
     return own;
+}
+
+template <int HEADS>
+DEVICE void find_own_tokens(OwnTokens<HEADS>& own, const sala_select_blocks_params& p, const TokenTile& tile, int first_token) {
+    UNROLL
+    for (int i = 0; i < LaneShare<HEADS>::TOKENS; ++i) own[i] = find_own_token<HEADS>(p, tile, first_token, i);
 }
 
 // Scores below the normal numbers are 0.
 DEVICE float flush_score(float score) { return score < SMALLEST_NORMAL ? minimum(score, 0.0f) : score; }
 
-// The score of the lane's block of the turn from row0 on, which may be the one before the first row.
+// The score of the lane's block of the turn from row0 on, which may be the one before the first row, for token `i` of the
+// lane's.
 template <int HEADS>
-DEVICE float pool_rows(OwnToken<HEADS>& own, const float (&sums)[2][LaneShare<HEADS>::ROWS], int row0) {
+DEVICE float pool_rows(OwnToken& own, const float (&sums)[2][LaneShare<HEADS>::COUNT], int i, int row0) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
     constexpr int ROWS = LaneShare<HEADS>::ROWS;
     float mine[2 * ROWS];
     UNROLL
-    for (int i = 0; i < 2 * ROWS; ++i) {
-        const int row = row0 + own.row + i / ROWS * 2 + i % ROWS;
-        mine[i] = static_cast<uint32_t>(row) < own.visible ? sums[i / ROWS][i % ROWS] : -INFINITE;
+    for (int r = 0; r < 2 * ROWS; ++r) {
+        const int row = row0 + own.row + r / ROWS * 2 + r % ROWS;
+        mine[r] = static_cast<uint32_t>(row) < own.visible ? sums[r / ROWS][i * ROWS + r % ROWS] : -INFINITE;
     }
     const float last = shuffle(mine[2 * ROWS - 1], own.above_lane);
     float score = maximum(-INFINITE, lane_index() < 4 ? own.above : last);
     own.above = last;
     UNROLL
-    for (int i = 0; i < 2 * ROWS; ++i) score = maximum(score, mine[i]);
+    for (int r = 0; r < 2 * ROWS; ++r) score = maximum(score, mine[r]);
     if constexpr (TOKENS < 4) score = reduce_max<4 / TOKENS, TOKENS>(score);
     return flush_score(score);
 }
 
 // Offers the score of block `block` to the queue of the lane's token, and stores it if it is asked for.
-template <int HEADS, int TOKENS>
-DEVICE void offer_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken<HEADS>& own, float score, int block) {
+template <int TOKENS>
+DEVICE void offer_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken& own, float score, int block) {
     if (own.scores != nullptr && 0 <= block && block < p.score_blocks) store_global(own.scores + block, score);
     const bool candidate = own.is_free(block);
     UNROLL
     for (int token = 0; token < TOKENS; ++token) {
-        offer(best[token], candidate && own.index == token, rank_of(score, block));
-        if (own.index == token) own.least_score = least_score(best[token].floor);
+        TopK list = best[token];  // a copy, so that eight of them stay in registers too
+        offer(list, candidate && own.index == token, rank_of(score, block));
+        if (own.index == token) own.least_score = least_score(list.floor);
+        best[token] = list;
     }
 }
 
 // Takes the scores of `turns` turns, whose first block is `first_block`. Few enter a queue once a sequence is long.
-template <int HEADS, int TOKENS, int COUNT>
-DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken<HEADS>& own, const float (&scores)[COUNT],
+template <int TOKENS, int COUNT>
+DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken& own, const float (&scores)[COUNT],
                         int first_block, int turns) {
     constexpr int TURN_BLOCKS = ScoreTile::TURN_BLOCKS;
     const int block = first_block + lane_index() / 4;
@@ -117,9 +125,12 @@ DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p
 
 // Stores the scores of the blocks from `block` on, which have no row that a token sees.
 template <int HEADS>
-DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnToken<HEADS>& own, int block) {
-    if (own.scores == nullptr) return;
-    for (int i = block + lane_index() / 4; i < p.score_blocks; i += WARP_SIZE / 4) store_global(own.scores + i, -INFINITE);
+DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnTokens<HEADS>& own, int block) {
+    UNROLL
+    for (int i = 0; i < LaneShare<HEADS>::TOKENS; ++i) {
+        if (own[i].scores == nullptr) continue;
+        for (int b = block + lane_index() / 4; b < p.score_blocks; b += WARP_SIZE / 4) store_global(own[i].scores + b, -INFINITE);
+    }
 }
 
 // Writes the scores of a refused sequence, if they are asked for and its rows are rows of q.
@@ -140,7 +151,7 @@ DEVICE void store_lists(const sala_select_blocks_params& p, const TokenTile& til
     for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) {
         if (tokens.first + i >= tile.tokens) continue;
         int* list = row_of<int>(p.lists.indices, tile.row(tokens.first + i), block_index_y());
-        const int query_block = find_query_block(p.lists, tokens.position[i]);
+        const int query_block = find_query_block(p.lists, selecting_position(tile, tokens.first + i));
         if (must_choose(p.lists, query_block)) {
             store_best_blocks(p.lists, list, query_block, best[i]);
         } else {

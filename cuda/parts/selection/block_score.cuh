@@ -75,7 +75,7 @@ DEVICE void hide_rows(HalfLogits& logits, const WarpTokens<HEADS>& tokens, int r
     if (row0 + ScoreTile::TURN <= tokens.all_sum_rows) return;
     UNROLL
     for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
-        const int visible = tokens.sum_rows[Deal<HEADS>::token(j)] - row0;
+        const int visible = tokens.sum_rows[Deal<HEADS>::lane_token(j)] - row0;
         UNROLL
         for (int e = 0; e < 4; ++e) logits.values[j][e] = turn_row(half, e) < visible ? logits.values[j][e] : -INFINITE;
     }
@@ -90,7 +90,7 @@ DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const HalfLogits& logits, co
         for (int side = 0; side < 2; ++side) {
             const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
             add_to_column(n.maximum[column], n.sum[column], logits.values[j][side], logits.values[j][2 + side],
-                          tokens.scale[Deal<HEADS>::token(j)].factor);
+                          tokens.scale[Deal<HEADS>::lane_token(j)].factor);
         }
     }
 }
@@ -128,7 +128,7 @@ DEVICE void finish_column(float& most, float& sum, bool is_head) {
 // Ends piece `piece` of the rows, whose sums are in n.
 template <int HEADS>
 DEVICE void end_piece(Normaliser<HEADS>& total, Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int piece) {
-    const auto factor = [&](int i) { return tokens.scale[Deal<HEADS>::token(i % ScoreTile::LANE_COLUMNS / 2)].factor; };
+    const auto factor = [&](int i) { return tokens.scale[Deal<HEADS>::lane_token(i % ScoreTile::LANE_COLUMNS / 2)].factor; };
     merge_lanes(n.maximum, n.sum, factor);
     if (lane_index() / 4 == piece % 8) {
         UNROLL
@@ -141,10 +141,10 @@ DEVICE void end_piece(Normaliser<HEADS>& total, Normaliser<HEADS>& n, const Warp
 template <int HEADS>
 DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens) {
     constexpr int LANE_COLUMNS = ScoreTile::LANE_COLUMNS;
-    merge_lanes(n.maximum, n.sum, [&](int i) { return tokens.scale[Deal<HEADS>::token(i % LANE_COLUMNS / 2)].factor; });
+    merge_lanes(n.maximum, n.sum, [&](int i) { return tokens.scale[Deal<HEADS>::lane_token(i % LANE_COLUMNS / 2)].factor; });
     UNROLL
     for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) {
-        const int head = Deal<HEADS>::head(i / LANE_COLUMNS, i % LANE_COLUMNS / 2) + lane_index() % 4 * 2 + i % 2;
+        const int head = Deal<HEADS>::head(i / LANE_COLUMNS, i % LANE_COLUMNS / 2, lane_column() + i % 2);
         finish_column(n.maximum[i], n.sum[i], head < p.group);
     }
 }
@@ -155,30 +155,33 @@ DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_par
 template <int HEADS>
 DEVICE float find_share(const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, float logit, int slice, int j, int side, float shift) {
     const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
-    return exp2(fma(logit - n.maximum[column], tokens.scale[Deal<HEADS>::token(j)].factor, shift - n.sum[column]));
+    return exp2(fma(logit - n.maximum[column], tokens.scale[Deal<HEADS>::lane_token(j)].factor, shift - n.sum[column]));
 }
 
-// Four lanes have the columns of the same rows, two for each token in a half turn. They add up over heads and share the
-// sums: each is left with rows of one token.
+// Lanes that have columns of the same tokens have the same two rows of each in a half turn. They add up over heads and share
+// the sums: each is left with a row of one token, or both rows of one or two.
 template <int HEADS>
 struct LaneShare {
-    static constexpr int TOKENS = Deal<HEADS>::TOKENS;
-    static constexpr int SUMS = 2 * TOKENS;
-    static constexpr int LANES = SUMS < 4 ? SUMS : 4;  // with different sums
-    static constexpr int ROWS = SUMS / LANES;          // of a half turn
-    static constexpr int SAME_TOKEN = 4 - TOKENS;      // the bits in which lanes with rows of one token differ
+    static constexpr int SUMS = 2 * Deal<HEADS>::LANE_TOKENS;
+    static constexpr int SHARING = 4 / Deal<HEADS>::PRODUCT_TOKENS;  // lanes with columns of the same tokens
+    static constexpr int LANES = minimum(SUMS, SHARING);             // with different sums
+    static constexpr int COUNT = SUMS / LANES;                       // of sums that a lane is left with
+    static constexpr int TOKENS = COUNT > 2 ? COUNT / 2 : 1;         // that they are of
+    static constexpr int ROWS = COUNT / TOKENS;                      // of each, in a half turn
+    static constexpr int SAME_TOKEN =
+        SHARING - minimum(SHARING, Deal<HEADS>::TOKENS);  // the bits in which lanes with rows of one token differ
 
-    static DEVICE int first_sum() { return share_index<LANES>() * ROWS; }
-    static DEVICE int token() { return first_sum() / 2; }
+    static DEVICE int first_sum() { return share_index<LANES>() * COUNT; }
+    static DEVICE int token(int i) { return Deal<HEADS>::token(first_sum() / 2 + i, lane_column()); }
     static DEVICE int row() { return first_sum() % 2; }  // the first, of the two
 };
 
 // Adds up the lanes' parts of sums for two rows per token.
 template <int HEADS>
-DEVICE void add_lanes(float (&own)[LaneShare<HEADS>::ROWS], float (&parts)[LaneShare<HEADS>::SUMS]) {
+DEVICE void add_lanes(float (&own)[LaneShare<HEADS>::COUNT], float (&parts)[LaneShare<HEADS>::SUMS]) {
     constexpr int LANES = LaneShare<HEADS>::LANES;
     reduce_add_scatter<LANES>(own, parts);
-    if constexpr (LANES == 2) reduce_add_each<2, 2>(own);
+    if constexpr (LANES < LaneShare<HEADS>::SHARING) reduce_add_each<2, 2>(own);
 }
 
 // As sum_heads, when some of the plain sums are not finite: NaN logits are left out, and a sum too large for the
@@ -199,7 +202,7 @@ DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& 
             for (int column = 0; column < 2 * TOKEN_PRODUCTS; ++column) {
                 const int j = i / 2 * TOKEN_PRODUCTS + column / 2;
                 const int side = column % 2;
-                const bool real = Deal<HEADS>::head(slice, j) + lane_index() % 4 * 2 + side < p.group;
+                const bool real = Deal<HEADS>::head(slice, j, lane_column() + side) < p.group;
                 const float share = find_share(n, tokens, logits.values[j][i % 2 * 2 + side], slice, j, side, shift);
                 shares[i] += maximum(share, 0.0f);
                 counts[i] += real && share == share ? 1.0f : 0.0f;

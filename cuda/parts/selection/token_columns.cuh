@@ -27,43 +27,66 @@ struct ScoreTile {
 };
 
 // How the columns of a warp are dealt, for groups padded to HEADS. A group larger than the warp's columns is
-// taken in slices of its heads, one after the other.
+// taken in slices of its heads, one after the other; of small groups a product has two tokens, half the lanes each.
 template <int HEADS>
 struct Deal {
     static constexpr int COLUMNS = ScoreTile::COLUMNS;
     static constexpr int SLICES = HEADS > COLUMNS ? HEADS / COLUMNS : 1;
     static constexpr int TOKENS = HEADS > COLUMNS ? 1 : COLUMNS / HEADS;  // tokens of a warp
-    static constexpr int TOKEN_PRODUCTS = ScoreTile::PRODUCTS / TOKENS;   // products of one token in one slice
+    static constexpr int PRODUCT_HEADS = HEADS < 8 ? HEADS : 8;           // heads of a token in a product
+    static constexpr int PRODUCT_TOKENS = 8 / PRODUCT_HEADS;
+    static constexpr int LANE_TOKENS = TOKENS / PRODUCT_TOKENS;               // tokens that a thread has columns of
+    static constexpr int TOKEN_PRODUCTS = ScoreTile::PRODUCTS / LANE_TOKENS;  // products of one token in one slice
 
-    static DEVICE constexpr int token(int product) { return product / TOKEN_PRODUCTS; }
-    static DEVICE constexpr int head(int slice, int product) { return slice * COLUMNS + product % TOKEN_PRODUCTS * 8; }
+    // Which of the thread's tokens a product is for.
+    static DEVICE constexpr int lane_token(int product) { return product / TOKEN_PRODUCTS; }
+    // Which of the warp's tokens that is, where the thread has column `column` of products.
+    static DEVICE int token(int lane_token, int column) {
+        return PRODUCT_TOKENS == 1 ? lane_token : lane_token * PRODUCT_TOKENS + column / PRODUCT_HEADS;
+    }
+    static DEVICE int head(int slice, int product, int column) {
+        return slice * COLUMNS + product % TOKEN_PRODUCTS * 8 + (PRODUCT_TOKENS == 1 ? column : column % PRODUCT_HEADS);
+    }
 };
 
-// The tokens of a warp. Tokens that do not exist, have no keys or are attended densely select nothing.
+// The first of the two columns of a product whose sums a thread has.
+DEVICE int lane_column() { return lane_index() % 4 * 2; }
+
+// Where a token of the tile stands. One that does not exist, has no keys or is attended densely selects nothing: −1.
+DEVICE int selecting_position(const TokenTile& tile, int token) {
+    return token < tile.tokens && !tile.sequence.dense ? maximum(tile.position(token), -1) : -1;
+}
+
+// The tokens of a warp, and those of them that the thread has columns of.
 template <int HEADS>
 struct WarpTokens {
-    int first;                          // index of the first among the tile's tokens
-    int position[Deal<HEADS>::TOKENS];  // −1: nothing to select from
-    int sum_rows[Deal<HEADS>::TOKENS];  // rows that normalise a token's scores
-    int all_sum_rows;                   // those that normalise the scores of all
-    SignedScale scale[Deal<HEADS>::TOKENS];
+    static constexpr int COUNT = Deal<HEADS>::LANE_TOKENS;
+
+    int first;         // index of the first among the tile's tokens
+    int all_sum_rows;  // rows that normalise the scores of all
+    int position[COUNT];
+    int sum_rows[COUNT];  // those that normalise a token's scores
+    SignedScale scale[COUNT];
 };
 
 template <int HEADS>
 DEVICE WarpTokens<HEADS> find_warp_tokens(const sala_select_blocks_params& p, const TokenTile& tile, int sum_stride) {
     WarpTokens<HEADS> tokens;
     tokens.first = warp_index() * Deal<HEADS>::TOKENS;
+    tokens.all_sum_rows = INT32_MAX;
     UNROLL
-    for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) {
-        const int token = tokens.first + i;
-        const bool exists = token < tile.tokens;
+    for (int i = 0; i < Deal<HEADS>::LANE_TOKENS; ++i) {
+        const int token = tokens.first + Deal<HEADS>::token(i, lane_column());
         float scale = p.scale;
-        if (exists && p.scale_factor != 0) scale *= load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token)));
-        tokens.position[i] = exists && !tile.sequence.dense ? maximum(tile.position(token), -1) : -1;
+        if (token < tile.tokens && p.scale_factor != 0) {
+            scale *= load_global_constant(entry_of<const float>(p.scale_factor, tile.row(token)));
+        }
+        tokens.position[i] = selecting_position(tile, token);
         tokens.sum_rows[i] = visible_windows(tokens.position[i], sum_stride);
         tokens.scale[i] = signed_scale(scale);
-        tokens.all_sum_rows = i == 0 ? tokens.sum_rows[0] : minimum(tokens.all_sum_rows, tokens.sum_rows[i]);
+        tokens.all_sum_rows = minimum(tokens.all_sum_rows, tokens.sum_rows[i]);
     }
+    if constexpr (Deal<HEADS>::PRODUCT_TOKENS > 1) tokens.all_sum_rows = -reduce_max<4>(-tokens.all_sum_rows);
     return tokens;
 }
 
@@ -72,17 +95,21 @@ template <int K, int HEADS>
 DEVICE FragmentB<K, ScoreTile::COLUMNS> load_query_columns(const sala_select_blocks_params& p, const TokenTile& tile,
                                                            const WarpTokens<HEADS>& tokens, int slice, int channel) {
     FragmentB<K, ScoreTile::COLUMNS> query;
+    const int column = lane_index() / 4;
     UNROLL
     for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
-        const int token = Deal<HEADS>::token(j);
-        const int head = Deal<HEADS>::head(slice, j) + lane_index() / 4;
-        const bool valid = tokens.position[token] >= 0 && head < p.group;
+        const int lane_token = Deal<HEADS>::lane_token(j), token = Deal<HEADS>::token(lane_token, column);
+        const int head = Deal<HEADS>::head(slice, j, column);
+        uint32_t flip = tokens.scale[lane_token].sign_flip();
+        // The token of this column of Q is another one than that of the thread's sums.
+        if constexpr (Deal<HEADS>::PRODUCT_TOKENS > 1)
+            flip = shuffle(flip, column / Deal<HEADS>::PRODUCT_HEADS * (Deal<HEADS>::PRODUCT_HEADS / 2));
+        const bool valid = selecting_position(tile, tokens.first + token) >= 0 && head < p.group;
         // Offsets are formed of columns that do not exist too, and strides may be huge.
         const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + (valid ? head : 0);
         const int64_t row = tile.row(valid ? tokens.first + token : 0);
         const auto* pairs = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, row, head_q));
         const auto* source = pairs + (channel / 2 + lane_index() % 4);
-        const uint32_t flip = tokens.scale[token].sign_flip();
         UNROLL
         for (int i = 0; i < K / 8; ++i) {
             const uint32_t pair = valid ? load_global_constant(source + 4 * i) : 0;
