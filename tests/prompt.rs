@@ -116,7 +116,7 @@ fn a_prompt_of_16k_tokens_agrees() {
     let judgement = selection(case, &got, &select_blocks(&CONFIG, &scores, &positions));
     assert_eq!(judgement.failure, None);
     let (same, of) = judgement.count();
-    println!("{same} of {of} lists are those of the definition, the others differ by near ties");
+    println!("{same} of {of} lists are those of the definition; others differ by near ties");
 
     let blocks = Blocks::Listed {
         indices: &got,
