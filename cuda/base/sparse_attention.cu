@@ -173,8 +173,9 @@ DEVICE void end_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) 
     if (is_free) steps.refill(at, VALUE);
 }
 
-// Adds the keys of the warp's own steps of the list to O and to the running softmax. Steps near each other are a run; before
-// a wider gap the warp gives back all that it holds, as a copy that it waits for may wait for that.
+// Adds the keys of the warp's own steps of the list to O and to the running softmax. Steps at most STAGES apart are a run: the
+// copy of the next one waits for readers of steps up to this one, and those for earlier ones at most. Before a wider gap the
+// warp gives back all that it holds.
 template <class T, int DIM, int BYTES>
 DEVICE void walk_list(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, const sala_sparse_attention_params& p) {
     OwnSteps own = OwnSteps::begin();

@@ -61,8 +61,8 @@ fn scattered_problem() -> AttentionProblem {
     problem
 }
 
-/// Eight tokens with a warp each, whose lists have little in common: the first lists every block, the second every second one and so on. A warp runs ahead
-/// of others as far as they let it, and waits for steps that are near and for some that are not.
+/// Eight tokens with a warp each, whose lists have little in common: the first lists every block, the second every second one and so on. A warp runs
+/// ahead of others as far as they let it, and waits for steps that are near and for some that are not.
 fn diverging_problem(dim: usize) -> AttentionProblem {
     let (tokens, keys) = (8, 2_900);
     let blocks = keys / 64 + 1;
