@@ -307,16 +307,18 @@ fn named_barriers_hand_over() {
 fn mbarriers_hand_over() {
     const READERS: u32 = 0x8ef2_1c5b;
     let input = numbers(8 * WARP, 14);
-    Case::new("mbarrier_ring", 128, 4 * 128).input(&input).check(|output| {
-        for (thread, sum) in output.iter().enumerate() {
-            let (warp, lane) = (thread / WARP, thread % WARP);
-            let rows = (0..8).filter(|row| READERS >> (4 * row + warp) & 1 == 1);
-            let expected = rows.fold(0_u32, |sum, row| {
-                sum.wrapping_mul(3).wrapping_add(input[32 * row + (lane + warp) % WARP])
-            });
-            assert_eq!(*sum, expected);
-        }
-    });
+    for kernel in ["mbarrier_ring", "mbarrier_ring_branchless"] {
+        Case::new(kernel, 128, 4 * 128).input(&input).check(|output| {
+            for (thread, sum) in output.iter().enumerate() {
+                let (warp, lane) = (thread / WARP, thread % WARP);
+                let rows = (0..8).filter(|row| READERS >> (4 * row + warp) & 1 == 1);
+                let expected = rows.fold(0_u32, |sum, row| {
+                    sum.wrapping_mul(3).wrapping_add(input[32 * row + (lane + warp) % WARP])
+                });
+                assert_eq!(*sum, expected);
+            }
+        });
+    }
 }
 
 #[test]
@@ -590,6 +592,8 @@ fn fused_products_equal_their_instructions() {
     product_agrees::<bf16>("product_kn_bf16", a, kn);
     product_agrees::<f16>("product_kn_f16", a, kn);
     product_agrees::<bf16>("product_shared_kn", a, kn);
+    product_agrees::<bf16>("product_place_nk", a, |k, n| (8 + n, k));
+    product_agrees::<f16>("product_place_kn", a, |k, n| (8 + k, n));
     product_agrees::<bf16>("product_shared_trans_kn", |m, k| (16 + k, m), kn);
 }
 

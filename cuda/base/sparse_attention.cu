@@ -19,22 +19,25 @@
 // softmax depends on that row alone: its bits do not depend on the tile, the chunk or the batch.
 //
 // Shared memory, 99 KiB: the ring 96 KiB (3 stages of K and V at dim 128, 6 at dim 64), where the sets lie of which the
-// list is made; barriers 432 bytes at dim 128; the list, some 210 entries, in the rest.
+// list is made; barriers 480 bytes at dim 128; the list, some 200 entries, in the rest.
 //
-//     warp a    | wait K | S = Q Kᵀ | release K | weights | wait V | O += P V | release V |     the last to release a half
-//     warp b             | wait K | S = …                                                       starts the copy that fills it
+//     warp a    | wait K n+1 | S n+1 = Q Kᵀ | release K | wait V n | O += P V n  | release V |     the last to release a half
+//               |                                                  | weights n+1 |                starts the copy that fills it
 //
-// Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step of its own.
-// Few tokens leave most of a GPU idle; a decode step goes to sparse_attention_decode and sparse_attention_merge.
+// Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step of its own; where
+// they are fast shared memory, and the copies that the last to release starts. Few tokens leave most of a GPU idle; a decode
+// step goes to sparse_attention_decode and sparse_attention_merge.
 // Dropped: a barrier of the block every step (each step as slow as its most loaded sub-partition); a warp that copies for
 // all (nine warps get 168 registers each); an eighth of each step copied by every warp (a step lands when the last has
-// issued its share); Q in shared memory (a quarter more shared-memory traffic); two tokens of 16 heads per warp (spills).
+// issued its share); a landing barrier for each warp (eight arrivals with copies, a tenth of the time); one step after the
+// other (a fifteenth more time, and a tenth on an H100); next scores beside this step's weights, as dense attention has it
+// (32 more registers, moved every step); two tokens of 16 heads per warp (spills).
 //
 // Definition: docs/semantics.md#sparse_attention
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
-#include "machine/mbarrier.cuh"
+#include "machine/operand_place.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
@@ -98,41 +101,97 @@ DEVICE void hide_keys(Accumulator<STEP>& scores, StepList<BYTES>& list, int at, 
     if (keys.paged()) hide_bad_pages(scores, keys, look_up_step(keys, step, shape.last_position));
 }
 
-// Adds the keys of the warp's own steps of the list to O and to the running softmax.
+// What a warp has of its rows.
+template <int DIM>
+struct SparseWarp {
+    FragmentA<DIM> query;
+    Accumulator<DIM> out;
+    OnlineSoftmax softmax;
+    FragmentA<STEP> weights;  // of the step whose values come next
+};
+
+// What a step's weights do to the sums and to O, which has to be complete up to the step before.
+struct StepChange {
+    Rescale rescale;
+    float sums[2];
+};
+
+// The scores of an entry, −∞ where a row does not see a key.
 template <class T, int DIM, int BYTES>
-DEVICE void walk_list(Accumulator<DIM>& out, OnlineSoftmax& softmax, uint32_t& parities, const FragmentA<DIM>& query,
-                      const KeyRing<DIM>& ring, StepList<BYTES>& list, int passed, const sala_sparse_attention_params& p) {
-    const int count = static_cast<int>(uniform(list.count)), warp = warp_index();
+DEVICE void find_scores(Accumulator<STEP>& scores, const SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at,
+                        const sala_sparse_attention_params& p) {
+    steps.wait(at, KEY);
+    scores.fill(0.0f);
+    multiply<T>(scores, warp.query, steps.keys(at));
+    const bool is_free = steps.release(at, KEY);
+    if (is_free) steps.refill(at, KEY);
+    if (StepMarks{steps.list.marks()[at]}.masked() >> warp_index() & 1) hide_keys(scores, steps.list, at, p);
+}
+
+// Turns scores into weights.
+template <class T, int DIM>
+DEVICE StepChange weigh(SparseWarp<DIM>& warp, Accumulator<STEP>& scores) {
+    StepChange change;
+    float maxima[2];
+    find_row_maxima(maxima, scores);
+    change.rescale = raise_maxima(warp.softmax, maxima);
+    make_weights<T>(change.sums, scores, warp.softmax);
+    return change;
+}
+
+template <class T, int DIM>
+DEVICE void take_weights(SparseWarp<DIM>& warp, const Accumulator<STEP>& weights, const StepChange& change) {
+    advance(warp.softmax, warp.out, change.rescale, change.sums);
+    warp.weights = to_fragment_a<T>(weights);
+}
+
+template <class T, int DIM, int BYTES>
+DEVICE void begin_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, const sala_sparse_attention_params& p) {
+    Accumulator<STEP> scores;
+    find_scores<T>(scores, warp, steps, at, p);
+    take_weights<T>(warp, scores, weigh<T>(warp, scores));
+}
+
+// While the tensor cores add the values of an entry, the others make weights of the next.
+template <class T, int DIM, int BYTES>
+DEVICE void continue_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, int next, const sala_sparse_attention_params& p) {
+    Accumulator<STEP> scores;
+    find_scores<T>(scores, warp, steps, next, p);
+    steps.wait(at, VALUE);
+    multiply<T>(warp.out, warp.weights, steps.values(at));
+    const StepChange change = weigh<T>(warp, scores);
+    const bool is_free = steps.release(at, VALUE);
+    if (is_free) steps.refill(at, VALUE);
+    take_weights<T>(warp, scores, change);
+}
+
+template <class T, int DIM, int BYTES>
+DEVICE void end_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) {
+    steps.wait(at, VALUE);
+    multiply<T>(warp.out, warp.weights, steps.values(at));
+    const bool is_free = steps.release(at, VALUE);
+    if (is_free) steps.refill(at, VALUE);
+}
+
+// Adds the keys of the warp's own steps of the list to O and to the running softmax. Steps at most STAGES apart are a run: the
+// copy of the next one waits for readers of steps up to this one, and those for earlier ones at most. Before a wider gap the
+// warp gives back all that it holds.
+template <class T, int DIM, int BYTES>
+DEVICE void walk_list(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, const sala_sparse_attention_params& p) {
+    OwnSteps own = OwnSteps::begin();
+    int at = own.next(steps.list);
     NO_UNROLL
-    for (int group = 0; group < count; group += WARP_SIZE) {
-        const int mine = group + lane_index();
-        uint32_t left = ballot(mine < count && (list.marks()[mine] >> warp & 1) != 0);
+    while (at != NO_ENTRY) {
+        begin_run<T>(warp, steps, at, p);
+        int next = own.next(steps.list);
         NO_UNROLL
-        for (; left != 0; left &= left - 1) {
-            const int at = group + find_first_set(left) - 1, next = at + KeyRing<DIM>::STAGES;
-            const RingPlace place = RingPlace::of<DIM>(passed + at);
-            const uint32_t parity = parities >> place.stage & 1;
-            parities ^= 1u << place.stage;
-
-            Accumulator<STEP> scores;
-            scores.fill(0.0f);
-            wait_mbarrier(ring.landed(place.stage, KEY, warp), parity);
-            multiply_nk<T>(scores, query, ring.tile(place.stage, KEY), 0, 0);
-            const bool key_is_free = release_half(ring, place, KEY) && next < count;
-            if (key_is_free) fill_half(ring, list, next, place.stage, KEY);
-            if (StepMarks{list.marks()[at]}.masked() >> warp & 1) hide_keys(scores, list, at, p);
-
-            float maxima[2], sums[2];
-            find_row_maxima(maxima, scores);
-            const Rescale rescale = raise_maxima(softmax, maxima);
-            make_weights<T>(sums, scores, softmax);
-            advance(softmax, out, rescale, sums);
-
-            wait_mbarrier(ring.landed(place.stage, VALUE, warp), parity);
-            multiply_kn<T>(out, to_fragment_a<T>(scores), ring.tile(place.stage, VALUE), 0, 0);
-            const bool value_is_free = release_half(ring, place, VALUE) && next < count;
-            if (value_is_free) fill_half(ring, list, next, place.stage, VALUE);
+        while (next != NO_ENTRY && next <= at + KeyRing<DIM>::STAGES) {
+            continue_run<T>(warp, steps, at, next, p);
+            at = next;
+            next = own.next(steps.list);
         }
+        end_run<T>(warp, steps, at);
+        at = next;
     }
 }
 
@@ -152,17 +211,15 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     ring.begin();
 
     QueryRow row[2];
-    OnlineSoftmax softmax;
-    start_rows(row, softmax, p, tile, warp_index());
-    const FragmentA<DIM> query = load_query_rows<DIM>(p, tile, row);
-    Accumulator<DIM> out;
-    out.fill(0.0f);
+    SparseWarp<DIM> warp;
+    start_rows(row, warp.softmax, p, tile, warp_index());
+    warp.query = load_query_rows<DIM>(p, tile, row);
+    warp.out.fill(0.0f);
 
     if (thread_index() == 0) begin_list(list, p, tile, block_index_z());
     sync_block();  // the barriers and the list have begun
     const int words = ceil_div(tile.steps(), BlockSets::WORD_STEPS);
-    int passed = 0;         // entries of earlier windows
-    uint32_t parities = 0;  // a bit for each stage: that of the phase that the warp waits for next
+    RingList<DIM, AttentionPlan<DIM>::LIST_BYTES> steps(ring, list);
     for (SetWindow window{0, 0}; window.first < words;) {
         window.words = minimum(words - window.first, longest_window(tile, p.tile_tokens, list.shape.capacity));
         list_steps<THREADS>(list, plan.sets, p, tile, window);
@@ -171,21 +228,20 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
         window.first += window.words - static_cast<int>(list.words_left);
         NO_UNROLL
         for (int i = warp_index(); i < 2 * minimum(KeyRing<DIM>::STAGES, count); i += ATTENTION_WARPS) {
-            const int stage = RingPlace::of<DIM>(passed + i / 2).stage;
-            fill_half(ring, list, i / 2, stage, i % 2 == 0 ? KEY : VALUE);
+            steps.fill(i / 2, i % 2 == 0 ? KEY : VALUE);
         }
-        walk_list<T>(out, softmax, parities, query, ring, list, passed, p);
-        passed += count;
+        walk_list<T>(warp, steps, p);
+        steps.passed += count;
         sync_block();  // every warp is done with the list, and has read the ring
     }
 
     const QueryTile same = find_tile(p, find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
-    finish_softmax(softmax);
+    finish_softmax(warp.softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {
         const QueryRow own = find_row(p, same, warp_index(), side);
-        store_lse<T>(p, same, own, softmax, side);
-        store_row<T>(p, same, own, out, 0, softmax, side);
+        store_lse<T>(p, same, own, warp.softmax, side);
+        store_row<T>(p, same, own, warp.out, 0, warp.softmax, side);
     }
 }
 

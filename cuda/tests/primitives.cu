@@ -8,7 +8,9 @@
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/mbarrier.cuh"
+#include "machine/mbarrier_branchless.cuh"
 #include "machine/memory.cuh"
+#include "machine/operand_place.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "params/unit_test.h"
@@ -218,7 +220,8 @@ struct RingPlan {
 // Rows of the input pass through two slots: row r goes to the warps w with bit w of `READERS[r]` set, which weigh and add
 // it. The last of them to read a row has the copy of the one after the next started into its place. Each warp has a barrier
 // of its own for each slot, so that it sees every phase of it; those that do not read a row have their arrival made for them.
-DEVICE void mbarrier_ring(const Params& p) {
+template <bool BRANCHLESS>
+DEVICE void ring_of_mbarriers(const Params& p) {
     constexpr int ROWS = 8;
     constexpr uint32_t READERS = 0x8ef21c5bu;  // four bits for each row
     RingPlan& plan = test_plan<RingPlan>();
@@ -241,11 +244,17 @@ DEVICE void mbarrier_ring(const Params& p) {
     for (int row = 0; row < ROWS; ++row) {
         if ((readers(row) >> warp & 1) == 0) continue;
         const int slot = row % 2;
-        wait_mbarrier(full + 8 * (4 * slot + warp), parity[slot]);
+        const uint32_t own = full + 8 * (4 * slot + warp);
+        if (BRANCHLESS && row >= 2) {
+            wait_mbarriers(own, parity[slot], empty + 8 * slot, row / 2 % 2 ^ 1);  // the row before was read, else it were not full
+        } else {
+            wait_mbarrier(own, parity[slot]);
+        }
         parity[slot] ^= 1;
         sum = 3 * sum + load_shared<uint32_t>(shared_address(&plan.slots[slot][(lane + warp) % WARP_SIZE]));
         sync_warp();
-        const int lacked = shuffle(lane == 0 ? arrive_mbarrier(empty + 8 * slot) : 0, 0);
+        const uint32_t read = empty + 8 * slot;
+        const int lacked = shuffle(BRANCHLESS ? arrive_mbarrier_if(lane == 0, read) : lane == 0 ? arrive_mbarrier(read) : 0, 0);
         if (lacked != 1 || row + 2 >= ROWS) continue;
         wait_mbarrier(empty + 8 * slot, row / 2 % 2);
         copy_row(row + 2);
@@ -253,6 +262,8 @@ DEVICE void mbarrier_ring(const Params& p) {
     store_result(p, 0, sum);
     sync_block();
 }
+DEVICE void mbarrier_ring(const Params& p) { ring_of_mbarriers<false>(p); }
+DEVICE void mbarrier_ring_branchless(const Params& p) { ring_of_mbarriers<true>(p); }
 
 // ---- arithmetic
 
@@ -524,7 +535,41 @@ DEVICE void product_kn_bf16(const Params& p) { product_kn<bf16, false>(p); }
 DEVICE void product_kn_f16(const Params& p) { product_kn<f16, false>(p); }
 DEVICE void product_shared_kn(const Params& p) { product_kn<bf16, true>(p); }
 
-// A(m, k) = a(16 + k, 16 warp + m), B as above.
+// A as above, B(k, n) = b(8 + n, k) or b(8 + k, n): 32 columns of it at a place, the others from the tile.
+template <class T, Operand OPERAND>
+DEVICE void product_at_place(const Params& p) {
+    constexpr bool ROWS_ARE_K = OPERAND == Operand::KN;
+    const ProductTiles tiles = load_product_tiles(p);
+    const FragmentA<K> a = load_fragment_a<K>(tiles.a, 16 * warp_index(), 16);
+    Accumulator<32> at_place;
+    Accumulator<8> others;
+    Accumulator<N> steps;
+    at_place.fill(1.0f);
+    others.fill(1.0f);
+    steps.fill(1.0f);
+    multiply<T>(at_place, a, OperandPlace<128, OPERAND>(tiles.b).moved(SharedTile<128>::bytes(8)));
+    if constexpr (ROWS_ARE_K) {
+        multiply_kn<T>(others, a, tiles.b, 8, 32);
+    } else {
+        multiply_nk<T>(others, a, tiles.b, 8 + 32, 0);
+    }
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        multiply_step<T, ROWS_ARE_K>(steps, a.registers[i], tiles.b, ROWS_ARE_K ? 8 + 16 * i : 8, ROWS_ARE_K ? 0 : 16 * i);
+    }
+    Accumulator<N> fused;
+    UNROLL
+    for (int j = 0; j < N / 8; ++j) {
+        UNROLL
+        for (int e = 0; e < 4; ++e) fused.values[j][e] = j < 4 ? at_place.values[j % 4][e] : others.values[0][e];
+    }
+    store_product(p, 0, fused);
+    store_product(p, 1, steps);
+}
+DEVICE void product_place_nk(const Params& p) { product_at_place<bf16, Operand::NK>(p); }
+DEVICE void product_place_kn(const Params& p) { product_at_place<f16, Operand::KN>(p); }
+
+// A(m, k) = a(16 + k, 16 warp + m), B(k, n) = b(16 + k, 40 + n).
 DEVICE void product_shared_trans_kn(const Params& p) {
     const ProductTiles tiles = load_product_tiles(p);
     const int col0 = 16 * warp_index();

@@ -1,7 +1,7 @@
 //! Outputs and logarithms are those of the definition.
 
 use crate::steps::compare_entries;
-use crate::{PRECISIONS, long_problem, scattered_problem};
+use crate::{PRECISIONS, diverging_problem, long_problem, scattered_problem};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all, all_orders};
@@ -306,5 +306,17 @@ fn unions_of_any_length_are_walked() {
     let reference = problem.reference();
     for machine in all() {
         compare_with(&problem, &reference, &machine);
+    }
+}
+
+/// Warps that meet at few steps, in several orders.
+#[test]
+fn warps_far_apart_agree() {
+    for dim in [64, 128] {
+        let problem = diverging_problem(dim);
+        let reference = problem.reference();
+        for machine in all_orders(seed()) {
+            compare_with(&problem, &reference, &machine);
+        }
     }
 }

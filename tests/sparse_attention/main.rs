@@ -61,6 +61,26 @@ fn scattered_problem() -> AttentionProblem {
     problem
 }
 
+/// Eight tokens with a warp each, whose lists have little in common: the first lists every block, the second every second one and so on. A warp runs
+/// ahead of others as far as they let it, and waits for steps that are near and for some that are not.
+fn diverging_problem(dim: usize) -> AttentionProblem {
+    let (tokens, keys) = (8, 2_900);
+    let blocks = keys / 64 + 1;
+    let case = AttentionCase {
+        dim,
+        list_len: blocks,
+        ..AttentionCase::plain(vec![(tokens, keys)], seed())
+    };
+    let mut problem = case.problem();
+    let entry = |token: usize, block: usize| if block % (token + 1) == 0 { block as i32 } else { -1 };
+    let indices = (0..tokens).flat_map(|token| (0..blocks).map(move |block| entry(token, block)));
+    problem.lists = Some(Lists {
+        indices: indices.collect(),
+        list_len: blocks,
+    });
+    problem
+}
+
 /// Asserts that a sequence has the same bits however the keys of its batch are stored, and alone. `entry` gives the call that is tried.
 fn assert_same_in_any_batch_and_store(
     machines: &[Machine],

@@ -1,6 +1,6 @@
 //! No order of threads and copies is a race.
 
-use crate::{long_problem, scattered_problem};
+use crate::{diverging_problem, long_problem, scattered_problem};
 use sala_testkit::devices::race_detecting_host;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::problem::compare_on;
@@ -24,6 +24,7 @@ fn no_call_races() {
     }
     compare_on(&machines, &long_problem());
     compare_on(&machines, &scattered_problem());
+    compare_on(&machines, &diverging_problem(128));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// The primitives that synchronise threads or wait for copies. A new one that does either belongs here.
-const PRIMITIVES: [&str; 14] = [
+const PRIMITIVES: [&str; 16] = [
     "sync_block",
     "sync_warp",
     "sync_barrier",
@@ -38,9 +38,11 @@ const PRIMITIVES: [&str; 14] = [
     "async_copy_commit",
     "async_copy_wait",
     "arrive_mbarrier",
+    "arrive_mbarrier_if",
     "arrive_mbarrier_for",
     "arrive_mbarrier_with_copies",
     "wait_mbarrier",
+    "wait_mbarriers",
     "publish_shared_writes",
     "commit_products",
     "wait_products",

@@ -4,16 +4,21 @@
 // last warp that has read a half of a stage starts the copy of the entry STAGES further on into it. So a warp spends
 // nothing on a step that it does not want, and may be STAGES steps ahead of the slowest.
 //
-//     landed, a barrier for each warp     a half has landed for a warp that wants it: it waits for every phase of its own
-//     read, one barrier                   its warps have read it; those that do not want it have their arrival made for them
+//     begun, a barrier for each warp     the copy of a half has begun, for a warp that wants it
+//     landed                             it is there
+//     read                               its warps have read it; those that do not want it have their arrival made for them
 //
-// Copies are started by one warp, whose lanes all arrive with them.
+// A wait tells neighbouring phases apart and no more. Of `begun` a warp waits for every phase, since all are its own; then
+// the phase of `landed` is this entry's or the next. Copies are started by one warp, whose lanes all arrive with them: one
+// barrier for each warp would take eight such arrivals where the others wait for them.
 #pragma once
 
 #include "machine/async_copy.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
 #include "machine/mbarrier.cuh"
+#include "machine/mbarrier_branchless.cuh"
+#include "machine/operand_place.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
@@ -33,23 +38,27 @@ struct KeyRing {
     static constexpr int STAGES = SALA_ATTENTION_RING_BYTES / static_cast<int>(2 * HALF_BYTES);
 
     struct Barriers {
-        uint64_t landed[STAGES][2][ATTENTION_WARPS];
+        uint64_t begun[STAGES][2][ATTENTION_WARPS];
+        uint64_t landed[STAGES][2];
         uint64_t read[STAGES][2];
     };
 
     uint32_t halves, barriers;  // shared addresses
 
-    DEVICE SharedTile<DIM> tile(int stage, StageHalf half) const { return {halves + static_cast<uint32_t>(2 * stage + half) * HALF_BYTES}; }
-    DEVICE uint32_t landed(int stage, StageHalf half, int warp) const {
+    static DEVICE uint32_t stage_bytes(int stage) { return static_cast<uint32_t>(stage) * 2 * HALF_BYTES; }
+    DEVICE SharedTile<DIM> tile(int stage, StageHalf half) const { return {halves + stage_bytes(stage) + half * HALF_BYTES}; }
+    DEVICE uint32_t begun(int stage, StageHalf half, int warp) const {
         return barriers + static_cast<uint32_t>(((2 * stage + half) * ATTENTION_WARPS + warp) * 8);
     }
-    DEVICE uint32_t read(int stage, StageHalf half) const { return landed(STAGES, KEY, 2 * stage + half); }
+    DEVICE uint32_t landed(int stage, StageHalf half) const { return begun(STAGES, KEY, 2 * stage + half); }
+    DEVICE uint32_t read(int stage, StageHalf half) const { return landed(STAGES + stage, half); }
 
     // Called by all threads of the block; a barrier belongs after it.
     DEVICE void begin() const {
-        constexpr int LANDED = 2 * STAGES * ATTENTION_WARPS;
-        for (int i = thread_index(); i < LANDED + 2 * STAGES; i += ATTENTION_WARPS * WARP_SIZE) {
-            init_mbarrier(barriers + static_cast<uint32_t>(8 * i), i < LANDED ? WARP_SIZE : ATTENTION_WARPS);
+        constexpr int HALVES = 2 * STAGES, BEGUN = HALVES * ATTENTION_WARPS;
+        for (int i = thread_index(); i < BEGUN + 2 * HALVES; i += ATTENTION_WARPS * WARP_SIZE) {
+            const int arrivals = i < BEGUN ? 1 : i < BEGUN + HALVES ? WARP_SIZE : ATTENTION_WARPS;
+            init_mbarrier(barriers + static_cast<uint32_t>(8 * i), arrivals);
         }
     }
 };
@@ -73,16 +82,22 @@ DEVICE void load_whole_step(SharedTile<DIM> tile, const KeyRows& rows, int step,
     constexpr int AT_ONCE = WARP_SIZE / VECTORS;  // rows that a warp copies at a time
     constexpr int PERIOD = 8;                     // of rows, after which a tile's vectors lie at the same places again
     const int row = lane_index() / VECTORS, vector = lane_index() % VECTORS;
-    const uint16_t* source = rows.row_in(page, step * AttentionTile::STEP) + row * rows.stride + vector * 8;
-    const int64_t stride = AT_ONCE * rows.stride;
-    uint32_t target[PERIOD / AT_ONCE];
+    constexpr int SOURCES = PERIOD / AT_ONCE;  // a chain of additions for each, so that copies do not wait for one
+    const uint16_t* source[SOURCES];
+    uint32_t target[SOURCES];
     UNROLL
-    for (int i = 0; i < PERIOD / AT_ONCE; ++i) target[i] = tile.address(row + i * AT_ONCE, vector);
+    for (int i = 0; i < SOURCES; ++i) {
+        source[i] =
+            i == 0 ? rows.row_in(page, step * AttentionTile::STEP) + row * rows.stride + vector * 8 : source[i - 1] + AT_ONCE * rows.stride;
+        target[i] = tile.address(row + i * AT_ONCE, vector);
+    }
     UNROLL
-    for (int i = 0; i < AttentionTile::STEP / AT_ONCE; ++i) {
-        async_copy<16>(target[i % (PERIOD / AT_ONCE)] + static_cast<uint32_t>(i * AT_ONCE / PERIOD * PERIOD * SharedTile<DIM>::ROW_BYTES),
-                       source);
-        source += stride;
+    for (int first = 0; first < AttentionTile::STEP; first += PERIOD) {
+        UNROLL
+        for (int i = 0; i < SOURCES; ++i) {
+            async_copy<16>(target[i] + static_cast<uint32_t>(SharedTile<DIM>::bytes(first)), source[i]);
+            source[i] += PERIOD * rows.stride;
+        }
     }
 }
 
@@ -103,35 +118,62 @@ DEVICE void load_partial_step(SharedTile<DIM> tile, const KeyRows& rows, const K
     }
 }
 
-// One warp starts the copy of a half of the list's entry `at` into its place, which is free.
+// The entries of a list on their way through a ring, as a warp sees them.
 template <int DIM, int BYTES>
-DEVICE void fill_half(const KeyRing<DIM>& ring, StepList<BYTES>& list, int at, int stage, StageHalf half) {
-    const StepEntry entry{list.entries()[at]};
-    const uint32_t wants = StepMarks{list.marks()[at]}.wants();
-    const KeyRows rows = list.shape.rows[half];
-    if (entry.is_whole()) {
-        load_whole_step<DIM>(ring.tile(stage, half), rows, entry.step(), list.pages()[at]);
-    } else {
-        load_partial_step<DIM>(ring.tile(stage, half), rows, entry.keys(), list.shape.last_position);
-    }
-    const int others = ATTENTION_WARPS - count_bits(wants);
-    if (lane_index() == 0 && others != 0) arrive_mbarrier_for(ring.read(stage, half), others);
-    const uint32_t landed = uniform(ring.landed(stage, half, 0)), readers = uniform(wants);
-    UNROLL
-    for (int warp = 0; warp < ATTENTION_WARPS; ++warp) {
-        if (readers >> warp & 1) arrive_mbarrier_with_copies(landed + static_cast<uint32_t>(8 * warp));
-    }
-}
+struct RingList {
+    static constexpr int STAGES = KeyRing<DIM>::STAGES;
 
-// The warp has read a half. Whether it is the last of those that wanted it; it may then be filled again.
-template <int DIM>
-DEVICE bool release_half(const KeyRing<DIM>& ring, const RingPlace& place, StageHalf half) {
-    sync_warp();
-    const uint32_t lacked = uniform(lane_index() == 0 ? static_cast<uint32_t>(arrive_mbarrier(ring.read(place.stage, half))) : 0);
-    if (lacked != 1) return false;
-    wait_mbarrier(ring.read(place.stage, half), place.parity);  // complete: what the others read happened before
-    return true;
-}
+    KeyRing<DIM> ring;
+    StepList<BYTES>& list;
+    OperandPlace<DIM, Operand::NK> first_keys;
+    OperandPlace<DIM, Operand::KN> first_values;
+    int passed = 0;         // entries of earlier lists
+    uint32_t parities = 0;  // a bit for each half: that of the phase of `begun` that the warp waits for next
+
+    DEVICE RingList(const KeyRing<DIM>& ring, StepList<BYTES>& list)
+        : ring(ring), list(list), first_keys(ring.tile(0, KEY)), first_values(ring.tile(0, VALUE)) {}
+
+    DEVICE RingPlace place(int at) const { return RingPlace::of<DIM>(passed + at); }
+    DEVICE OperandPlace<DIM, Operand::NK> keys(int at) const { return first_keys.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
+    DEVICE OperandPlace<DIM, Operand::KN> values(int at) const { return first_values.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
+
+    // The whole warp starts the copy of a half of an entry to its place, which is free.
+    DEVICE void fill(int at, StageHalf half) const {
+        const int stage = place(at).stage;
+        const StepEntry entry{list.entries()[at]};
+        const uint32_t wants = StepMarks{list.marks()[at]}.wants();
+        const KeyRows rows = list.shape.rows[half];
+        const int lane = lane_index();
+        if (entry.is_whole()) {
+            load_whole_step<DIM>(ring.tile(stage, half), rows, entry.step(), list.pages()[at]);
+        } else {
+            load_partial_step<DIM>(ring.tile(stage, half), rows, entry.keys(), list.shape.last_position);
+        }
+        const int others = ATTENTION_WARPS - count_bits(wants);
+        if (lane == 0 && others != 0) arrive_mbarrier_for(ring.read(stage, half), others);
+        if (lane < ATTENTION_WARPS && (wants >> lane & 1) != 0) arrive_mbarrier(ring.begun(stage, half, lane));
+        arrive_mbarrier_with_copies(uniform(ring.landed(stage, half)));
+    }
+
+    // Waits for a half of an entry that the warp wants; it asks for each of them once.
+    DEVICE void wait(int at, StageHalf half) {
+        const RingPlace own = place(at);
+        const int bit = 2 * own.stage + half;
+        wait_mbarriers(ring.begun(own.stage, half, warp_index()), parities >> bit & 1, ring.landed(own.stage, half), own.parity);
+        parities ^= 1u << bit;
+    }
+
+    // The warp has read a half of an entry. Whether it is the last that wanted it, and so has to fill the place again.
+    DEVICE bool release(int at, StageHalf half) const {
+        const RingPlace own = place(at);
+        sync_warp();
+        const int lacked = arrive_mbarrier_if(lane_index() == 0, ring.read(own.stage, half));
+        if (uniform(static_cast<uint32_t>(lacked)) != 1) return false;
+        wait_mbarrier(ring.read(own.stage, half), own.parity);  // complete: what the others read happened before
+        return at + STAGES < static_cast<int>(list.count);
+    }
+    DEVICE void refill(int at, StageHalf half) const { fill(at + STAGES, half); }
+};
 
 }  // namespace SALA_VARIANT
 }  // namespace sala

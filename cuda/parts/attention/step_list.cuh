@@ -237,6 +237,38 @@ DEVICE void list_steps(StepList<BYTES>& list, BlockSets& sets, const sala_sparse
     count_refused(p.status, REFUSED_PAGES, bad);
 }
 
+constexpr int NO_ENTRY = -1;
+
+// A warp's way through the entries of a list that it wants. The same in all its lanes.
+struct OwnSteps {
+    int group;      // of WARP_SIZE entries: its first
+    uint32_t left;  // those of the group that the warp wants and has not come to
+
+    static DEVICE OwnSteps begin() { return {-WARP_SIZE, 0}; }
+
+    template <int BYTES>
+    DEVICE int next(StepList<BYTES>& list) {
+        NO_UNROLL
+        while (left == 0) {
+            if (!begin_group(list)) return NO_ENTRY;
+        }
+        const int at = group + find_first_set(left) - 1;
+        left &= left - 1;
+        return at;
+    }
+
+  private:
+    template <int BYTES>
+    DEVICE bool begin_group(StepList<BYTES>& list) {
+        const int count = static_cast<int>(list.count);
+        group += WARP_SIZE;
+        if (group >= count) return false;
+        const int mine = group + lane_index();
+        left = ballot(mine < count && (StepMarks{list.marks()[mine]}.wants() >> warp_index() & 1) != 0);
+        return true;
+    }
+};
+
 // The cells of a step that a token sees, as its list says.
 template <int BYTES>
 DEVICE uint32_t listed_cells(StepList<BYTES>& list, int at, int token) {

@@ -1,0 +1,88 @@
+// An operand B in a tile of shared memory, as a lane reads its fragments. The lane's addresses are formed once; rows and
+// columns are then constants of the instructions, and another tile is a few additions away, where SharedTile forms an
+// address for each fragment.
+#pragma once
+#include "machine/tile.cuh"
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+// How B lies in the tile: B(k, n) is element (n, k), or element (k, n).
+enum class Operand { NK, KN };
+
+template <int COLS, Operand OPERAND>
+struct OperandPlace {
+    static constexpr int COUNT = COLS / 16 < 4 ? COLS / 16 : 4;  // the permutation leaves the bits above alone
+
+    uint32_t at[COUNT];
+    SharedTile<COLS> tile;  // for the host, whose products read tiles
+
+    // What one product takes lies in neighbouring registers, for both.
+    DEVICE explicit OperandPlace(SharedTile<COLS> tile) : tile(tile) {
+        const int lane = lane_index();
+        const int row = OPERAND == Operand::NK ? lane / 16 * 8 + lane % 8 : lane % 16;
+        const int vector = OPERAND == Operand::NK ? lane / 8 % 2 : lane / 16;
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) at[i] = kept(tile.address(row, 2 * i + vector));
+    }
+
+    // The same place in a tile that lies `bytes` further on.
+    DEVICE OperandPlace moved(uint32_t bytes) const {
+        OperandPlace other = *this;
+        other.tile.base += bytes;
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
+        return other;
+    }
+
+    DEVICE uint32_t address(int row0, int col0) const {
+        return at[col0 / 16 % COUNT] + static_cast<uint32_t>(row0 * SharedTile<COLS>::ROW_BYTES + col0 / 16 / COUNT * COUNT * 32);
+    }
+};
+
+// C += A B, B being the tile's first rows and columns; multiply_nk and multiply_kn, bit for bit.
+template <class T, int N, int K, int COLS, Operand OPERAND>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b SITE);
+
+}  // namespace SALA_VARIANT
+}  // namespace sala
+
+namespace sala {
+inline namespace SALA_VARIANT {
+
+#if defined(SALA_HOST)
+
+template <class T, int N, int K, int COLS, Operand OPERAND>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b, const char* file, int line) {
+    if constexpr (OPERAND == Operand::NK) {
+        multiply_nk<T>(c, a, b.tile, 0, 0, file, line);
+    } else {
+        multiply_kn<T>(c, a, b.tile, 0, 0, file, line);
+    }
+}
+
+#else
+
+template <class T, int N, int K, int COLS, Operand OPERAND>
+DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b) {
+    static_assert(N % 16 == 0, "a load has sixteen columns");
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        UNROLL
+        for (int j = 0; j < N / 16; ++j) {
+            uint32_t r[4];
+            if constexpr (OPERAND == Operand::NK) {
+                load_matrix_x4(r, b.address(16 * j, 16 * i));
+            } else {
+                load_matrix_x4_trans(r, b.address(16 * i, 16 * j));
+            }
+            mma<T>(c.values[2 * j], a.registers[i], r[0], r[1]);
+            mma<T>(c.values[2 * j + 1], a.registers[i], r[2], r[3]);
+        }
+    }
+}
+
+#endif
+
+}  // namespace SALA_VARIANT
+}  // namespace sala
