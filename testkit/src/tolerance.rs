@@ -303,10 +303,11 @@ pub fn linear_out(shape: LinearShape<'_>, got: &[f64], expected: &[f64]) -> Judg
     let mut worst = Judgement::default();
     for (sequence, pair) in cu_seqlens.windows(2).enumerate() {
         let tokens = pair[0] as usize..pair[1] as usize;
-        let bound = if tokens.len() >= 16 {
-            precision.pick(4e-3, 6e-4)
-        } else {
-            precision.pick(6e-3, 9e-4)
+        // Of few tokens roundings do not average out, and where the products with q and with the state cancel they stay behind.
+        let bound = match tokens.len() {
+            16.. => precision.pick(4e-3, 6e-4),
+            4.. => precision.pick(6e-3, 9e-4),
+            _ => precision.pick(1.2e-2, 1.8e-3),
         };
         for head in 0..heads {
             let mut squares = Squares::default();
