@@ -291,6 +291,25 @@ fn blocks_that_share_pieces_change_no_bit() {
     }
 }
 
+/// So many sequences that no machine has room for a block for each piece, of which two have query tokens.
+#[test]
+fn blocks_share_pieces_on_every_machine() {
+    for machine in all() {
+        let sequences = 5 * machine.device.multiprocessors() as usize;
+        let lengths = (0..sequences).map(|index| match index {
+            0 => (2, 32 * 400 + 5),
+            3 => (1, 32 * 130),
+            _ => (0, 40),
+        });
+        let (queries, keys): (Vec<_>, Vec<_>) = lengths.unzip();
+        let config = Config {
+            block_size: 32,
+            ..small_config(40, 1, 64)
+        };
+        check(&inputs(Precision::Bf16, config, &queries, &keys), &machine, "crowded");
+    }
+}
+
 #[test]
 fn refused_sequences_get_empty_lists() {
     for machine in all() {
