@@ -258,12 +258,15 @@ fn groups_cost_what_the_columns_do_that_they_are_padded_to() {
 }
 
 /// Selection of few tokens reads K1 and K2 once, and where K1 normalises too twice, whatever the number of tokens. What it reads of queries, lengths
-/// and its workspace is told apart: the first grows with the tokens, which all have the same rows here, and none of the others with the channels.
+/// and its workspace is told apart: the first grows with the tokens, which all have the same rows here, and none of the others with the channels. Where
+/// blocks have to share pieces, they find out less often about their sequence.
 #[test]
 fn a_decode_step_reads_compressed_keys_once() {
     for (lse, most) in [(Lse::Coarse, 1.05), (Lse::Exact, 2.1)] {
         let problem = |queries, dim| selection(queries, 64 * 260 + 31, 1, dim, lse).decode();
-        let read = |queries, dim| count(&problem(queries, dim), 1).global_bytes_read as f64;
+        let read_by =
+            |queries, dim, multiprocessors| count(&problem(queries, dim), multiprocessors).global_bytes_read as f64;
+        let read = |queries, dim| read_by(queries, dim, 132);
         let [one, two, all] = [1, 2, 16].map(|queries| read(queries, 128));
         let of_token = two - one;
         assert_eq!(all - one, 15.0 * of_token, "{lse:?}: no more keys for more tokens");
@@ -274,6 +277,13 @@ fn a_decode_step_reads_compressed_keys_once() {
             keys >= floor && keys <= most * floor,
             "{lse:?}: {keys} bytes of {floor}"
         );
+        for (queries, all_read) in [(1, one), (16, all)] {
+            let shared = read_by(queries, 128, 1);
+            assert!(
+                shared < all_read && shared > keys,
+                "{lse:?}: {shared} bytes, by blocks of their own {all_read}"
+            );
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{compress, inputs, times};
 use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{Entry, Lse, Status};
 use sala_testkit::batch::{Batch, Trees};
-use sala_testkit::devices::{Machine, all, all_orders, host, race_detecting_host};
+use sala_testkit::devices::{Machine, all, all_orders, host, host_with, race_detecting_host};
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
@@ -260,6 +260,56 @@ fn large_batches_agree() {
     assert_same_bits(&run(&prefill, &machine), &got, "a large batch");
 }
 
+/// One block for each piece of K1, and fewer, which take several pieces one after the other.
+#[test]
+fn blocks_that_share_pieces_change_no_bit() {
+    let machines = [1000, 8, 1].map(|multiprocessors| {
+        let name = format!("host, {multiprocessors} multiprocessors");
+        host_with(&name, |options| options.multiprocessors = multiprocessors)
+    });
+    for (heads_q, heads_kv, lse) in [(40, 1, Lse::Coarse), (4, 2, Lse::Exact)] {
+        let config = Config {
+            block_size: 32,
+            lse,
+            ..small_config(heads_q, heads_kv, 64)
+        };
+        let plain = inputs(Precision::F16, config, &[16, 1, 3], &[32 * 400 + 5, 32 * 130, 900]);
+        for batch in [plain.batch.clone(), plain.batch.clone().paged(16)] {
+            let inputs = SelectionInputs { batch, ..plain.clone() };
+            let keys = compress(&inputs, &machines[0]);
+            let decode = inputs.select(&keys, Some(inputs.blocks() + 1)).decode();
+            let reference = decode.reference();
+            let [expected, few, fewest] = machines.each_ref().map(|machine| {
+                machine.stream.take_counters();
+                let got = compare_with(&decode, &reference, machine);
+                (got, machine.stream.take_counters().blocks)
+            });
+            assert!(expected.1 > few.1 && few.1 > fewest.1, "blocks share nothing");
+            assert_same_bits(&expected.0, &few.0, &machines[1].name);
+            assert_same_bits(&expected.0, &fewest.0, &machines[2].name);
+        }
+    }
+}
+
+/// So many sequences that no machine has room for a block for each piece, of which two have query tokens.
+#[test]
+fn blocks_share_pieces_on_every_machine() {
+    for machine in all() {
+        let sequences = 5 * machine.device.multiprocessors() as usize;
+        let lengths = (0..sequences).map(|index| match index {
+            0 => (2, 32 * 400 + 5),
+            3 => (1, 32 * 130),
+            _ => (0, 40),
+        });
+        let (queries, keys): (Vec<_>, Vec<_>) = lengths.unzip();
+        let config = Config {
+            block_size: 32,
+            ..small_config(40, 1, 64)
+        };
+        check(&inputs(Precision::Bf16, config, &queries, &keys), &machine, "crowded");
+    }
+}
+
 #[test]
 fn refused_sequences_get_empty_lists() {
     for machine in all() {
@@ -298,6 +348,12 @@ fn no_split_selection_races() {
     let machine = race_detecting_host(seed());
     let plain = inputs(Precision::Bf16, small_config(16, 1, 128), &[3, 1], &[1000, 600]);
     check(&plain, &machine, "small");
+    let shared = Config {
+        block_size: 32,
+        ..small_config(40, 1, 64)
+    };
+    let plain = inputs(Precision::Bf16, shared, &[2, 1, 1], &[32 * 220, 32 * 130, 900]);
+    check(&plain, &machine, "blocks that take four pieces");
 }
 
 /// Trees of any shape; K1 and K2 have nothing but NaN where a window reaches the drafts.

@@ -41,7 +41,7 @@ pub struct Description {
     pub expect: BTreeMap<String, usize>,
     /// The warps of a block, by what they do.
     pub warps: Vec<Role>,
-    /// What plain loads wait for.
+    /// What loads and copies wait for.
     pub memory: Memory,
     /// Bytes that one bulk or tensor copy moves.
     pub bulk_bytes: u32,

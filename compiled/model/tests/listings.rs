@@ -191,6 +191,36 @@ fn a_path_leaves_out_what_is_cold_and_goes_round_inner_loops() {
     assert_eq!(whole, [0, 1, 2, 3, 6, 7, 8, 1, 2, 3, 6, 7, 8, 9]);
 }
 
+/// Compilers move what another part needs too before a fork, whose sides are both cold.
+#[test]
+fn a_path_leaves_out_a_fork_of_two_cold_sides() {
+    const LISTING: &str = r#"
+.text.kernel:
+	//## File "kernel.cu", line 2
+        /*0000*/                   S2R R0, SR_TID.X ;
+        /*0010*/               @P0 BRA `(.L_x_1) ;
+        /*0020*/                   IADD3 R1, R0, 0x1, RZ ;
+        /*0030*/                   IADD3 R2, R0, 0x2, RZ ;
+        /*0040*/                   IADD3 R3, R0, 0x3, RZ ;
+	//## File "kernel.cu", line 3
+        /*0050*/               @P1 BRA `(.L_x_0) ;
+        /*0060*/                   MUFU.EX2 R4, R1 ;
+        /*0070*/                   MUFU.EX2 R5, R1 ;
+        /*0080*/                   BRA `(.L_x_1) ;
+.L_x_0:
+        /*0090*/                   MUFU.EX2 R4, R2 ;
+        /*00a0*/                   MUFU.EX2 R5, R2 ;
+.L_x_1:
+	//## File "kernel.cu", line 4
+        /*00b0*/                   EXIT ;
+"#;
+    let source = "DEVICE void kernel() {\nstart();\nif (next) load_next();\n}";
+    let kernel = function(LISTING, &[("kernel.cu", source)]);
+    let cold = patterns(&["kernel: next"]);
+    let path = PathFinder::new(&kernel, None, &cold, &Vec::new(), "test").find();
+    assert_eq!(path.unwrap(), [0, 1, 11]);
+}
+
 #[test]
 fn a_path_that_is_not_clear_says_what_to_edit() {
     let kernel = kernel();

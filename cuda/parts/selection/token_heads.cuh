@@ -55,19 +55,19 @@ struct Products {
     DEVICE int product(int number) const { return number - token(number) * of_token; }
 };
 
-// Operand B: HEADS heads of the token in row `row` of q, from head `first` of the group on, before the sign of the scale.
+// Operand B: HEADS heads of the token in row `row` of q, from head `first` of the group on, before the sign of the scale. Columns that
+// pad the group have its first head: nobody asks for their sums, and they divide P by infinity (finish_column).
 template <int DIM, int HEADS>
 DEVICE FragmentB<DIM, HEADS> load_query_heads(const sala_select_blocks_params& p, int64_t row, int first) {
     FragmentB<DIM, HEADS> query;
     UNROLL
     for (int j = 0; j < HEADS / 8; ++j) {
         const int head = first + j * 8 + lane_index() / 4;
-        const bool valid = head < p.group;
-        const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + (valid ? head : 0);
+        const int64_t head_q = static_cast<int64_t>(block_index_y()) * p.group + (head < p.group ? head : 0);
         const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, row, head_q)) + lane_index() % 4;
         UNROLL
         for (int i = 0; i < DIM / 8; ++i) {
-            query.registers[i / 2][j][i % 2] = valid ? load_global_constant(source + 4 * i) : 0;
+            query.registers[i / 2][j][i % 2] = load_global_constant(source + 4 * i);
         }
     }
     return query;

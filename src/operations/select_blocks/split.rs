@@ -17,6 +17,9 @@ const PIECE_BLOCKS: usize = SALA_SELECT_PIECE_BLOCKS as usize;
 pub(super) const TOKENS: usize = 16;
 /// Where more sequences would take a larger workspace than this, they are taken some at a time.
 const MOST_BYTES: usize = 64 << 20;
+/// Blocks that score: so many on each multiprocessor, of at most so many pieces each.
+const BLOCKS_EACH: usize = 4;
+const MOST_ROUNDS: usize = 4;
 /// Heads of a product, and bytes of m and Z of one head.
 const PRODUCT_HEADS: usize = 8;
 const SUM_BYTES: usize = 2 * 4;
@@ -42,8 +45,8 @@ impl Plan {
         let element = Some(config.dtype);
         let threads = SALA_SELECT_PIECE_WARPS as usize * 32;
         let rows = PIECE * config.shape.dim * 2;
-        // m and Z of the heads, and P of a piece's rows.
-        let token_bytes = heads_padded(config) * SUM_BYTES + PIECE * 4;
+        // m and Z of the heads, and P of the rows of two pieces.
+        let token_bytes = heads_padded(config) * SUM_BYTES + 2 * PIECE * 4;
         let lists = SALA_SELECT_LIST_WARPS as usize * 32;
         Ok(Self {
             sums: vec![Variant::base("select_blocks_sums", element, &[dim], threads, rows, ())?],
@@ -82,6 +85,7 @@ impl Plan {
             true => [split.pieces, split.blocks.div_ceil(PIECE_BLOCKS)],
             false => [0, 0],
         };
+        let multiprocessors = kernels.device().multiprocessors() as usize;
         let sums = kernels.pick(&self.sums, |()| true)?;
         let mut scores = kernels.pick(&self.scores, |()| true)?.clone();
         scores.shared += (split.tokens * self.token_bytes) as u32;
@@ -89,6 +93,7 @@ impl Plan {
         for first_token in (0..queries).step_by(split.tokens) {
             for first_sequence in (0..batch).step_by(split.sequences) {
                 let sequences = split.sequences.min(batch - first_sequence);
+                let score_blocks = score_blocks(score_pieces, heads_kv * sequences, multiprocessors);
                 let params = sala_select_split_params {
                     sums: workspace.address,
                     block_scores: workspace.address + split.sum_bytes() as u64,
@@ -105,13 +110,19 @@ impl Plan {
                 // SAFETY: the caller's promise.
                 unsafe {
                     kernels.queue(stream, sums, [pieces, heads_kv, sequences], &params)?;
-                    kernels.queue(stream, &scores, [score_pieces, heads_kv, sequences], &params)?;
+                    kernels.queue(stream, &scores, [score_blocks, heads_kv, sequences], &params)?;
                     kernels.queue(stream, lists, [split.tokens, heads_kv, sequences], &params)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// How many blocks score the pieces of each head. They share them, one after the other where a GPU would not hold a block for each: what a block finds
+/// out about its sequence it then finds out once. The choice changes no bit of the result.
+fn score_blocks(pieces: usize, heads: usize, multiprocessors: usize) -> usize {
+    (BLOCKS_EACH * multiprocessors / heads.max(1)).clamp(pieces.div_ceil(MOST_ROUNDS), pieces)
 }
 
 /// The query heads of a kv head, padded to products.
@@ -276,6 +287,16 @@ mod tests {
                 assert!(bytes <= MOST_BYTES, "{bytes} bytes for lists of {topk}");
             }
         }
+    }
+
+    /// Of a sequence of 128K and of 1M tokens, which have 67 and 529 pieces for each of two heads.
+    #[test]
+    fn blocks_share_pieces_where_a_gpu_has_no_room_for_all() {
+        assert_eq!(score_blocks(67, 2, 132), 67, "room for all");
+        assert_eq!(score_blocks(529, 2, 132), 264, "as many as there is room for");
+        assert_eq!(score_blocks(67, 64 * 2, 132), 17, "four pieces at most");
+        assert_eq!(score_blocks(3, 1 << 20, 132), 1);
+        assert_eq!(score_blocks(0, 2, 132), 0, "nothing is scored");
     }
 
     #[test]

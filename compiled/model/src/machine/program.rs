@@ -12,7 +12,7 @@ use crate::{Gpu, Problem};
 /// Instructions of other code that a compiler may have put between those of a refill.
 const FOREIGN: usize = 16;
 
-/// What plain loads wait for.
+/// What loads and copies wait for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Memory {
@@ -28,7 +28,7 @@ pub enum Memory {
 pub struct Setting<'a> {
     /// Where.
     pub gpu: &'a Gpu,
-    /// What plain loads wait for.
+    /// What loads and copies wait for.
     pub memory: Memory,
     /// Bytes that one bulk or tensor copy moves.
     pub bulk_bytes: u32,
@@ -74,6 +74,7 @@ pub(super) enum Action {
     /// Starts a copy of so many bytes to shared memory; it arrives at an mbarrier when it lands.
     Copy {
         bytes: f64,
+        latency: f64,
         arrive: Option<Turn>,
     },
     /// Ends a group of copies.
@@ -198,7 +199,7 @@ impl Program {
             writes: first..after_writes,
             latency: latency_of(instruction, gpu, memory),
             pipe: pipe_of(instruction, gpu)?,
-            action: action_of(instruction, bulk_bytes, arrive, wait),
+            action: action_of(instruction, memory, bulk_bytes, arrive, wait),
         });
         Ok(())
     }
@@ -231,16 +232,24 @@ fn next_turn(counts: &mut [usize], sync: usize) -> Turn {
     }
 }
 
-fn action_of(instruction: &Instruction, bulk_bytes: u32, arrive: Option<Turn>, wait: Option<Turn>) -> Action {
+fn action_of(
+    instruction: &Instruction,
+    memory: f64,
+    bulk_bytes: u32,
+    arrive: Option<Turn>,
+    wait: Option<Turn>,
+) -> Action {
     let opcode = instruction.opcode.as_str();
     match instruction.class {
         Class::Ldgsts | Class::Bulk if instruction.never_runs() => Action::None,
         Class::Ldgsts => Action::Copy {
             bytes: 32.0 * 4.0 * instruction.width() as f64,
+            latency: memory,
             arrive: None,
         },
         Class::Bulk => Action::Copy {
             bytes: f64::from(bulk_bytes),
+            latency: memory,
             arrive,
         },
         Class::Commit => Action::Commit,

@@ -263,10 +263,10 @@ impl<'a> Simulation<'a> {
         match &op.action {
             Action::None => {}
             Action::Stall(clocks) => warp.blocked = now + clocks,
-            Action::Copy { bytes, arrive } => {
+            Action::Copy { bytes, latency, arrive } => {
                 if !self.free.copies {
                     self.link = self.link.max(start) + bytes / self.gpu.l2_rate;
-                    warp.landing = self.link + self.gpu.l2_latency;
+                    warp.landing = self.link + latency;
                 }
                 if let Some(turn) = *arrive {
                     let at = warp.landing.max(now);

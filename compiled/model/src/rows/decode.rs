@@ -10,27 +10,29 @@ const BATCH: f64 = 64.0;
 const PIECE: f64 = 128.0;
 const PIECE_BLOCKS: f64 = 31.0;
 const PIECE_KEYS: f64 = 256.0;
+/// Blocks that score on each multiprocessor, and pieces of K1 that each takes at most.
+const BLOCKS_EACH: f64 = 4.0;
+const MOST_ROUNDS: f64 = 4.0;
 
 /// What a GPU's first blocks load, a piece of 128 rows on each of about a hundred multiprocessors.
 const FIRST_BYTES: f64 = 100.0 * PIECE * DIM * ELEMENT;
 
 pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
     let gpu = table.gpu;
-    // Three launches. Of the first two the blocks are many: what one takes, and the bytes of all of them.
-    let clocks = |name: &str| kernels.unit(name, gpu.arch)?.on(gpu)?.clocks();
-    let sums = clocks("decode_sums")?;
+    // Three launches, of which the first two may have more blocks than multiprocessors.
     for (name, tokens) in [("128k", 128.0 * K), ("1m", M)] {
         let bytes = |rows: f64| rows * HEADS_KV * DIM * ELEMENT;
-        let rows = tokens / SCORED + tokens / SUMMED;
+        let [scored, summed] = [SCORED, SUMMED].map(|stride| tokens / stride);
         let work = Work {
-            flop: 2.0 * DIM * HEADS * rows,
-            bytes: bytes(rows),
+            flop: 2.0 * DIM * HEADS * (scored + summed),
+            bytes: bytes(scored + summed),
         };
-        let scores = clocks(&format!("decode_block_scores_{name}"))?;
-        let lists = clocks(&format!("decode_lists_{name}"))?;
         // Beyond what its first blocks take, a launch waits for memory.
-        let more = |rows: f64| (gpu.memory_microseconds(bytes(rows)) - gpu.memory_microseconds(FIRST_BYTES)).max(0.0);
-        let microseconds = gpu.microseconds(sums + scores + lists) + more(tokens / SUMMED) + more(tokens / SCORED);
+        let more = |rows: f64| (bytes(rows) - FIRST_BYTES).max(0.0);
+        let scores = format!("decode_block_scores_{name}");
+        let microseconds = Launch::of_sums(HEADS_KV, summed, more(summed)).price(kernels, gpu)?
+            + Launch::of_scores(&scores, HEADS_KV, scored, more(scored), gpu).price(kernels, gpu)?
+            + Launch::of(&format!("decode_lists_{name}"), HEADS_KV, 0.0).price(kernels, gpu)?;
         let name = format!("decode_select_us_{name}");
         table.add_time(name, Unit::Microseconds, 3, work, microseconds);
     }
@@ -53,17 +55,11 @@ pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<(), Probl
 fn add_batch(table: &mut Table, kernels: &Kernels, one: Work) -> Result<(), Problem> {
     let gpu = table.gpu;
     let heads = BATCH * HEADS_KV;
-    let launch = |name: &str, blocks: f64, bytes: f64| launch_microseconds(kernels, gpu, name, blocks, bytes);
-
     let [scored, summed] = [SCORED, SUMMED].map(|stride| 128.0 * K / stride);
     let bytes = |rows: f64| heads * rows * DIM * ELEMENT;
-    let select = launch("decode_sums", heads * (summed / PIECE).ceil(), bytes(summed))?
-        + launch(
-            "decode_block_scores_128k",
-            heads * (scored / 4.0 / PIECE_BLOCKS).ceil(),
-            bytes(scored),
-        )?
-        + launch("decode_lists_128k", heads, 0.0)?;
+    let select = Launch::of_sums(heads, summed, bytes(summed)).price(kernels, gpu)?
+        + Launch::of_scores("decode_block_scores_128k", heads, scored, bytes(scored), gpu).price(kernels, gpu)?
+        + Launch::of("decode_lists_128k", heads, 0.0).price(kernels, gpu)?;
     let work = Work {
         flop: 2.0 * DIM * HEADS * BATCH * (scored + summed),
         bytes: bytes(scored) + bytes(summed),
@@ -76,21 +72,67 @@ fn add_batch(table: &mut Table, kernels: &Kernels, one: Work) -> Result<(), Prob
     };
     let pieces = LISTED * BLOCK / PIECE_KEYS;
     let partial = BATCH * HEADS * pieces * (DIM + 2.0) * 4.0;
-    let attend = launch("decode_pieces", heads * pieces, work.bytes + partial)?
-        + launch("decode_merge", BATCH * HEADS, partial)?;
+    let attend = Launch::of("decode_pieces", heads * pieces, work.bytes + partial).price(kernels, gpu)?
+        + Launch::of("decode_merge", BATCH * HEADS, partial).price(kernels, gpu)?;
     table.add_time("decode_attend_us_b64".to_owned(), Unit::Microseconds, 2, work, attend);
     Ok(())
 }
 
-/// A launch of blocks that follow each other on all multiprocessors: the first ones from end to end, the others as they come or as memory has their
-/// bytes.
-fn launch_microseconds(
-    kernels: &Kernels,
-    gpu: &'static Gpu,
-    name: &str,
+/// A launch whose pieces follow each other on all multiprocessors: the first ones from end to end, the others as they come or as memory has their bytes.
+struct Launch<'n> {
+    /// The unit of a block of one piece.
+    unit: &'n str,
+    pieces: f64,
+    /// Blocks, which may share the pieces.
     blocks: f64,
+    /// What the pieces wait for.
     bytes: f64,
-) -> Result<f64, Problem> {
+}
+
+impl<'n> Launch<'n> {
+    /// One whose blocks have a piece each.
+    fn of(unit: &'n str, pieces: f64, bytes: f64) -> Self {
+        Self {
+            unit,
+            pieces,
+            blocks: pieces,
+            bytes,
+        }
+    }
+
+    /// m and Z of so many rows for each head.
+    fn of_sums(heads: f64, rows: f64, bytes: f64) -> Self {
+        Self::of("decode_sums", heads * (rows / PIECE).ceil(), bytes)
+    }
+
+    /// Scores of so many rows for each head: as many blocks as `score_blocks` of src/operations/select_blocks/split.rs says.
+    fn of_scores(unit: &'n str, heads: f64, rows: f64, bytes: f64, gpu: &Gpu) -> Self {
+        let pieces = (rows / 4.0 / PIECE_BLOCKS).ceil();
+        let room = (BLOCKS_EACH * f64::from(gpu.multiprocessors) / heads).floor();
+        Self {
+            blocks: heads * room.clamp((pieces / MOST_ROUNDS).ceil(), pieces),
+            ..Self::of(unit, heads * pieces, bytes)
+        }
+    }
+
+    /// Microseconds.
+    fn price(&self, kernels: &Kernels, gpu: &'static Gpu) -> Result<f64, Problem> {
+        let [pieces, blocks] = [self.pieces, self.blocks].map(|count| count / f64::from(gpu.multiprocessors));
+        let turnover = |unit| turnover(kernels, gpu, unit, blocks);
+        let rounds = pieces / blocks;
+        let mut of_block = turnover(self.unit)?;
+        if rounds > 1.0 {
+            let further = turnover("decode_block_scores_rounds")? - turnover("decode_block_scores_128k")?;
+            of_block += (rounds - 1.0) * further / (MOST_ROUNDS - 1.0);
+        }
+        let followers = gpu.microseconds((pieces - 1.0).max(0.0) / rounds * of_block);
+        let first = kernels.unit(self.unit, gpu.arch)?.on(gpu)?.clocks()?;
+        Ok(gpu.microseconds(first) + followers.max(gpu.memory_microseconds(self.bytes)))
+    }
+}
+
+/// Clocks from the end of one block to that of the next on a multiprocessor that takes so many in all.
+fn turnover(kernels: &Kernels, gpu: &'static Gpu, name: &str, blocks: f64) -> Result<f64, Problem> {
     let unit = kernels.unit(name, gpu.arch)?;
     let description = unit.description();
     let registers = kernels.resources(&description.kernel, gpu.arch)?.registers;
@@ -100,9 +142,5 @@ fn launch_microseconds(
         let what = format!("{name} does not fit a multiprocessor of {}", gpu.name);
         return Err(Problem::misfit(what));
     }
-    let of_each = blocks / f64::from(gpu.multiprocessors);
-    let resident = resident.min(of_each.ceil() as usize);
-    let priced = unit.on(gpu)?;
-    let followers = gpu.microseconds((of_each - 1.0).max(0.0) * priced.turnover(resident)?);
-    Ok(gpu.microseconds(priced.clocks()?) + followers.max(gpu.memory_microseconds(bytes)))
+    unit.on(gpu)?.turnover(resident.min(blocks.ceil() as usize))
 }

@@ -197,12 +197,17 @@ impl<'a> PathFinder<'a> {
             if children.len() != 2 {
                 continue;
             }
+            let mut left_out = Vec::new();
             for child in children {
                 let is_own =
                     child != side && child != fork && region.contains(&child) && function.dominates(fork, child);
                 if is_own && self.is_cold(child) {
-                    region.retain(|&block| !function.dominates(child, block));
+                    left_out.push(child);
                 }
+            }
+            // A fork of which both sides are cold leads nowhere else: they are no colder parts of it.
+            if let [child] = left_out[..] {
+                region.retain(|&block| !function.dominates(child, block));
             }
         }
         let leaves = |instruction: &crate::sass::Instruction| {
