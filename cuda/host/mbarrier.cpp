@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/copies.h"
+#include "host/phases.h"
 #include "host/report.h"
 #include "host/scheduler.h"
 #include "host/shared_memory.h"
@@ -26,14 +27,6 @@ unsigned char* checked_place(Block& block, uint32_t barrier, Access kind, Site s
     return place;
 }
 
-Mbarrier& checked_mbarrier(Block& block, uint32_t barrier, Site site) {
-    const unsigned char* place = checked_place(block, barrier, Access::ATOMIC, site);
-    const auto found = block.mbarriers.find(barrier);
-    if (found == block.mbarriers.end()) fail(site, "there is no mbarrier at shared address 0x%x", barrier);
-    if (memcmp(place, &MARK, BYTES) != 0) fail(site, "the mbarrier at shared address 0x%x was overwritten", barrier);
-    return found->second;
-}
-
 void check_arrivals(int arrivals, Site site) {
     if (arrivals < 1 || arrivals > MOST_ARRIVALS) fail(site, "mbarrier: %d arrivals: expected 1 to %d", arrivals, MOST_ARRIVALS);
 }
@@ -42,6 +35,7 @@ void check_arrivals(int arrivals, Site site) {
 void complete(Block& block, Mbarrier& state) {
     state.lacks = state.expected;
     state.phase ^= 1;
+    ++state.phases;
     block.calls_without_progress = 0;
     if (block.race != nullptr) {
         block.race->open(state.arrivals);
@@ -54,6 +48,27 @@ void complete(Block& block, Mbarrier& state) {
 }
 
 }  // namespace
+
+Mbarrier& checked_mbarrier(Block& block, uint32_t barrier, Site site) {
+    const unsigned char* place = checked_place(block, barrier, Access::ATOMIC, site);
+    const auto found = block.mbarriers.find(barrier);
+    if (found == block.mbarriers.end()) fail(site, "there is no mbarrier at shared address 0x%x", barrier);
+    if (memcmp(place, &MARK, BYTES) != 0) fail(site, "the mbarrier at shared address 0x%x was overwritten", barrier);
+    return found->second;
+}
+
+void advance(Block& block, uint32_t barrier, Mbarrier& state, int thread, Site site) {
+    if (state.lacks != 0 || state.bytes > 0) return;
+    if (state.bytes < 0) {
+        fail_thread(thread, site, "copies have brought %lld bytes more than were announced at the mbarrier at shared address 0x%x",
+                    static_cast<long long>(-state.bytes), barrier);
+    }
+    if (state.copies != 0) {
+        fail_thread(thread, site, "the phase of the mbarrier at shared address 0x%x is complete before %d copies, which were not announced",
+                    barrier, state.copies);
+    }
+    complete(block, state);
+}
 
 void init_mbarrier(uint32_t barrier, int arrivals, Site site) {
     Block& block = *running;
@@ -76,7 +91,7 @@ int arrive_mbarrier(uint32_t barrier, int arrivals, bool may_complete, Site site
     }
     if (block.race != nullptr) block.race->arrive(state.arrivals, block.current->thread);
     state.lacks -= arrivals;
-    if (state.lacks == 0) complete(block, state);
+    advance(block, barrier, state, block.current->thread, site);
     maybe_yield(2);
     return lacked;
 }
@@ -98,7 +113,8 @@ void arrive_late(Block& block, size_t index) {
     perform_until(block, block.fibers[static_cast<size_t>(late.thread)], late.copies);
     Mbarrier& state = block.mbarriers[late.barrier];
     if (block.race != nullptr) block.race->arrive_copies(state.arrivals, late.thread, late.epoch);
-    if (--state.lacks == 0) complete(block, state);
+    --state.lacks;
+    advance(block, late.barrier, state, late.thread, late.site);
 }
 
 void wait_mbarrier(uint32_t barrier, uint32_t parity, Site site) {

@@ -1,7 +1,7 @@
 //! Where keys lie, and how many each sequence has.
 
-use crate::launch::checks;
-use crate::sys::params::{SALA_ONE_PAGE, sala_key_rows, sala_keys};
+use crate::launch::{MapAxis, MappedTensor, checks};
+use crate::sys::params::{SALA_ONE_PAGE, SALA_SWIZZLE_128, sala_key_rows, sala_keys};
 use crate::{DType, Error, Result, Tensor};
 
 /// Where the keys of each sequence lie, and how many there are: of k and v, and of the compressed keys unless those have a
@@ -335,6 +335,28 @@ impl KeyRows {
         }
         let why = format!("one for each {stride} of a page's {page_size} keys");
         self.has_store_rows(argument, page_size / stride, &why)
+    }
+
+    /// The tensor as tensor copies see it, whatever the way of storing: axes are the elements of a head, heads, rows of a cache or page, and
+    /// caches or pages. A box is half a row of 128 elements, or a whole one of 64, of one head and up to `rows` rows: no more than a page has.
+    #[allow(dead_code, reason = "of kernels that copy keys by tensor maps")]
+    pub(crate) fn mapped(&self, [heads, dim]: [usize; 2], rows: usize) -> MappedTensor<4> {
+        let axis = |size, stride, boxed| MapAxis { size, stride, boxed };
+        let boxed = if self.is_paged() {
+            rows.min(self.store_rows)
+        } else {
+            rows
+        };
+        MappedTensor {
+            address: self.rows.address,
+            axes: [
+                axis(dim, 1, 64),
+                axis(heads, self.rows.head_stride, 1),
+                axis(self.store_rows, self.rows.row_stride, boxed),
+                axis(self.stores, self.rows.store_stride, 1),
+            ],
+            swizzle: SALA_SWIZZLE_128,
+        }
     }
 
     /// Keys of a page.
