@@ -158,14 +158,19 @@ struct Barrier {
 // A barrier in shared memory.
 struct Mbarrier {
     int expected = 0;
-    int lacks = 0;        // arrivals that the phase still lacks
-    uint32_t phase = 0;   // its parity
-    uint32_t phases = 0;  // that are complete
-    int64_t bytes = 0;    // that copies have yet to bring; negative: that they have brought and nobody has announced yet
-    int copies = 0;       // of the phase that have not happened
-    Site bytes_site{};    // what changed `bytes` last, and the thread that did
+    int lacks = 0;            // arrivals that the phase still lacks
+    uint32_t phase = 0;       // its parity
+    uint32_t phases = 0;      // that are complete
+    int64_t bytes = 0;        // that copies have yet to bring; negative: that they have brought and nobody has announced yet
+    int copies = 0;           // of the phase that have not happened
+    bool has_copied = false;  // copies of the phase have happened
+    bool unwaited = false;    // copies of the last phase have, and nobody has waited for it yet
+    Site bytes_site{};        // what changed `bytes` last, and the thread that did
     int bytes_thread = 0;
     int bulk_slot = -1;  // the race detector's name for its copies
+    int begun_by = 0;    // the thread that did, where, and when as the race detector counts
+    Site begun_at{};
+    uint32_t begun = 0;
     std::vector<Fiber*> waiting;
     Arrivals arrivals;
     SharedHistory completed;  // what happened before the end of the last phase

@@ -33,6 +33,8 @@ void check_arrivals(int arrivals, Site site) {
 
 // The phase is complete: the next begins, and those who wait for this one go on.
 void complete(Block& block, Mbarrier& state) {
+    state.unwaited = state.has_copied && state.waiting.empty();
+    state.has_copied = false;
     state.lacks = state.expected;
     state.phase ^= 1;
     ++state.phases;
@@ -78,6 +80,9 @@ void init_mbarrier(uint32_t barrier, int arrivals, Site site) {
     memcpy(place, &MARK, BYTES);
     Mbarrier& state = block.mbarriers[barrier];
     state.expected = state.lacks = arrivals;
+    state.begun_by = block.current->thread;
+    state.begun_at = site;
+    if (block.race != nullptr) state.begun = block.race->epoch(state.begun_by);
 }
 
 int arrive_mbarrier(uint32_t barrier, int arrivals, bool may_complete, Site site) {
@@ -122,6 +127,7 @@ void wait_mbarrier(uint32_t barrier, uint32_t parity, Site site) {
     Mbarrier& state = checked_mbarrier(block, barrier, site);
     if (parity > 1) fail(site, "mbarrier: parity %u: expected 0 or 1", parity);
     if (state.phase != parity) {
+        state.unwaited = false;
         if (block.race != nullptr && state.completed != nullptr) block.race->acquire(state.completed, block.current->thread);
         maybe_yield(2);
         return;

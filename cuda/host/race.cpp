@@ -141,20 +141,6 @@ void RaceDetector::bulk_write(int thread, int slot, const void* pointer, uint32_
     note_bytes(thread, pointer, bytes, Cell{site, epoch, static_cast<uint16_t>(bulk_agent(slot)), 0, Access::WRITE});
 }
 
-void RaceDetector::check_begun(int thread, const void* pointer, AccessSite site) const {
-    const auto offset = static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - memory_);
-    const Granule& granule = granules_[offset / GRANULE_BYTES];
-    for (int i = 0; i < granule.count && granule.block == block_; ++i) {
-        const Cell& begun = granule.cells[i];
-        const bool is_here = (begun.bytes >> offset % GRANULE_BYTES & 1) != 0;
-        if (begun.kind != Access::WRITE || !is_here || published_[begun.agent] >= begun.epoch) continue;
-        SourceLine here, there;
-        const Site before = site_of(begun.site, there);
-        fail_thread(thread, site_of(site, here), "unpublished: a copy counts at an mbarrier that thread %d began at %s:%d",
-                    thread_of(begun), before.file, before.line);
-    }
-}
-
 void RaceDetector::arrive_bulk(Arrivals& arrivals, int slot, uint32_t epoch) const {
     arrivals.bulk_agent = bulk_agent(slot);
     arrivals.bulk_epoch = epoch;

@@ -89,8 +89,9 @@ class RaceDetector {
     // Fails also if what it writes was written and not published.
     void bulk_write(int thread, int slot, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site);
 
-    // Fails if the thread that began an mbarrier has not published it.
-    void check_begun(int thread, const void* pointer, AccessSite site) const;
+    // The epoch in which a thread is, and whether it has published what it wrote in one.
+    uint32_t epoch(int thread) const { return clocks_[static_cast<size_t>(thread)].own; }
+    bool has_published(int thread, uint32_t epoch) const { return published_[static_cast<size_t>(thread)] >= epoch; }
 
     // Such a copy is there.
     void arrive_bulk(Arrivals& arrivals, int slot, uint32_t epoch) const;

@@ -123,7 +123,10 @@ void start(const BulkCopy& copy) {
     note_source(block, copy);
     if (block.race != nullptr) {
         const AccessSite site = AccessSite::at(copy.site);
-        block.race->check_begun(copy.thread, shared_pointer(block, copy.barrier, sizeof(uint64_t), copy.thread, copy.site), site);
+        if (!block.race->has_published(state.begun_by, state.begun)) {
+            fail(copy.site, "unpublished: a copy counts at an mbarrier that thread %d began at %s:%d", state.begun_by, state.begun_at.file,
+                 state.begun_at.line);
+        }
         block.race->bulk_write(copy.thread, bulk_slot(block, state, copy.site), target, bytes, state.phases + 1, site);
     }
     memset(target, POISON, bytes);
@@ -148,6 +151,7 @@ void perform_bulk_copy(Block& block, size_t index) {
     }
     Mbarrier& state = block.mbarriers[copy.barrier];
     --state.copies;
+    state.has_copied = true;
     state.bytes -= bytes;
     state.bytes_site = copy.site;
     state.bytes_thread = copy.thread;
@@ -161,6 +165,7 @@ void check_bulk_copies_have_ended(Block& block) {
         fail_thread(copy.thread, copy.site, "the block ends without having waited for the copy");
     }
     for (const auto& [address, state] : block.mbarriers) {
+        if (state.unwaited) fail_thread(state.bytes_thread, state.bytes_site, "the block ends without having waited for the copy");
         if (state.bytes == 0) continue;
         fail_thread(state.bytes_thread, state.bytes_site, "the block ends, but at the mbarrier at shared address 0x%x %lld bytes %s",
                     address, static_cast<long long>(state.bytes < 0 ? -state.bytes : state.bytes),

@@ -20,7 +20,9 @@ typedef struct sala_tensor_test_params {
     sala_tensor_map map, second_map;
     uint64_t input, output;
     int32_t first[4];  // where a box begins
-    uint64_t reserved[4];
+    uint32_t bytes;    // of a box, or of what is copied
+    uint32_t offset;   // of the target, bytes
+    uint64_t reserved[3];
 } sala_tensor_test_params;
 
 #endif

@@ -92,6 +92,7 @@ impl<const AXES: usize> MappedTensor<AXES> {
 }
 
 impl Kernels {
+    #[doc(hidden)]
     /// The map of a tensor, whose name is for errors; all zeros if it is empty: nothing may be copied of it.
     ///
     /// # Errors

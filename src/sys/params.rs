@@ -1101,7 +1101,9 @@ pub struct sala_tensor_test_params {
     pub input: u64,
     pub output: u64,
     pub first: [i32; 4usize],
-    pub reserved: [u64; 4usize],
+    pub bytes: u32,
+    pub offset: u32,
+    pub reserved: [u64; 3usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -1116,8 +1118,12 @@ const _: () = {
         [::core::mem::offset_of!(sala_tensor_test_params, output) - 264usize];
     ["Offset of field: sala_tensor_test_params::first"]
         [::core::mem::offset_of!(sala_tensor_test_params, first) - 272usize];
+    ["Offset of field: sala_tensor_test_params::bytes"]
+        [::core::mem::offset_of!(sala_tensor_test_params, bytes) - 288usize];
+    ["Offset of field: sala_tensor_test_params::offset"]
+        [::core::mem::offset_of!(sala_tensor_test_params, offset) - 292usize];
     ["Offset of field: sala_tensor_test_params::reserved"]
-        [::core::mem::offset_of!(sala_tensor_test_params, reserved) - 288usize];
+        [::core::mem::offset_of!(sala_tensor_test_params, reserved) - 296usize];
 };
 impl Default for sala_tensor_test_params {
     fn default() -> Self {

@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// The primitives that synchronise threads or wait for copies. A new one that does either belongs here.
-const PRIMITIVES: [&str; 14] = [
+const PRIMITIVES: [&str; 16] = [
     "sync_block",
     "sync_warp",
     "sync_barrier",
@@ -40,6 +40,8 @@ const PRIMITIVES: [&str; 14] = [
     "arrive_mbarrier",
     "arrive_mbarrier_for",
     "arrive_mbarrier_with_copies",
+    "arrive_mbarrier_expecting",
+    "expect_copied_bytes",
     "wait_mbarrier",
     "publish_shared_writes",
     "commit_products",
