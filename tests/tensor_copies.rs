@@ -95,7 +95,7 @@ impl<const AXES: usize> Tensor<AXES> {
             let vector = if self.swizzle == SALA_SWIZZLE_NONE {
                 column / 8
             } else {
-                column / 8 ^ line % vectors
+                (column / 8) ^ (line % vectors)
             };
             memory[start + 8 * vector + column % 8] = self.at(index);
         }

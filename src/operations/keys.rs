@@ -469,3 +469,41 @@ pub(crate) fn bounds(argument: &'static str, bounds: &Tensor<'_>) -> Result<usiz
     checks::batch(argument, batch)?;
     Ok(batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    /// What the map of a tensor of two sequences says of its axes: sizes, strides in elements, and the box for steps of 64 rows.
+    fn axes(keys: &Keys<'_>, tensor: &Tensor<'_>, heads: [usize; 2]) -> [(usize, i64, usize); 4] {
+        let rows = keys.rows("k", tensor, DType::Bf16, 2, heads).unwrap();
+        let mapped = rows.mapped(heads, 64);
+        assert_eq!(mapped.address, tensor.address());
+        assert!(mapped.is_mappable());
+        mapped.axes.map(|axis| (axis.size, axis.stride, axis.boxed))
+    }
+
+    #[test]
+    fn keys_of_every_storage_have_a_map() {
+        let values = vec![bf16::ZERO; 1 << 15];
+        let numbers = [0_i32; 8];
+        let list = |count| Tensor::from_slice(&numbers[..count], &[count]).unwrap();
+        let tensor = |shape: &[usize], strides: &[usize]| Tensor::with_strides(&values, shape, strides).unwrap();
+
+        let packed = tensor(&[50, 3, 128], &[400, 128, 1]);
+        let expected = [(128, 1, 64), (3, 128, 1), (50, 400, 64), (1, 0, 1)];
+        assert_eq!(axes(&Keys::packed(list(3)), &packed, [3, 128]), expected);
+
+        let cached = tensor(&[2, 100, 2, 64], &[100 * 128, 128, 64, 1]);
+        let expected = [(64, 1, 64), (2, 64, 1), (100, 128, 64), (2, 12800, 1)];
+        assert_eq!(axes(&Keys::cached(list(2)), &cached, [2, 64]), expected);
+
+        // Heads first, keys and values of a page one behind the other.
+        let table = Tensor::from_slice(&numbers, &[2, 4]).unwrap();
+        let paged = tensor(&[5, 16, 2, 64], &[2 * 2 * 16 * 64, 64, 16 * 64, 1]);
+        let expected = [(64, 1, 64), (2, 1024, 1), (16, 64, 16), (5, 4096, 1)];
+        assert_eq!(axes(&Keys::paged(list(2), table), &paged, [2, 64]), expected);
+    }
+}

@@ -1042,11 +1042,7 @@ const _: () = {
 };
 impl Default for sala_tensor_map {
     fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
+        bytemuck::Zeroable::zeroed()
     }
 }
 #[repr(C)]
@@ -1127,11 +1123,7 @@ const _: () = {
 };
 impl Default for sala_tensor_test_params {
     fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
+        bytemuck::Zeroable::zeroed()
     }
 }
 impl crate::launch::Params for sala_append_keys_params {

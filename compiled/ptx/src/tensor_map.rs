@@ -81,11 +81,12 @@ impl TensorMap {
     /// they are. None: the tensor has none of them.
     pub fn row(&self, first: &[i32; MOST_AXES], mut row: u64) -> Option<(u64, u64, u64)> {
         let mut address = self.address;
-        for axis in 1..self.axes {
-            let index = i64::from(first[axis]) + (row % self.boxes[axis]) as i64;
-            row /= self.boxes[axis];
-            let index = u64::try_from(index).ok().filter(|&index| index < self.sizes[axis])?;
-            address = address.wrapping_add(index * self.strides[axis - 1]);
+        let outer = self.boxes.iter().zip(&self.sizes).zip(first).take(self.axes).skip(1);
+        for (((&boxed, &size), &first), &stride) in outer.zip(&self.strides) {
+            let index = i64::from(first) + (row % boxed) as i64;
+            row /= boxed;
+            let index = u64::try_from(index).ok().filter(|&index| index < size)?;
+            address = address.wrapping_add(index * stride);
         }
         let begin = i64::from(first[0]);
         let from = begin.max(0);
