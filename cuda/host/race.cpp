@@ -217,6 +217,8 @@ void RaceDetector::acquire(const SharedHistory& history, int thread) {
     clock.known = merged_;
 }
 
+uint32_t RaceDetector::bulk_agent(int slot) const { return static_cast<uint32_t>(2 * threads_ + threads_ / WARP_SIZE + slot); }
+
 // The thread that made an access or started what did, or the first of its warp.
 int RaceDetector::thread_of(const Cell& cell) const {
     if (cell.agent >= bulk_agent(0)) return bulk_threads_[cell.agent - bulk_agent(0)];

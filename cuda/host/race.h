@@ -138,7 +138,7 @@ class RaceDetector {
     void note(Granule& granule, const Cell& access, int thread, uint32_t offset);
     void note_bytes(int thread, const void* pointer, uint32_t bytes, const Cell& access);
     std::shared_ptr<History> join(const Arrivals::Arrival* arrivals, size_t count) const;
-    uint32_t bulk_agent(int slot) const { return static_cast<uint32_t>(2 * threads_ + threads_ / 32 + slot); }
+    uint32_t bulk_agent(int slot) const;
     int thread_of(const Cell& cell) const;
     uint32_t next_victim();
     [[noreturn]] void report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const;

@@ -31,7 +31,7 @@ DEVICE void begin(int count) {
     sync_block();
 }
 
-// The first bytes of shared memory as they lie.
+// Bytes of shared memory as they lie.
 DEVICE void store_bytes(const Params& p, uint32_t from, uint32_t bytes) {
     for (uint32_t at = 4 * static_cast<uint32_t>(thread_index()); at < bytes; at += 4 * static_cast<uint32_t>(block_threads())) {
         store_global(reinterpret_cast<uint32_t*>(p.output + at), load_shared<uint32_t>(from + at));
@@ -72,8 +72,8 @@ DEVICE void bulk(const Params& p) {
     store_bytes(p, target, p.bytes);
 }
 
-// A ring of two stages: warp 0 copies boxes of 16 rows of 64 from 8 pages, of which warps 1 to 3 add all up by columns, each
-// thread two of them, 32 threads the pages of their warp's turn and the others' alike.
+// A ring of two stages: warp 0 copies boxes of 16 rows of 64 elements from 8 pages, and warps 1 to 3 each read all of them. A
+// thread adds up two columns.
 DEVICE void ring(const Params& p) {
     constexpr int PAGES = 8, STAGES = 2, ROWS = 16;
     constexpr uint32_t BYTES = ROWS * SharedTile<64>::ROW_BYTES;
