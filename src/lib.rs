@@ -86,6 +86,9 @@ pub use device::{Buffer, Copies, Counters, Device, HostOptions, Schedule, Stream
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use launch::{Arguments, Kernels, Views};
+#[cfg(feature = "test-kernels")]
+#[doc(hidden)]
+pub use launch::{MapAxis, MappedTensor};
 pub use operations::*;
 pub use tensor::{MAX_RANK, Tensor, TensorMut};
 

@@ -1,16 +1,22 @@
-//! The executor must report every bug planted in `cuda/tests/faults.cu` and `cuda/tests/warpgroup_faults.cu`, naming kernel, file and line, and nothing else.
+//! The executor must report every bug planted in the files below, naming kernel, file and line, and nothing else.
 
 use std::thread;
 
-use sala_kernels::sys::params::{SALA_UNIT_TEST_SHARED, sala_unit_test_params};
-use sala_kernels::{Buffer, Copies, Device, Error, HostOptions, Kernels, Result, Schedule, Stream};
+use sala_kernels::sys::params::{
+    SALA_SWIZZLE_128, SALA_UNIT_TEST_SHARED, sala_tensor_test_params, sala_unit_test_params,
+};
+use sala_kernels::{
+    Buffer, Copies, Device, Error, HostOptions, Kernels, MapAxis, MappedTensor, Result, Schedule, Stream,
+};
 use sala_testkit::devices::can_detect_races;
 
 const THREADS: u32 = 128;
 /// The files with planted bugs.
-const SOURCES: [(&str, &str); 2] = [
+const SOURCES: [(&str, &str); 4] = [
     ("faults", include_str!("../cuda/tests/faults.cu")),
     ("warpgroup_faults", include_str!("../cuda/tests/warpgroup_faults.cu")),
+    ("tensor_faults", include_str!("../cuda/tests/tensor_faults.cu")),
+    ("tensor_products", include_str!("../cuda/tests/tensor_products.cu")),
 ];
 
 /// The file that a kernel is in, and its source.
@@ -31,6 +37,9 @@ fn run(options: HostOptions, name: &str) -> Result<Vec<u32>> {
 }
 
 fn run_on(kernels: &Kernels, name: &str) -> Result<Vec<u32>> {
+    if source(name).0.starts_with("tensor") {
+        return run_with_map(kernels, name);
+    }
     let input = Buffer::from_slice(kernels.device(), &input())?;
     let output = Buffer::from_slice(kernels.device(), &[0_u32; THREADS as usize])?;
     let params = sala_unit_test_params {
@@ -38,11 +47,36 @@ fn run_on(kernels: &Kernels, name: &str) -> Result<Vec<u32>> {
         second_input: 0,
         output: output.address(),
     };
-    launch(kernels, name, bytemuck::bytes_of(&params))?;
+    launch(kernels, name, THREADS, bytemuck::bytes_of(&params))?;
     output.read()
 }
 
-fn launch(kernels: &Kernels, name: &str, params: &[u8]) -> Result<()> {
+/// With the map of 64 rows of 64 elements, of which a box has 8, or all for products; the other map is missing, or the same.
+fn run_with_map(kernels: &Kernels, name: &str) -> Result<Vec<u32>> {
+    let is_product = source(name).0 == "tensor_products";
+    let threads = if is_product { 3 * THREADS } else { THREADS };
+    let input: Vec<u32> = (0..64 * 32).map(|i| i * 40_503 % 1000).collect();
+    let input = Buffer::from_slice(kernels.device(), &input)?;
+    let output = Buffer::from_slice(kernels.device(), &[0_u32; 64 * 64])?;
+    let axis = |size, stride, boxed| MapAxis { size, stride, boxed };
+    let rows = MappedTensor {
+        address: input.address(),
+        axes: [axis(64, 1, 64), axis(64, 64, if is_product { 64 } else { 8 })],
+        swizzle: SALA_SWIZZLE_128,
+    };
+    let map = kernels.tensor_map("input", &rows)?;
+    let params = sala_tensor_test_params {
+        map,
+        second_map: if is_product { map } else { Default::default() },
+        input: input.address(),
+        output: output.address(),
+        ..Default::default()
+    };
+    launch(kernels, name, threads, bytemuck::bytes_of(&params))?;
+    output.read()
+}
+
+fn launch(kernels: &Kernels, name: &str, threads: u32, params: &[u8]) -> Result<()> {
     let stream = Stream::new(kernels.device())?;
     // SAFETY: the buffers that `params` names outlive the launch, which has ended when it returns.
     unsafe {
@@ -50,7 +84,7 @@ fn launch(kernels: &Kernels, name: &str, params: &[u8]) -> Result<()> {
             &format!("{}_{name}", source(name).0),
             &stream,
             [1, 1, 1],
-            THREADS,
+            threads,
             SALA_UNIT_TEST_SHARED,
             params,
         )
@@ -157,6 +191,18 @@ fn broken_rules_of_the_machine_are_reported() {
         ("missing_warp", "divergent warpgroup"),
         ("misaligned_panel", "not aligned to 1024 bytes"),
         ("rows_past_tile", "rows 8 to 72 of a tile of 64 rows"),
+        ("missing_announcement", "announced"),
+        ("too_many_bytes", "lacks 0 of 1 arrivals and 1024 bytes"),
+        ("too_few_bytes", "512 bytes more than were announced"),
+        ("unfinished_copy", "the block ends"),
+        ("misaligned_target", "not aligned to 128 bytes"),
+        ("missing_map", "there is no map"),
+        ("indices_of_another_rank", "3 indices, but the map has 2 axes"),
+        ("misaligned_bytes", "24 bytes"),
+        ("target_out_of_bounds", "out of bounds"),
+        ("more_than_a_phase_lacks", "a phase may lack 1048575"),
+        ("registers_for_ever", "wait in take_registers"),
+        ("fewer_registers_taken", "to 40 registers, but a thread has 168"),
     ] {
         for options in orders() {
             assert_reported(options, name, what);
@@ -211,6 +257,12 @@ fn races_are_reported() {
         ("unpublished_copies", "unpublished"),
         ("unordered_product", "race"),
         ("overwritten_factor", "race"),
+        ("read_before_wait", "race"),
+        ("early_refill", "race"),
+        ("boxes_over_each_other", "race"),
+        ("unpublished_target", "unpublished"),
+        ("unpublished_mbarrier", "unpublished"),
+        ("unwaited_factor", "race"),
     ] {
         for options in orders().into_iter().filter(|options| options.detect_races) {
             // In some orders a thread reads what nobody has written yet: the same bug.
@@ -264,6 +316,14 @@ fn late_copies_show_a_weak_wait() {
     assert_eq!(run(eager, "weak_copy_wait"), Ok(expected));
 }
 
+/// Its phase is complete before the copy: some orders show the read, some the bytes that nobody expected.
+#[test]
+fn late_announcements_are_reported() {
+    for options in orders() {
+        assert_reported(options, "announced_too_late", "");
+    }
+}
+
 #[test]
 fn late_products_show_a_weak_wait() {
     let lazy = run(HostOptions::default(), "early_sum").expect("nothing to report without race detection");
@@ -276,7 +336,7 @@ fn late_products_show_a_weak_wait() {
 fn parameters_of_another_size_are_refused() {
     let device = Device::host();
     let kernels = Kernels::load(&device).expect("host kernels");
-    let error = launch(&kernels, "clean_pipeline", &[0; 16])
+    let error = launch(&kernels, "clean_pipeline", THREADS, &[0; 16])
         .expect_err("24 bytes are expected")
         .to_string();
     assert!(error.contains("24") && error.contains("16"), "{error}");
@@ -291,6 +351,8 @@ fn correct_kernels_give_the_same_bits_in_every_order() {
         "clean_sync_warp",
         "clean_atomics",
         "clean_products",
+        "clean_refills",
+        "clean_mixed_refills",
     ] {
         let expected = run(HostOptions::default(), name).unwrap_or_else(|error| panic!("{error}"));
         for options in orders() {

@@ -1,5 +1,6 @@
 #include "host/block.h"
 
+#include <algorithm>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ void reset_fiber(Block& block, int thread) {
     fiber.warp = &block.warps[thread / WARP_SIZE];
     fiber.exited = false;
     fiber.waits_in = nullptr;
+    fiber.waits_for_registers = false;
     fiber.copies.clear();
     fiber.noted.clear();
     prepare(fiber.context, block.stacks.stack(thread), Stacks::stack_bytes(), thread, fiber_entry);
@@ -57,6 +59,8 @@ void reset_warp(Block& block, int index) {
     warp.ready = ALL_LANES;
     warp.arrived = 0;
     warp.at_barrier = 0;
+    warp.registers = std::min(REGISTERS / block.launch.threads / 8 * 8, MOST_REGISTERS);
+    warp.registers_wanted = warp.registers;
     warp.wavefronts.clear();
     block.started_products[index].clear();
     block.warpgroups[index / 4].clear();
@@ -80,6 +84,11 @@ void reset(Block& block) {
     }
     block.mbarriers.clear();
     block.late_arrivals.clear();
+    block.bulk_copies.clear();
+    block.bulk_slots = 0;
+    block.free_registers = 0;
+    const uint32_t schedule = block.launch.options.schedule;
+    block.elected_lane = schedule == SALA_HOST_RANDOM ? static_cast<int>(block.random.below(WARP_SIZE)) : 0;
     if (block.race != nullptr) block.race->begin(block.launch.threads, block.shared.get(), block.shared_bytes);
 }
 

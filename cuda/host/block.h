@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "machine/machine.cuh"
+#include "host/bulk_copies.h"
 #include "host/executor.h"
 #include "host/fiber.h"
 #include "host/products.h"
@@ -30,6 +31,10 @@ constexpr int POISON = 0xff;
 // before dynamic.
 constexpr uint32_t SHARED_BASE = 1024;
 constexpr uint32_t STATIC_SHARED_BYTES = 4096;
+
+// Registers of a multiprocessor, and the most of a thread.
+constexpr int REGISTERS = 65536;
+constexpr int MOST_REGISTERS = 256;
 
 // The most dynamic shared memory of any GPU.
 constexpr uint32_t MAX_DYNAMIC_SHARED_BYTES = 227 * 1024;
@@ -113,6 +118,7 @@ struct Fiber {
     bool exited = false;
     const char* waits_in = nullptr;  // the primitive that blocks it
     Site waits_at{};
+    bool waits_for_registers = false;
     CopyQueue copies;
     NotedAddresses noted;
 };
@@ -135,6 +141,9 @@ struct Warp {
     uint32_t at_barrier = 0;
     int barrier = 0;
     Site barrier_site{};
+    // Of each thread, as its warpgroup asked for them.
+    int registers = 0;
+    int registers_wanted = 0;
     // Accesses to shared memory not yet matched over the lanes (while counting).
     WavefrontLog wavefronts;
 };
@@ -149,8 +158,19 @@ struct Barrier {
 // A barrier in shared memory.
 struct Mbarrier {
     int expected = 0;
-    int lacks = 0;       // arrivals that the phase still lacks
-    uint32_t phase = 0;  // its parity
+    int lacks = 0;            // arrivals that the phase still lacks
+    uint32_t phase = 0;       // its parity
+    uint32_t phases = 0;      // that are complete
+    int64_t bytes = 0;        // that copies have yet to bring; negative: that they have brought and nobody has announced yet
+    int copies = 0;           // of the phase that have not happened
+    bool has_copied = false;  // copies of the phase have happened
+    bool unwaited = false;    // copies of the last phase have, and nobody has waited for it yet
+    Site bytes_site{};        // what changed `bytes` last, and the thread that did
+    int bytes_thread = 0;
+    int bulk_slot = -1;  // the race detector's name for its copies
+    int begun_by = 0;    // the thread that did, where, and when as the race detector counts
+    Site begun_at{};
+    uint32_t begun = 0;
     std::vector<Fiber*> waiting;
     Arrivals arrivals;
     SharedHistory completed;  // what happened before the end of the last phase
@@ -197,6 +217,10 @@ struct Block {
     Barrier barriers[BARRIERS];
     std::unordered_map<uint32_t, Mbarrier> mbarriers;  // by shared address
     std::vector<LateArrival> late_arrivals;
+    std::vector<BulkCopy> bulk_copies;
+    int bulk_slots = 0;
+    int elected_lane = 0;    // of every warp
+    int free_registers = 0;  // given up and not taken, times warps
     StartedProducts started_products[MAX_WARPS];
     Warpgroup warpgroups[MAX_WARPS / 4];
     std::unique_ptr<unsigned char, void (*)(void*)> shared{nullptr, nullptr};

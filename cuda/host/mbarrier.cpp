@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/copies.h"
+#include "host/phases.h"
 #include "host/report.h"
 #include "host/scheduler.h"
 #include "host/shared_memory.h"
@@ -26,22 +27,17 @@ unsigned char* checked_place(Block& block, uint32_t barrier, Access kind, Site s
     return place;
 }
 
-Mbarrier& checked_mbarrier(Block& block, uint32_t barrier, Site site) {
-    const unsigned char* place = checked_place(block, barrier, Access::ATOMIC, site);
-    const auto found = block.mbarriers.find(barrier);
-    if (found == block.mbarriers.end()) fail(site, "there is no mbarrier at shared address 0x%x", barrier);
-    if (memcmp(place, &MARK, BYTES) != 0) fail(site, "the mbarrier at shared address 0x%x was overwritten", barrier);
-    return found->second;
-}
-
 void check_arrivals(int arrivals, Site site) {
     if (arrivals < 1 || arrivals > MOST_ARRIVALS) fail(site, "mbarrier: %d arrivals: expected 1 to %d", arrivals, MOST_ARRIVALS);
 }
 
 // The phase is complete: the next begins, and those who wait for this one go on.
 void complete(Block& block, Mbarrier& state) {
+    state.unwaited = state.has_copied && state.waiting.empty();
+    state.has_copied = false;
     state.lacks = state.expected;
     state.phase ^= 1;
+    ++state.phases;
     block.calls_without_progress = 0;
     if (block.race != nullptr) {
         block.race->open(state.arrivals);
@@ -55,6 +51,27 @@ void complete(Block& block, Mbarrier& state) {
 
 }  // namespace
 
+Mbarrier& checked_mbarrier(Block& block, uint32_t barrier, Site site) {
+    const unsigned char* place = checked_place(block, barrier, Access::ATOMIC, site);
+    const auto found = block.mbarriers.find(barrier);
+    if (found == block.mbarriers.end()) fail(site, "there is no mbarrier at shared address 0x%x", barrier);
+    if (memcmp(place, &MARK, BYTES) != 0) fail(site, "the mbarrier at shared address 0x%x was overwritten", barrier);
+    return found->second;
+}
+
+void advance(Block& block, uint32_t barrier, Mbarrier& state, int thread, Site site) {
+    if (state.lacks != 0 || state.bytes > 0) return;
+    if (state.bytes < 0) {
+        fail_thread(thread, site, "copies have brought %lld bytes more than were announced at the mbarrier at shared address 0x%x",
+                    static_cast<long long>(-state.bytes), barrier);
+    }
+    if (state.copies != 0) {
+        fail_thread(thread, site, "the phase of the mbarrier at shared address 0x%x is complete before %d copies, which were not announced",
+                    barrier, state.copies);
+    }
+    complete(block, state);
+}
+
 void init_mbarrier(uint32_t barrier, int arrivals, Site site) {
     Block& block = *running;
     unsigned char* place = checked_place(block, barrier, Access::WRITE, site);
@@ -63,6 +80,9 @@ void init_mbarrier(uint32_t barrier, int arrivals, Site site) {
     memcpy(place, &MARK, BYTES);
     Mbarrier& state = block.mbarriers[barrier];
     state.expected = state.lacks = arrivals;
+    state.begun_by = block.current->thread;
+    state.begun_at = site;
+    if (block.race != nullptr) state.begun = block.race->epoch(state.begun_by);
 }
 
 int arrive_mbarrier(uint32_t barrier, int arrivals, bool may_complete, Site site) {
@@ -76,7 +96,7 @@ int arrive_mbarrier(uint32_t barrier, int arrivals, bool may_complete, Site site
     }
     if (block.race != nullptr) block.race->arrive(state.arrivals, block.current->thread);
     state.lacks -= arrivals;
-    if (state.lacks == 0) complete(block, state);
+    advance(block, barrier, state, block.current->thread, site);
     maybe_yield(2);
     return lacked;
 }
@@ -98,7 +118,8 @@ void arrive_late(Block& block, size_t index) {
     perform_until(block, block.fibers[static_cast<size_t>(late.thread)], late.copies);
     Mbarrier& state = block.mbarriers[late.barrier];
     if (block.race != nullptr) block.race->arrive_copies(state.arrivals, late.thread, late.epoch);
-    if (--state.lacks == 0) complete(block, state);
+    --state.lacks;
+    advance(block, late.barrier, state, late.thread, late.site);
 }
 
 void wait_mbarrier(uint32_t barrier, uint32_t parity, Site site) {
@@ -106,6 +127,7 @@ void wait_mbarrier(uint32_t barrier, uint32_t parity, Site site) {
     Mbarrier& state = checked_mbarrier(block, barrier, site);
     if (parity > 1) fail(site, "mbarrier: parity %u: expected 0 or 1", parity);
     if (state.phase != parity) {
+        state.unwaited = false;
         if (block.race != nullptr && state.completed != nullptr) block.race->acquire(state.completed, block.current->thread);
         maybe_yield(2);
         return;

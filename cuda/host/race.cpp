@@ -32,7 +32,7 @@ void RaceDetector::begin(int threads, const unsigned char* memory, uint32_t byte
         granules_.assign(granules, Granule{});
         block_ = 1;
     }
-    nothing_ = std::make_shared<const History>(2 * static_cast<size_t>(threads) + static_cast<size_t>(threads / WARP_SIZE), 0u);
+    nothing_ = std::make_shared<const History>(static_cast<size_t>(bulk_agent(BULK_AGENTS)), 0u);
     clocks_.assign(static_cast<size_t>(threads), Clock{nothing_, 1, 0, 0});
     merged_known_ = merged_history_ = merged_ = nothing_;
     copies_issued_.assign(static_cast<size_t>(threads), 0);
@@ -65,7 +65,9 @@ void RaceDetector::note(Granule& granule, const Cell& access, int thread, uint32
     int kept = 0;
     for (int i = 0; i < granule.count; ++i) {
         const Cell& earlier = granule.cells[i];
-        const bool ordered = earlier.agent == access.agent || happened_before(earlier, thread);
+        // Copies that one mbarrier counts may come in any order.
+        const bool in_order = earlier.agent == access.agent && earlier.agent < bulk_agent(0);
+        const bool ordered = in_order || happened_before(earlier, thread);
         if (!ordered && (earlier.bytes & access.bytes) != 0 && conflict(earlier.kind, access.kind)) report(access, earlier, thread, offset);
         // Whatever races with the earlier access will race with this one as well.
         const bool superfluous =
@@ -81,12 +83,13 @@ void RaceDetector::note(Granule& granule, const Cell& access, int thread, uint32
 void RaceDetector::check_published(const Granule& granule, const Cell& access, int thread, uint32_t offset) const {
     for (int i = 0; i < granule.count && granule.block == block_; ++i) {
         const Cell& write = granule.cells[i];
-        if (write.kind == Access::READ || (write.bytes & access.bytes) == 0 || published_[write.agent] >= write.epoch) continue;
+        const bool asynchronous = write.agent >= bulk_agent(0);
+        if (asynchronous || write.kind == Access::READ || (write.bytes & access.bytes) == 0) continue;
+        if (published_[write.agent] >= write.epoch) continue;
         SourceLine here, there;
         const Site before = site_of(write.site, there);
-        fail_thread(thread, site_of(access.site, here),
-                    "unpublished: a product reads offset %u of shared memory, which thread %d wrote at %s:%d", offset,
-                    write.agent % threads_, before.file, before.line);
+        fail_thread(thread, site_of(access.site, here), "unpublished: a %s offset %u of shared memory, which thread %d wrote at %s:%d",
+                    access.kind == Access::READ ? "product reads" : "copy writes", offset, thread_of(write), before.file, before.line);
     }
 }
 
@@ -133,13 +136,23 @@ void RaceDetector::complete_products(int first_thread, uint32_t epoch) {
     }
 }
 
+void RaceDetector::bulk_write(int thread, int slot, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site) {
+    bulk_threads_[slot] = thread;
+    note_bytes(thread, pointer, bytes, Cell{site, epoch, static_cast<uint16_t>(bulk_agent(slot)), 0, Access::WRITE});
+}
+
+void RaceDetector::arrive_bulk(Arrivals& arrivals, int slot, uint32_t epoch) const {
+    arrivals.bulk_agent = bulk_agent(slot);
+    arrivals.bulk_epoch = epoch;
+}
+
 void RaceDetector::publish(int thread) {
     Clock& clock = clocks_[static_cast<size_t>(thread)];
     published_[static_cast<size_t>(thread)] = clock.own++;
     published_[static_cast<size_t>(threads_ + thread)] = clock.copies_waited;
 }
 
-SharedHistory RaceDetector::join(const Arrivals::Arrival* arrivals, size_t count) const {
+std::shared_ptr<History> RaceDetector::join(const Arrivals::Arrival* arrivals, size_t count) const {
     auto joined = std::make_shared<History>(*arrivals[0].clock.known);
     const History* last = arrivals[0].clock.known.get();
     for (size_t i = 0; i < count; ++i) {
@@ -179,7 +192,11 @@ void RaceDetector::arrive(Arrivals& arrivals, int thread) {
     ++clock.own;
 }
 
-void RaceDetector::open(Arrivals& arrivals) { arrivals.joined = join(arrivals.arrived.data(), arrivals.arrived.size()); }
+void RaceDetector::open(Arrivals& arrivals) {
+    const std::shared_ptr<History> joined = join(arrivals.arrived.data(), arrivals.arrived.size());
+    if (arrivals.bulk_epoch != 0) (*joined)[arrivals.bulk_agent] = arrivals.bulk_epoch;
+    arrivals.joined = joined;
+}
 
 void RaceDetector::pass(const Arrivals& arrivals, int thread) { clocks_[static_cast<size_t>(thread)].known = arrivals.joined; }
 
@@ -200,11 +217,19 @@ void RaceDetector::acquire(const SharedHistory& history, int thread) {
     clock.known = merged_;
 }
 
+uint32_t RaceDetector::bulk_agent(int slot) const { return static_cast<uint32_t>(2 * threads_ + threads_ / WARP_SIZE + slot); }
+
+// The thread that made an access or started what did, or the first of its warp.
+int RaceDetector::thread_of(const Cell& cell) const {
+    if (cell.agent >= bulk_agent(0)) return bulk_threads_[cell.agent - bulk_agent(0)];
+    return cell.agent < 2 * threads_ ? cell.agent % threads_ : (cell.agent - 2 * threads_) * WARP_SIZE;
+}
+
 void RaceDetector::report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const {
     SourceLine here, there;
     const Site now = site_of(access.site, here);
     const Site before = site_of(earlier.site, there);
-    const int other = earlier.agent < 2 * threads_ ? earlier.agent % threads_ : (earlier.agent - 2 * threads_) * WARP_SIZE;
+    const int other = thread_of(earlier);
     fail_thread(thread, now, "race: %s%s at offset %u of shared memory, not ordered after the %s%s by thread %d (warp %d) at %s:%d",
                 access.agent >= threads_ ? "asynchronous " : "", name(access.kind), offset,
                 earlier.agent >= threads_ ? "asynchronous " : "", name(earlier.kind), other, other / WARP_SIZE, before.file, before.line);

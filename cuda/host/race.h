@@ -4,7 +4,8 @@
 // It keeps vector clocks. A thread's accesses between two releases (arrivals at a barrier, or at sync_warp)
 // share an epoch, and each thread knows the latest epoch of every other that happened before its present. The
 // asynchronous copies of a thread are an agent of their own: the thread learns of them by waiting. So are the
-// products that a warp starts, which only see writes that their thread has published. Shuffles, votes and matrix
+// products that a warp starts, which only see writes that their thread has published, and the copies that an mbarrier counts,
+// of which those learn who wait for its phase. Shuffles, votes and matrix
 // instructions order nothing. Only shared memory is watched: global memory, where blocks meet, is not, and neither is
 // weak memory order.
 #pragma once
@@ -29,7 +30,7 @@ struct AccessSite {
 };
 
 // The latest epoch of every agent that happened before some moment. Agent t is thread t, agent threads + t
-// the copies of thread t, agent 2 threads + w the products of warp w.
+// the copies of thread t, agent 2 threads + w the products of warp w, and then come the copies of mbarriers.
 using History = std::vector<uint32_t>;
 using SharedHistory = std::shared_ptr<const History>;
 
@@ -50,16 +51,21 @@ struct Arrivals {
     };
 
     std::vector<Arrival> arrived;
+    uint32_t bulk_agent = 0, bulk_epoch = 0;  // the copies that an mbarrier counts; epoch 0: none
     SharedHistory joined;
 
     void clear() {
         arrived.clear();
+        bulk_epoch = 0;
         joined.reset();
     }
 };
 
 class RaceDetector {
   public:
+    // So many mbarriers may count copies.
+    static constexpr int BULK_AGENTS = 64;
+
     // Starts a block whose shared memory holds nothing yet.
     void begin(int threads, const unsigned char* memory, uint32_t bytes);
 
@@ -79,7 +85,18 @@ class RaceDetector {
     void product_read(int first_thread, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site);
     void complete_products(int first_thread, uint32_t epoch);
 
-    // A thread publishes its writes, and the copies that it has waited for, to products.
+    // Notes the write of a copy that an mbarrier counts, whose number is `slot`, in its phase `epoch`, which begin at 1.
+    // Fails also if what it writes was written and not published.
+    void bulk_write(int thread, int slot, const void* pointer, uint32_t bytes, uint32_t epoch, AccessSite site);
+
+    // The epoch in which a thread is, and whether it has published what it wrote in one.
+    uint32_t epoch(int thread) const { return clocks_[static_cast<size_t>(thread)].own; }
+    bool has_published(int thread, uint32_t epoch) const { return published_[static_cast<size_t>(thread)] >= epoch; }
+
+    // Such a copy is there.
+    void arrive_bulk(Arrivals& arrivals, int slot, uint32_t epoch) const;
+
+    // A thread publishes its writes, and the copies that it has waited for, to products and such copies.
     void publish(int thread);
 
     // sync_warp: orders the lanes of the warp that starts at a thread.
@@ -120,7 +137,9 @@ class RaceDetector {
     bool happened_before(const Cell& cell, int thread) const;
     void note(Granule& granule, const Cell& access, int thread, uint32_t offset);
     void note_bytes(int thread, const void* pointer, uint32_t bytes, const Cell& access);
-    SharedHistory join(const Arrivals::Arrival* arrivals, size_t count) const;
+    std::shared_ptr<History> join(const Arrivals::Arrival* arrivals, size_t count) const;
+    uint32_t bulk_agent(int slot) const;
+    int thread_of(const Cell& cell) const;
     uint32_t next_victim();
     [[noreturn]] void report(const Cell& access, const Cell& earlier, int thread, uint32_t offset) const;
     void check_published(const Granule& granule, const Cell& access, int thread, uint32_t offset) const;
@@ -133,7 +152,8 @@ class RaceDetector {
     uint32_t victim_state_ = 1;
     std::vector<Clock> clocks_;
     std::vector<uint32_t> copies_issued_;
-    std::vector<uint32_t> published_;  // the last epoch of each thread, and of its copies, that products see
+    int bulk_threads_[BULK_AGENTS] = {};  // who started the last copy
+    std::vector<uint32_t> published_;     // the last epoch of each thread, and of its copies, that products see
     std::vector<Granule> granules_;
     std::vector<Arrivals::Arrival> warp_;
     SharedHistory nothing_;

@@ -86,6 +86,7 @@ void fail_deadlocked() {
     for (const auto& [address, barrier] : block.mbarriers) {
         if (barrier.waiting.empty()) continue;
         append(block, "; the mbarrier at shared address 0x%x lacks %d of %d arrivals", address, barrier.lacks, barrier.expected);
+        if (barrier.bytes > 0) append(block, " and %lld bytes", static_cast<long long>(barrier.bytes));
     }
     const int exited = block.launch.threads - block.alive;
     if (exited > 0) append(block, "; %d threads have ended", exited);

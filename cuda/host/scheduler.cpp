@@ -87,13 +87,22 @@ Fiber& pick_descending(Block& block, bool other_warp) {
 // The fiber to run next: one of the same warp if it may be, the scheduler's own context when all have ended.
 Fiber& pick(bool other_warp = false) {
     Block& block = *running;
-    // The latest that arrivals with copies may come.
-    while (block.ready_warps == 0 && !block.late_arrivals.empty()) {
-        const uint32_t count = static_cast<uint32_t>(block.late_arrivals.size());
-        arrive_late(block, block.launch.options.schedule == SALA_HOST_RANDOM ? block.random.below(count) : 0);
+    if (block.alive == 0) {
+        check_bulk_copies_have_ended(block);
+        return block.scheduler;
+    }
+    // The latest that arrivals with copies, and copies that mbarriers count, may come.
+    while (block.ready_warps == 0 && block.late_arrivals.size() + block.bulk_copies.size() != 0) {
+        const size_t arrivals = block.late_arrivals.size(), count = arrivals + block.bulk_copies.size();
+        const bool at_random = block.launch.options.schedule == SALA_HOST_RANDOM;
+        const size_t next = at_random ? block.random.below(static_cast<uint32_t>(count)) : 0;
+        if (next < arrivals) {
+            arrive_late(block, next);
+        } else {
+            perform_bulk_copy(block, next - arrivals);
+        }
     }
     if (block.ready_warps == 0) {
-        if (block.alive == 0) return block.scheduler;
         fail_deadlocked();
     }
     switch (block.launch.options.schedule) {

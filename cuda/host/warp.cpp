@@ -124,6 +124,11 @@ uint32_t ballot(bool predicate, Site site) {
 
 void sync_warp(Site site) { meet(perform_sync, "sync_warp", nullptr, site); }
 
+bool elect_lane(Site site) {
+    meet([](Block&, Warp&, void* const*) {}, "elect_lane", nullptr, site);
+    return running->current->lane == running->elected_lane;
+}
+
 void reduce(Reduction kind, Number number, void* values, int count, int lanes, int stride, Site site) {
     ReduceArgument argument{kind, number, values, count, lanes, stride};
     meet(perform_reduce, "reduce", &argument, site);

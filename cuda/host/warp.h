@@ -10,6 +10,7 @@ enum class Reduction { MAXIMUM, SUM };
 uint32_t shuffle(Shuffle kind, uint32_t bits, int operand, Site site);
 uint32_t ballot(bool predicate, Site site);
 void sync_warp(Site site);
+bool elect_lane(Site site);
 
 // Reduces `count` values of 32 bits in place.
 void reduce(Reduction kind, Number number, void* values, int count, int lanes, int stride, Site site);
@@ -55,6 +56,7 @@ DEVICE uint32_t ballot(bool predicate, const char* file, int line) { return host
 DEVICE bool any(bool predicate, const char* file, int line) { return host::ballot(predicate, {file, line}) != 0; }
 DEVICE bool all(bool predicate, const char* file, int line) { return host::ballot(predicate, {file, line}) == 0xffffffffu; }
 DEVICE void sync_warp(const char* file, int line) { host::sync_warp({file, line}); }
+DEVICE bool elect_lane(const char* file, int line) { return host::elect_lane({file, line}); }
 
 template <int LANES, int STRIDE, class T>
 DEVICE void reduce(host::Reduction kind, T* values, int count, const char* file, int line) {

@@ -7,6 +7,7 @@
 #include "host/copies.h"
 #include "host/fragments.h"
 #include "host/report.h"
+#include "host/scheduler.h"
 #include "host/shared_memory.h"
 
 namespace sala::host {
@@ -229,6 +230,37 @@ void perform_wait(Block& block, Warp& warp, void* const* arguments) {
     if (block.race != nullptr && epoch != 0) block.race->complete_products(warp.index * WARP_SIZE, epoch);
 }
 
+struct RegistersArgument {
+    int count;
+    bool more;
+};
+
+// Gives warps what they wait for while there is enough. Registers go to all lanes of a warp alike.
+void deal_registers(Block& block) {
+    for (int index = 0; index < block.warp_count; ++index) {
+        Warp& warp = block.warps[index];
+        const int needed = warp.registers_wanted - warp.registers;
+        if (needed == 0 || needed > block.free_registers) continue;
+        block.free_registers -= needed;
+        warp.registers = warp.registers_wanted;
+        for (int lane = 0; lane < WARP_SIZE; ++lane) {
+            Fiber& fiber = block.fibers[static_cast<size_t>(index * WARP_SIZE + lane)];
+            if (fiber.waits_for_registers) wake(fiber);
+            fiber.waits_for_registers = false;
+        }
+    }
+}
+
+void perform_change(Block& block, Warp& warp, void* const* arguments) {
+    follow_group(block, warp);
+    const auto [count, more] = *static_cast<const RegistersArgument*>(arguments[0]);
+    if (more ? count < warp.registers : count > warp.registers) {
+        fail(warp.site, "%s: to %d registers, but a thread has %d", warp.name, count, warp.registers);
+    }
+    warp.registers_wanted = count;
+    deal_registers(block);
+}
+
 }  // namespace
 
 void check_products_have_ended(Block& block, int warp) {
@@ -241,11 +273,6 @@ void check_products_have_ended(Block& block, int warp) {
     }
 }
 
-void publish_shared_writes(Site) {
-    Block& block = *running;
-    if (block.race != nullptr) block.race->publish(block.current->thread);
-}
-
 void fence_products(Site site) { meet(perform_fence, "fence_products", nullptr, site); }
 
 void start_product(const GroupProduct& product, float* c, const uint32_t* a, Site site) {
@@ -254,6 +281,16 @@ void start_product(const GroupProduct& product, float* c, const uint32_t* a, Sit
 }
 
 void commit_products(Site site) { meet(perform_commit, "commit_products", nullptr, site); }
+
+void change_registers(int count, bool more, Site site) {
+    const char* name = more ? "take_registers" : "give_up_registers";
+    RegistersArgument argument{count, more};
+    meet(perform_change, name, &argument, site);
+    Fiber& fiber = *running->current;
+    if (fiber.warp->registers == fiber.warp->registers_wanted) return;
+    fiber.waits_for_registers = true;
+    wait(name, site);
+}
 
 void wait_products(uint32_t pending, Site site) { meet(perform_wait, "wait_products", &pending, site); }
 

@@ -21,18 +21,17 @@ struct GroupProduct {
     PanelPart a_part, b_part;
 };
 
-void publish_shared_writes(Site site);
 void fence_products(Site site);
 void start_product(const GroupProduct& product, float* c, const uint32_t* a, Site site);
 void commit_products(Site site);
 void wait_products(uint32_t pending, Site site);
+void change_registers(int count, bool more, Site site);
 
 }  // namespace sala::host
 
 namespace sala {
 inline namespace SALA_VARIANT {
 
-DEVICE void publish_shared_writes(const char* file, int line) { host::publish_shared_writes({file, line}); }
 DEVICE void fence_products(const char* file, int line) { host::fence_products({file, line}); }
 DEVICE void commit_products(const char* file, int line) { host::commit_products({file, line}); }
 
@@ -64,6 +63,18 @@ DEVICE void start_product_shared_nk(Accumulator<N>& c, PanelTile<A_ROWS, COLS> a
 template <int PENDING, int N>
 DEVICE void wait_products(Accumulator<N>&, const char* file, int line) {
     host::wait_products(PENDING, {file, line});
+}
+
+template <int COUNT>
+DEVICE void give_up_registers(const char* file, int line) {
+    static_assert(24 <= COUNT && COUNT <= 256 && COUNT % 8 == 0, "a multiple of 8 from 24 to 256");
+    host::change_registers(COUNT, false, {file, line});
+}
+
+template <int COUNT>
+DEVICE void take_registers(const char* file, int line) {
+    static_assert(24 <= COUNT && COUNT <= 256 && COUNT % 8 == 0, "a multiple of 8 from 24 to 256");
+    host::change_registers(COUNT, true, {file, line});
 }
 
 }  // namespace SALA_VARIANT

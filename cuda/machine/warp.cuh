@@ -24,6 +24,10 @@ DEVICE bool all(bool predicate SITE);
 // Waits for the warp; what its lanes wrote before is visible to all of them after.
 DEVICE void sync_warp(SITE_ALONE);
 
+// Whether this is the lane that acts for the warp: one of them, the same at every call, in a way that shows the compiler that
+// it is one.
+DEVICE bool elect_lane(SITE_ALONE);
+
 // A value that is the same in all lanes, in a way that shows the compiler that it is: instructions that take one operand for
 // the whole warp then need no loop over the lanes.
 DEVICE uint32_t uniform(uint32_t value SITE);
@@ -87,6 +91,21 @@ DEVICE uint32_t ballot(bool predicate) { return __ballot_sync(ALL_LANES, predica
 DEVICE bool any(bool predicate) { return __any_sync(ALL_LANES, predicate); }
 DEVICE bool all(bool predicate) { return __all_sync(ALL_LANES, predicate); }
 DEVICE void sync_warp() { __syncwarp(); }
+
+DEVICE bool elect_lane() {
+#if __CUDA_ARCH__ >= 900
+    uint32_t elected;
+    asm volatile(
+        "{\n\t.reg .pred elected;\n\t"
+        "elect.sync _|elected, 0xffffffff;\n\t"
+        "selp.u32 %0, 1, 0, elected;\n\t}"
+        : "=r"(elected));
+    return elected != 0;
+#else
+    return lane_index() == 0;
+#endif
+}
+
 DEVICE uint32_t uniform(uint32_t value) { return __reduce_max_sync(ALL_LANES, value); }
 
 DEVICE float larger(float a, float b) { return ::fmaxf(a, b); }

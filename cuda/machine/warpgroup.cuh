@@ -15,10 +15,11 @@
 // of shared memory is not written. All warps of the group make the same calls in the same order; that does not bring
 // them together.
 //
-// Products read shared memory through the asynchronous proxy, which does not see what a thread has written by stores or
-// by async_copy until that thread has called publish_shared_writes(), after its wait for copies and before the barrier
-// after which products start.
+// Products read shared memory through the asynchronous proxy (machine/proxy.cuh), which does not see what a thread has
+// written by stores or by async_copy until that thread has called publish_shared_writes(), after its wait for copies and
+// before the barrier after which products start. It does see what tensor copies have brought.
 #pragma once
+#include "machine/proxy.cuh"
 #include "machine/tile.cuh"
 
 namespace sala {
@@ -40,9 +41,6 @@ struct PanelTile {
     // Address of the vector that holds columns [8 vector, 8 vector + 8) of a row.
     DEVICE uint32_t address(int row, int vector) const { return panel(vector / 8).address(row, vector % 8); }
 };
-
-// Publishes the calling thread's own writes to shared memory, and the copies that it has waited for.
-DEVICE void publish_shared_writes(SITE_ALONE);
 
 // Orders products that start later after what the warp did to their registers.
 DEVICE void fence_products(SITE_ALONE);
@@ -66,6 +64,14 @@ DEVICE void commit_products(SITE_ALONE);
 // Waits for all batches but the PENDING newest, and then for the compiler to know that `c` has changed.
 template <int PENDING, int N>
 DEVICE void wait_products(Accumulator<N>& c SITE);
+
+// How many registers each thread of the warpgroup has from now on, a multiple of 8 from 24 to 256: fewer than before, or more,
+// for which it waits until other groups have given theirs up. At first a kernel of at most THREADS threads has
+// 65536 / THREADS, rounded down to a multiple of 8.
+template <int COUNT>
+DEVICE void give_up_registers(SITE_ALONE);
+template <int COUNT>
+DEVICE void take_registers(SITE_ALONE);
 
 }  // namespace SALA_VARIANT
 }  // namespace sala

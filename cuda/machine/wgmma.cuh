@@ -69,7 +69,6 @@ SALA_WGMMA_SHAPES(f16, 1)
 #undef SALA_SUMS_128
 #undef SALA_SUMS_64
 
-DEVICE void publish_shared_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 DEVICE void fence_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
@@ -111,6 +110,18 @@ DEVICE void wait_products(Accumulator<N>& c) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
     UNROLL
     for (int j = 0; j < N / 8; ++j) asm volatile("" : SALA_FOUR(c.values, j));
+}
+
+template <int COUNT>
+DEVICE void give_up_registers() {
+    static_assert(24 <= COUNT && COUNT <= 256 && COUNT % 8 == 0, "a multiple of 8 from 24 to 256");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT));
+}
+
+template <int COUNT>
+DEVICE void take_registers() {
+    static_assert(24 <= COUNT && COUNT <= 256 && COUNT % 8 == 0, "a multiple of 8 from 24 to 256");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
 #undef SALA_SIXTEEN

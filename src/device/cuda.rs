@@ -7,6 +7,7 @@ use super::driver::{self, ContextHandle, Driver, FunctionHandle, ModuleHandle, S
 use super::image::{Capability, Image, no_image};
 use super::{Launch, Owner};
 use crate::shapes::{self, KernelFile};
+use crate::sys::params::{SALA_MAP_AXES, sala_tensor_map, sala_tensor_shape};
 use crate::{Error, Result};
 
 /// Room for a device's name.
@@ -242,6 +243,39 @@ impl CudaKernels {
             Some(function) => function.as_ref().map(drop).map_err(Some),
             None => Err(None),
         }
+    }
+
+    /// The map of a tensor that a description fits.
+    pub(crate) fn encode(&self, shape: &sala_tensor_shape) -> Result<sala_tensor_map> {
+        use driver::tensor_map::{ELEMENT_OF_16_BITS, FILL_ZEROS, NO_INTERLEAVE, PROMOTION_256};
+        let (mut map, steps) = (sala_tensor_map::default(), [1; SALA_MAP_AXES as usize]);
+        let sizes = shape.sizes.map(u64::from);
+        let mut encode = || {
+            let address = shape.address as *mut c_void;
+            // SAFETY: a place for a map, aligned as its type is, and arrays of as many numbers as there are axes; the driver only computes
+            // with the address.
+            unsafe {
+                self.context.driver().tensor_map_encode(
+                    std::ptr::from_mut(&mut map).cast(),
+                    ELEMENT_OF_16_BITS,
+                    shape.axes,
+                    address,
+                    sizes.as_ptr(),
+                    shape.strides.as_ptr(),
+                    shape.boxes.as_ptr(),
+                    steps.as_ptr(),
+                    NO_INTERLEAVE,
+                    shape.swizzle,
+                    PROMOTION_256,
+                    FILL_ZEROS,
+                )
+            }
+        };
+        match encode() {
+            Err(Error::Driver { code, .. }) if wants_context(code) => self.context.with_current(|_| encode())?,
+            result => result?,
+        }
+        Ok(map)
     }
 
     /// Queues a grid: one driver call, unless the context is not current on this thread.

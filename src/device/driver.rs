@@ -40,6 +40,18 @@ pub(crate) mod function_attribute {
     pub(crate) const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
 }
 
+/// Of `cuTensorMapEncodeTiled`. Values of `CUtensorMapSwizzle` are those of `SALA_SWIZZLE_…`.
+pub(crate) mod tensor_map {
+    use std::ffi::c_uint;
+
+    /// `CU_TENSOR_MAP_DATA_TYPE_UINT16`: as zeros fill what lies outside, only the size of elements matters.
+    pub(crate) const ELEMENT_OF_16_BITS: c_uint = 1;
+    pub(crate) const NO_INTERLEAVE: c_uint = 0;
+    /// `CU_TENSOR_MAP_L2_PROMOTION_L2_256B`: rows are read whole, a box for each of their panels.
+    pub(crate) const PROMOTION_256: c_uint = 3;
+    pub(crate) const FILL_ZEROS: c_uint = 0;
+}
+
 /// Opaque handles of the driver.
 macro_rules! handles {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -165,6 +177,15 @@ functions! {
             stream: StreamHandle,
             params: *mut *mut c_void,
             extra: *mut *mut c_void,
+        );
+        tensor_map_encode = "cuTensorMapEncodeTiled"(
+            map: *mut c_void,
+            element: c_uint,
+            axes: c_uint,
+            address: *mut c_void,
+            sizes: *const u64, strides: *const u64,
+            boxes: *const c_uint, steps: *const c_uint,
+            interleave: c_uint, swizzle: c_uint, promotion: c_uint, fill: c_uint,
         );
         memory_allocate = "cuMemAlloc_v2"(address: *mut Address, bytes: usize);
         memory_free = "cuMemFree_v2"(address: Address);

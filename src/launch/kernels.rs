@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use super::{Arguments, Params, Variant};
 use crate::device::{CudaKernels, HostKernels, IMAGES, Image, Kind, Launch, Target};
 use crate::shapes::Machine;
+use crate::sys::params::{sala_tensor_map, sala_tensor_shape};
 use crate::{Device, Error, Result, Stream, shapes};
 
 /// Names the best machine whose kernels may be chosen: `base` or `sm90a`. Unset: all that the device runs.
@@ -239,6 +240,14 @@ impl Kernels {
             // SAFETY: the caller's promise; the stream belongs to the context, as the callers have checked.
             (Loaded::Cuda(kernels), Target::Cuda(stream)) => unsafe { kernels.launch(stream, launch) },
             _ => Err(self.wrong_stream(stream)),
+        }
+    }
+
+    /// The map of a tensor as the device's kernels read it.
+    pub(super) fn encode(&self, shape: &sala_tensor_shape) -> Result<sala_tensor_map> {
+        match &self.loaded {
+            Loaded::Host(_) => Ok(bytemuck::cast(*shape)),
+            Loaded::Cuda(kernels) => kernels.encode(shape),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where keys lie, and how many each sequence has.
 
-use crate::launch::checks;
-use crate::sys::params::{SALA_ONE_PAGE, sala_key_rows, sala_keys};
+use crate::launch::{MapAxis, MappedTensor, checks};
+use crate::sys::params::{SALA_ONE_PAGE, SALA_SWIZZLE_128, sala_key_rows, sala_keys};
 use crate::{DType, Error, Result, Tensor};
 
 /// Where the keys of each sequence lie, and how many there are: of k and v, and of the compressed keys unless those have a
@@ -337,6 +337,28 @@ impl KeyRows {
         self.has_store_rows(argument, page_size / stride, &why)
     }
 
+    /// The tensor as tensor copies see it, whatever the way of storing: axes are the elements of a head, heads, rows of a cache or page, and
+    /// caches or pages. A box is half a row of 128 elements, or a whole one of 64, of one head and up to `rows` rows: no more than a page has.
+    #[allow(dead_code, reason = "of kernels that copy keys by tensor maps")]
+    pub(crate) fn mapped(&self, [heads, dim]: [usize; 2], rows: usize) -> MappedTensor<4> {
+        let axis = |size, stride, boxed| MapAxis { size, stride, boxed };
+        let boxed = if self.is_paged() {
+            rows.min(self.store_rows)
+        } else {
+            rows
+        };
+        MappedTensor {
+            address: self.rows.address,
+            axes: [
+                axis(dim, 1, 64),
+                axis(heads, self.rows.head_stride, 1),
+                axis(self.store_rows, self.rows.row_stride, boxed),
+                axis(self.stores, self.rows.store_stride, 1),
+            ],
+            swizzle: SALA_SWIZZLE_128,
+        }
+    }
+
     /// Keys of a page.
     pub(crate) fn page_size(&self) -> usize {
         self.store_rows
@@ -446,4 +468,42 @@ pub(crate) fn bounds(argument: &'static str, bounds: &Tensor<'_>) -> Result<usiz
         .ok_or_else(|| Error::argument(argument, "shape [batch + 1]", "shape [0]"))?;
     checks::batch(argument, batch)?;
     Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    /// What the map of a tensor of two sequences says of its axes: sizes, strides in elements, and the box for steps of 64 rows.
+    fn axes(keys: &Keys<'_>, tensor: &Tensor<'_>, heads: [usize; 2]) -> [(usize, i64, usize); 4] {
+        let rows = keys.rows("k", tensor, DType::Bf16, 2, heads).unwrap();
+        let mapped = rows.mapped(heads, 64);
+        assert_eq!(mapped.address, tensor.address());
+        assert!(mapped.is_mappable());
+        mapped.axes.map(|axis| (axis.size, axis.stride, axis.boxed))
+    }
+
+    #[test]
+    fn keys_of_every_storage_have_a_map() {
+        let values = vec![bf16::ZERO; 1 << 15];
+        let numbers = [0_i32; 8];
+        let list = |count| Tensor::from_slice(&numbers[..count], &[count]).unwrap();
+        let tensor = |shape: &[usize], strides: &[usize]| Tensor::with_strides(&values, shape, strides).unwrap();
+
+        let packed = tensor(&[50, 3, 128], &[400, 128, 1]);
+        let expected = [(128, 1, 64), (3, 128, 1), (50, 400, 64), (1, 0, 1)];
+        assert_eq!(axes(&Keys::packed(list(3)), &packed, [3, 128]), expected);
+
+        let cached = tensor(&[2, 100, 2, 64], &[100 * 128, 128, 64, 1]);
+        let expected = [(64, 1, 64), (2, 64, 1), (100, 128, 64), (2, 12800, 1)];
+        assert_eq!(axes(&Keys::cached(list(2)), &cached, [2, 64]), expected);
+
+        // Heads first, keys and values of a page one behind the other.
+        let table = Tensor::from_slice(&numbers, &[2, 4]).unwrap();
+        let paged = tensor(&[5, 16, 2, 64], &[2 * 2 * 16 * 64, 64, 16 * 64, 1]);
+        let expected = [(64, 1, 64), (2, 1024, 1), (16, 64, 16), (5, 4096, 1)];
+        assert_eq!(axes(&Keys::paged(list(2), table), &paged, [2, 64]), expected);
+    }
 }

@@ -29,6 +29,8 @@ pub struct KernelFile {
 pub enum Machine {
     /// Unit kernels that only tests launch, on every GPU.
     Tests,
+    /// Unit kernels of what GPUs have since compute capability 9.0.
+    Sm90Tests,
     /// Unit kernels of what compute capability 9.0 alone has.
     Sm90aTests,
     /// Unit kernels that only the executor runs; compiled for a GPU to see that they compile.
@@ -92,6 +94,7 @@ impl Machine {
     pub const fn archs(self) -> &'static [&'static str] {
         match self {
             Self::Tests | Self::Base => &["sm_80", "sm_90a", "sm_100", "sm_120", "compute_80"],
+            Self::Sm90Tests => &["sm_90a", "sm_100", "sm_120"],
             Self::Faults => &["compute_80"],
             Self::Sm90a | Self::Sm90aTests => &["sm_90a"],
         }
@@ -100,7 +103,7 @@ impl Machine {
     /// The folder of its kernels.
     pub const fn folder(self) -> &'static str {
         match self {
-            Self::Tests | Self::Sm90aTests | Self::Faults => "cuda/tests",
+            Self::Tests | Self::Sm90Tests | Self::Sm90aTests | Self::Faults => "cuda/tests",
             Self::Base => "cuda/base",
             Self::Sm90a => "cuda/sm90a",
         }

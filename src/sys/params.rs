@@ -1,5 +1,6 @@
 //! Made from `include/params` by `cargo xtask bindgen`; change it there.
 
+pub const SALA_MAP_MARK: u64 = 8097873861412675955;
 pub const SALA_BLOCK_ROWS: u32 = 4;
 pub const SALA_ONE_PAGE: u32 = 31;
 #[repr(C)]
@@ -1022,6 +1023,53 @@ const _: () = {
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 428usize];
 };
+pub const SALA_MAP_AXES: u32 = 4;
+pub const SALA_SWIZZLE_NONE: u32 = 0;
+pub const SALA_SWIZZLE_32: u32 = 1;
+pub const SALA_SWIZZLE_64: u32 = 2;
+pub const SALA_SWIZZLE_128: u32 = 3;
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_tensor_map {
+    pub words: [u64; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_tensor_map"][::core::mem::size_of::<sala_tensor_map>() - 128usize];
+    ["Alignment of sala_tensor_map"][::core::mem::align_of::<sala_tensor_map>() - 64usize];
+    ["Offset of field: sala_tensor_map::words"][::core::mem::offset_of!(sala_tensor_map, words) - 0usize];
+};
+impl Default for sala_tensor_map {
+    fn default() -> Self {
+        bytemuck::Zeroable::zeroed()
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_tensor_shape {
+    pub mark: u64,
+    pub address: u64,
+    pub strides: [u64; 3usize],
+    pub sizes: [u32; 4usize],
+    pub boxes: [u32; 4usize],
+    pub axes: u32,
+    pub swizzle: u32,
+    pub reserved: [u64; 6usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_tensor_shape"][::core::mem::size_of::<sala_tensor_shape>() - 128usize];
+    ["Alignment of sala_tensor_shape"][::core::mem::align_of::<sala_tensor_shape>() - 8usize];
+    ["Offset of field: sala_tensor_shape::mark"][::core::mem::offset_of!(sala_tensor_shape, mark) - 0usize];
+    ["Offset of field: sala_tensor_shape::address"][::core::mem::offset_of!(sala_tensor_shape, address) - 8usize];
+    ["Offset of field: sala_tensor_shape::strides"][::core::mem::offset_of!(sala_tensor_shape, strides) - 16usize];
+    ["Offset of field: sala_tensor_shape::sizes"][::core::mem::offset_of!(sala_tensor_shape, sizes) - 40usize];
+    ["Offset of field: sala_tensor_shape::boxes"][::core::mem::offset_of!(sala_tensor_shape, boxes) - 56usize];
+    ["Offset of field: sala_tensor_shape::axes"][::core::mem::offset_of!(sala_tensor_shape, axes) - 72usize];
+    ["Offset of field: sala_tensor_shape::swizzle"][::core::mem::offset_of!(sala_tensor_shape, swizzle) - 76usize];
+    ["Offset of field: sala_tensor_shape::reserved"][::core::mem::offset_of!(sala_tensor_shape, reserved) - 80usize];
+};
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
@@ -1040,6 +1088,44 @@ const _: () = {
     ["Offset of field: sala_unit_test_params::output"]
         [::core::mem::offset_of!(sala_unit_test_params, output) - 16usize];
 };
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_tensor_test_params {
+    pub map: sala_tensor_map,
+    pub second_map: sala_tensor_map,
+    pub input: u64,
+    pub output: u64,
+    pub first: [i32; 4usize],
+    pub bytes: u32,
+    pub offset: u32,
+    pub reserved: [u64; 3usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_tensor_test_params"][::core::mem::size_of::<sala_tensor_test_params>() - 320usize];
+    ["Alignment of sala_tensor_test_params"][::core::mem::align_of::<sala_tensor_test_params>() - 64usize];
+    ["Offset of field: sala_tensor_test_params::map"][::core::mem::offset_of!(sala_tensor_test_params, map) - 0usize];
+    ["Offset of field: sala_tensor_test_params::second_map"]
+        [::core::mem::offset_of!(sala_tensor_test_params, second_map) - 128usize];
+    ["Offset of field: sala_tensor_test_params::input"]
+        [::core::mem::offset_of!(sala_tensor_test_params, input) - 256usize];
+    ["Offset of field: sala_tensor_test_params::output"]
+        [::core::mem::offset_of!(sala_tensor_test_params, output) - 264usize];
+    ["Offset of field: sala_tensor_test_params::first"]
+        [::core::mem::offset_of!(sala_tensor_test_params, first) - 272usize];
+    ["Offset of field: sala_tensor_test_params::bytes"]
+        [::core::mem::offset_of!(sala_tensor_test_params, bytes) - 288usize];
+    ["Offset of field: sala_tensor_test_params::offset"]
+        [::core::mem::offset_of!(sala_tensor_test_params, offset) - 292usize];
+    ["Offset of field: sala_tensor_test_params::reserved"]
+        [::core::mem::offset_of!(sala_tensor_test_params, reserved) - 296usize];
+};
+impl Default for sala_tensor_test_params {
+    fn default() -> Self {
+        bytemuck::Zeroable::zeroed()
+    }
+}
 impl crate::launch::Params for sala_append_keys_params {
     const NAME: &'static str = "sala_append_keys_params";
 }
@@ -1109,6 +1195,9 @@ impl crate::launch::Params for sala_sparse_attention_decode_params {
 impl crate::launch::Params for sala_unit_test_params {
     const NAME: &'static str = "sala_unit_test_params";
 }
+impl crate::launch::Params for sala_tensor_test_params {
+    const NAME: &'static str = "sala_tensor_test_params";
+}
 const fn size<P: crate::launch::Params>() -> (&'static str, usize) {
     (P::NAME, ::core::mem::size_of::<P>())
 }
@@ -1136,4 +1225,5 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_sparse_attention_params>(),
     size::<sala_sparse_attention_decode_params>(),
     size::<sala_unit_test_params>(),
+    size::<sala_tensor_test_params>(),
 ];

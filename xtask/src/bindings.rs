@@ -56,6 +56,16 @@ const HANDLES: &str = "sala_(kernels|sparse_layer|linear_attention)";
 /// Types that Rust only holds pointers to.
 const OPAQUE: [&str; 1] = ["sala_host_kernel"];
 
+/// What bindgen makes of `Default` where it cannot derive it, of structs that are aligned to more than their fields; and the same of structs
+/// of which zeros are known to be a value.
+const UNSAFE_DEFAULT: &str = "        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+";
+const SAFE_DEFAULT: &str = "        bytemuck::Zeroable::zeroed()\n";
+
 /// What the names of the structs end in that kernels take.
 const PARAMS: &str = "_params";
 
@@ -113,7 +123,7 @@ impl Bindings {
             .generate()
             .map_err(|error| Failure::file(self.source, error))?
             .to_string();
-        let bindings = without_aliases_of_anonymous_enums(&bindings);
+        let bindings = without_aliases_of_anonymous_enums(&bindings).replace(UNSAFE_DEFAULT, SAFE_DEFAULT);
         let parameter_structs = parameter_structs(&bindings);
         Ok(bindings + &parameter_structs)
     }

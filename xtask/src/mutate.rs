@@ -41,6 +41,8 @@ const PRIMITIVES: [&str; 16] = [
     "arrive_mbarrier_if",
     "arrive_mbarrier_for",
     "arrive_mbarrier_with_copies",
+    "arrive_mbarrier_expecting",
+    "expect_copied_bytes",
     "wait_mbarrier",
     "wait_mbarriers",
     "publish_shared_writes",

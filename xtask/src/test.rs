@@ -19,7 +19,7 @@ pub struct Arguments {
 const PROPERTY_CASES: &str = "6";
 
 /// What runs on the PTX of every architecture: each instance of a kernel, each operation, and each primitive.
-const ON_EACH: [&str; 3] = ["instances", "operations", "primitives"];
+const ON_EACH: [&str; 4] = ["instances", "operations", "primitives", "tensor_copies"];
 
 /// What runs on the PTX of one of them.
 const ON_ONE: [&str; 12] = [

@@ -1,5 +1,6 @@
 //! The warps of a block, and the barriers among them.
 
+use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ impl<'l> Runner<'l> {
                 shared: Shared::default(),
                 unwritten: launch.options.unwritten,
                 phases: 0,
+                transactions: HashMap::new(),
             },
             warps: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -109,6 +111,7 @@ impl<'l> Runner<'l> {
         let launch = self.launch;
         let shared = launch.kernel.dynamic_shared + launch.shared;
         self.memory.shared.reset(shared);
+        self.memory.transactions.clear();
         self.barriers = [Barrier::default(); BARRIERS];
         let count = (launch.threads.iter().product::<u32>() as usize).div_ceil(LANES);
         for warp in 0..count {
@@ -170,7 +173,26 @@ impl<'l> Runner<'l> {
                 }
             }
         }
-        Ok(())
+        self.check_copies(block)
+    }
+
+    /// The block ends: its copies have been waited for, and no bytes were announced that did not come.
+    fn check_copies(&self, block: [u32; 3]) -> Result<(), Report> {
+        for (index, warp) in self.warps.iter().enumerate().take(self.waits_at.len()) {
+            if let Some(fault) = warp.unfinished_copy() {
+                return Err(report(self.launch.kernel, self.who(block, index), &fault));
+            }
+        }
+        let left = self.memory.transactions.iter().find(|(_, left)| left.bytes != 0);
+        let Some((place, left)) = left else { return Ok(()) };
+        let bytes = left.bytes;
+        let message =
+            format!("the block ends with {bytes} bytes announced and not brought at the mbarrier at byte {place}");
+        let fault = Fault {
+            at: None,
+            lane: Trouble::new(Kind::Instruction, message).into(),
+        };
+        Err(report(self.launch.kernel, self.who(block, 0), &fault))
     }
 
     fn who(&self, block: [u32; 3], warp: usize) -> Who {
@@ -181,7 +203,7 @@ impl<'l> Runner<'l> {
         }
     }
 
-    /// No warp can go on: one arrival that waits for copies comes. Whether there was one.
+    /// No warp can go on: one arrival that waits for copies comes, or one copy that an mbarrier counts. Whether there was one.
     fn arrive_late(&mut self, block: [u32; 3]) -> Result<bool, Report> {
         for warp in 0..self.waits_at.len() {
             let arrived = self.warps[warp].arrive_late(&mut self.memory);
@@ -249,6 +271,12 @@ impl<'l> Runner<'l> {
             message.push_str(&format!(
                 "\n    an mbarrier that nobody completes: warp {warp} at {}",
                 place(kernel, self.waits_at[warp])
+            ));
+        }
+        for (place, left) in self.memory.transactions.iter().filter(|(_, left)| left.bytes > 0) {
+            message.push_str(&format!(
+                "\n    the mbarrier at byte {place} lacks {} bytes",
+                left.bytes
             ));
         }
         let finished = (0..self.waits_at.len()).filter(|warp| running >> warp & 1 == 0);

@@ -28,4 +28,5 @@ pub mod options;
 pub mod parse;
 pub mod planted;
 pub mod registers;
+pub mod tensor_map;
 pub mod warp;

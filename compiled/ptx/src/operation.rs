@@ -221,6 +221,26 @@ pub enum Operation {
     CopyWait(u32),
     /// `cp.async.wait_all`
     CopyWaitAll,
+    /// `cp.async.bulk`
+    BulkCopy(Box<BulkCopy>),
+    /// `mbarrier.expect_tx`: bytes that copies will bring.
+    Announce {
+        /// The mbarrier.
+        place: Address,
+        /// How many.
+        bytes: Register,
+    },
+    /// `prefetch.tensormap`
+    PrefetchMap(Address),
+    /// `elect.sync`
+    Elect {
+        /// Whether the lane is the one.
+        to: u32,
+        /// The lanes of which it is one.
+        lanes: Register,
+    },
+    /// `setmaxnreg`
+    ChangeRegisters,
     /// `mbarrier` and `cp.async.mbarrier`
     Mbarrier(Box<Mbarrier>),
     /// `mbarrier.pending_count`
@@ -329,6 +349,36 @@ pub struct Update {
     pub new: Option<Register>,
 }
 
+/// A copy to shared memory that a barrier there counts.
+#[derive(Clone, Debug)]
+pub struct BulkCopy {
+    /// In shared memory.
+    pub target: Address,
+    /// What is copied.
+    pub source: BulkSource,
+    /// Which counts the bytes.
+    pub barrier: Address,
+}
+
+/// What such a copy reads.
+#[derive(Clone, Debug)]
+pub enum BulkSource {
+    /// A box of a tensor.
+    Box {
+        /// The generic address of its map.
+        map: Address,
+        /// Where the box begins.
+        indices: Box<[Register]>,
+    },
+    /// Bytes as they lie.
+    Bytes {
+        /// In global memory.
+        from: Address,
+        /// How many.
+        bytes: Register,
+    },
+}
+
 /// A barrier in shared memory, and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Mbarrier {
@@ -352,6 +402,8 @@ pub enum Phase {
         state: Register,
         /// How many; none: one.
         arrivals: Option<Register>,
+        /// Bytes that copies will bring, announced before.
+        announced: Option<Register>,
         /// Whether they may complete the phase.
         completes: bool,
     },
@@ -442,9 +494,10 @@ impl Operation {
     /// The lanes that have to be together for it, if any.
     pub fn meets(&self) -> Option<Meeting> {
         match self {
-            Self::WarpSync { lanes } | Self::Vote { lanes, .. } | Self::Reduce { lanes, .. } => {
-                Some(Meeting::Lanes(*lanes))
-            }
+            Self::WarpSync { lanes }
+            | Self::Vote { lanes, .. }
+            | Self::Elect { lanes, .. }
+            | Self::Reduce { lanes, .. } => Some(Meeting::Lanes(*lanes)),
             Self::Shuffle(exchange) => Some(Meeting::Lanes(exchange.lanes)),
             Self::Barrier { .. }
             | Self::LoadMatrix { .. }
@@ -454,7 +507,8 @@ impl Operation {
             | Self::StartProduct(_)
             | Self::ProductFence
             | Self::ProductCommit
-            | Self::ProductWait(_) => Some(Meeting::All),
+            | Self::ProductWait(_)
+            | Self::ChangeRegisters => Some(Meeting::All),
             _ => None,
         }
     }

@@ -357,3 +357,47 @@ fn modules_are_what_they_hold() {
     assert_eq!(report, "k: its module was unloaded before the launch had run");
     assert_eq!(cuda.launch(kernel, word, 0, stream), Err(INVALID_HANDLE));
 }
+
+#[test]
+fn tensor_maps_are_checked_and_made() {
+    let cuda = Cuda::get();
+    cuda.driver.set_devices(sala_ptx::client::Devices::of_capability(9, 0));
+    let mut words = [0_u64; 32];
+    let start = words.as_ptr() as usize;
+    let aligned = (start.next_multiple_of(64) - start) / 8;
+    let map = |words: &mut [u64; 32], offset: usize| std::ptr::from_mut(&mut words[aligned + offset]).cast();
+    let encode = |map, axes, sizes: *const u64| {
+        let (strides, boxes, steps) = ([256, 512], [64, 8, 1], [1; 3]);
+        cuda.encode_map(
+            map,
+            1,
+            axes,
+            4096 as *mut _,
+            sizes,
+            strides.as_ptr(),
+            boxes.as_ptr(),
+            steps.as_ptr(),
+            0,
+            3,
+            3,
+            0,
+        )
+    };
+    let sizes = [128_u64, 50, 3];
+    assert_eq!(encode(map(&mut words, 0), 3, sizes.as_ptr()), Ok(()));
+    let made = sala_ptx::tensor_map::TensorMap::of(words[aligned..][..16].try_into().unwrap()).unwrap();
+    assert_eq!((made.axes, made.address, made.permuted), (3, 4096, 8));
+    assert_eq!((made.sizes, made.strides), ([128, 50, 3, 0, 0], [256, 512, 0, 0]));
+    assert_eq!(made.boxes, [64, 8, 1, 0, 0]);
+
+    let refused = [
+        encode(map(&mut words, 4), 3, sizes.as_ptr()),
+        encode(map(&mut words, 0), 0, sizes.as_ptr()),
+        encode(map(&mut words, 0), 6, sizes.as_ptr()),
+        encode(map(&mut words, 0), 3, std::ptr::null()),
+        encode(std::ptr::null_mut(), 3, sizes.as_ptr()),
+    ];
+    assert_eq!(refused, [Err(INVALID_VALUE); 5]);
+    cuda.set_current(0).unwrap();
+    assert_eq!(encode(map(&mut words, 0), 3, sizes.as_ptr()), Err(INVALID_CONTEXT));
+}

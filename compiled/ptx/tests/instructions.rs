@@ -314,7 +314,10 @@ fn what_is_not_known_is_refused_by_name() {
         "ld.global.L2::cache_hint.u32 %r2, [%rd1];",
         "`.L2::cache_hint` is not known here",
     );
-    refused("cp.async.bulk.commit_group;", "`.bulk` is not known here");
+    refused(
+        "cp.async.bulk.commit_group;",
+        "only known from global to shared memory, counted by an mbarrier",
+    );
     refused(
         "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f2}, {%r2}, {%r3}, {%f2};",
         "not known here",

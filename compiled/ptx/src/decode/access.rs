@@ -159,12 +159,20 @@ pub fn atomic<'t>(
 }
 
 /// `cp.async` and what belongs to it.
-pub fn copy<'t>(names: &mut Names<'_, 't>, opcode: &mut Opcode<'_>, operands: &[Operand<'t>]) -> Result<Operation> {
+pub fn copy<'t>(
+    names: &mut Names<'_, 't>,
+    opcode: &mut Opcode<'_>,
+    operands: &[Operand<'t>],
+    target: u32,
+) -> Result<Operation> {
     if !opcode.take("async") {
         return Err("only `cp.async` is known here".to_owned());
     }
     if opcode.take("mbarrier") {
         return mbarrier::with_copies(names, opcode, operands);
+    }
+    if opcode.take("bulk") {
+        return mbarrier::bulk(names, opcode, operands, target);
     }
     match operands {
         [] if opcode.take("commit_group") => Ok(Operation::CopyCommit),

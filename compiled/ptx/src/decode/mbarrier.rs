@@ -2,11 +2,11 @@
 
 use super::names::{Names, Result};
 use super::opcode::Opcode;
-use crate::operation::{Mbarrier, Operation, Phase};
+use crate::operation::{BulkCopy, BulkSource, Mbarrier, Operation, Phase};
 use crate::parse::{Operand, Width};
 
 /// What changes nothing here: the order of memory that every arrival and wait has unless it says otherwise.
-const ORDER: [&str; 5] = ["shared", "shared::cta", "release", "acquire", "cta"];
+const ORDER: [&str; 6] = ["shared", "shared::cta", "release", "acquire", "relaxed", "cta"];
 
 /// `mbarrier`; `target` is the architecture that the file is for.
 pub fn mbarrier<'t>(
@@ -34,6 +34,23 @@ pub fn mbarrier<'t>(
             let arrivals = names.source(arrivals, Width::W32)?;
             (place, Phase::Begin { arrivals })
         }
+        [place, bytes] if opcode.take("expect_tx") => {
+            since_90(target)?;
+            return Ok(Operation::Announce {
+                place: names.address(place)?,
+                bytes: names.source(bytes, Width::W32)?,
+            });
+        }
+        [state, place, bytes] if opcode.take_all(&["arrive", "expect_tx"]) => {
+            since_90(target)?;
+            let arrive = Phase::Arrive {
+                state: names.target(state, Width::W64)?,
+                arrivals: None,
+                announced: Some(names.source(bytes, Width::W32)?),
+                completes: true,
+            };
+            (place, arrive)
+        }
         [state, place, arrivals @ ..] if arrivals.len() <= 1 && opcode.take("arrive") => {
             let completes = !opcode.take("noComplete");
             if !arrivals.is_empty() && completes && target < 90 {
@@ -45,6 +62,7 @@ pub fn mbarrier<'t>(
             let arrive = Phase::Arrive {
                 state,
                 arrivals,
+                announced: None,
                 completes,
             };
             (place, arrive)
@@ -63,6 +81,53 @@ pub fn mbarrier<'t>(
     };
     let place = names.address(place)?;
     Ok(Operation::Mbarrier(Box::new(Mbarrier { place, phase })))
+}
+
+fn since_90(target: u32) -> Result<()> {
+    if target < 90 {
+        return Err("there is none before sm_90".to_owned());
+    }
+    Ok(())
+}
+
+/// `cp.async.bulk`
+pub fn bulk<'t>(
+    names: &mut Names<'_, 't>,
+    opcode: &mut Opcode<'_>,
+    operands: &[Operand<'t>],
+    target: u32,
+) -> Result<Operation> {
+    since_90(target)?;
+    let target_space = opcode.take("shared::cluster") || opcode.take("shared::cta");
+    if !target_space || !opcode.take_all(&["global", "mbarrier::complete_tx::bytes"]) {
+        return Err("only known from global to shared memory, counted by an mbarrier".to_owned());
+    }
+    let (target, source, barrier) = match operands {
+        [target, Operand::Element(map, indices), barrier] if opcode.take("tensor") => {
+            opcode.take("tile");
+            let Operand::Vector(indices) = &**indices else {
+                return Err(format!("expected indices, got {indices:?}"));
+            };
+            if !opcode.take(&format!("{}d", indices.len())) {
+                return Err(format!("{} indices for other axes", indices.len()));
+            }
+            let indices = indices.iter().map(|index| names.source(index, Width::W32));
+            let indices = indices.collect::<Result<_>>()?;
+            let map = names.address(&Operand::Address(map.clone(), 0))?;
+            (target, BulkSource::Box { map, indices }, barrier)
+        }
+        [target, from, bytes, barrier] => {
+            let from = names.address(from)?;
+            let bytes = names.source(bytes, Width::W32)?;
+            (target, BulkSource::Bytes { from, bytes }, barrier)
+        }
+        _ => return Err("not known with these operands".to_owned()),
+    };
+    Ok(Operation::BulkCopy(Box::new(BulkCopy {
+        target: names.address(target)?,
+        source,
+        barrier: names.address(barrier)?,
+    })))
 }
 
 /// `cp.async.mbarrier`

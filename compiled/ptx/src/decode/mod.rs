@@ -153,7 +153,7 @@ const UNUSED: Register = Register::constant(0);
 /// The first architecture that has an instruction.
 fn since(opcode: &str) -> u32 {
     match opcode {
-        "stmatrix" => 90,
+        "stmatrix" | "prefetch" | "elect" => 90,
         "redux" => 80,
         _ => 0,
     }
@@ -230,11 +230,13 @@ impl<'t> Decoder<'_, 't> {
                 opcode.take_all(&["proxy", "async", "shared::cta"]);
                 Ok(Operation::Fence)
             }
-            ("cp", operands) => access::copy(names, opcode, operands),
+            ("cp", operands) => access::copy(names, opcode, operands, self.target),
             ("mbarrier", operands) => mbarrier::mbarrier(names, opcode, operands, self.target),
             ("ldmatrix" | "stmatrix" | "movmatrix" | "mma", operands) => together::matrix(names, opcode, operands),
             ("wgmma", operands) => warpgroup::warpgroup(names, opcode, operands, self.target),
-            ("bar" | "barrier" | "vote" | "activemask" | "shfl" | "redux", operands) => {
+            ("setmaxnreg", [Operand::Number(count)]) => warpgroup::registers(opcode, *count, self.target),
+            ("prefetch", [map]) if opcode.take("tensormap") => Ok(Operation::PrefetchMap(names.address(map)?)),
+            ("bar" | "barrier" | "vote" | "activemask" | "shfl" | "redux" | "elect", operands) => {
                 together::lanes(names, opcode, operands)
             }
             (_, [to, from @ ..]) => self.compute(opcode, to, from),

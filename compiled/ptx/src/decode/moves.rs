@@ -4,7 +4,7 @@ use super::UNUSED;
 use super::names::{Names, Result};
 use super::opcode::Opcode;
 use crate::alu::{Function, Integer, IntegerType, Logic};
-use crate::memory::SHARED_WINDOW;
+use crate::memory::{PARAMETER_WINDOW, SHARED_WINDOW};
 use crate::operation::{Operation, Special};
 use crate::parse::{Operand, Width};
 
@@ -34,17 +34,23 @@ pub fn cvta<'t>(
     from: &Operand<'t>,
 ) -> Result<Operation> {
     let back = opcode.take("to");
-    let shared = opcode.choose(&[("global", false), ("shared", true), ("shared::cta", true)]);
-    let shared = shared.ok_or_else(|| "only known of global and shared memory".to_owned())?;
+    let windows = [
+        ("global", None),
+        ("shared", Some(SHARED_WINDOW)),
+        ("shared::cta", Some(SHARED_WINDOW)),
+        ("param", Some(PARAMETER_WINDOW)),
+    ];
+    let window = opcode.choose(&windows);
+    let window = window.ok_or_else(|| "only known of global and shared memory and parameters".to_owned())?;
     if !opcode.take("u64") {
         return Err("expected `.u64`".to_owned());
     }
-    let function = match (shared, back) {
-        (false, _) => Integer::Move,
-        (true, false) => Integer::Add,
-        (true, true) => Integer::Sub,
+    let function = match (window, back) {
+        (None, _) => Integer::Move,
+        (Some(_), false) => Integer::Add,
+        (Some(_), true) => Integer::Sub,
     };
-    let window = names.constant(SHARED_WINDOW, Width::W64);
+    let window = names.constant(window.unwrap_or(0), Width::W64);
     Ok(Operation::Compute {
         function: Function::Integer(function, IntegerType::U64),
         from: [names.source(from, Width::W64)?, window, UNUSED, UNUSED],

@@ -57,6 +57,14 @@ pub fn lanes<'t>(names: &mut Names<'_, 't>, opcode: &mut Opcode<'_>, operands: &
                 lanes: names.source(lanes, Width::W32)?,
             })
         }
+        ("elect", [Operand::Pair(first, to), lanes]) if opcode.take("sync") => {
+            if first.text != "_" {
+                return Err("only known without the lane's number".to_owned());
+            }
+            let to = names.predicate(*to)?;
+            let lanes = names.source(lanes, Width::W32)?;
+            Ok(Operation::Elect { to, lanes })
+        }
         ("activemask", [to]) if opcode.take("b32") => Ok(Operation::ActiveMask(names.target(to, Width::W32)?)),
         ("shfl", [to, from, by, clamp, lanes]) if opcode.take("sync") => {
             let kinds = [

@@ -1,6 +1,6 @@
 //! Which registers an operation reads and writes.
 
-use crate::operation::{Address, GroupFactor, Operation, Phase, Value, Vote};
+use crate::operation::{Address, BulkSource, GroupFactor, Operation, Phase, Value, Vote};
 use crate::registers::Register;
 
 /// What an operation does with a register.
@@ -119,14 +119,40 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
             address(&mut mbarrier.place, visit);
             match &mut mbarrier.phase {
                 Phase::Begin { arrivals } => visit(arrivals, Use::Reads),
-                Phase::Arrive { state, arrivals, .. } => {
-                    arrivals.iter_mut().for_each(|register| visit(register, Use::Reads));
+                Phase::Arrive {
+                    state,
+                    arrivals,
+                    announced,
+                    ..
+                } => {
+                    let numbers = arrivals.iter_mut().chain(announced);
+                    numbers.for_each(|register| visit(register, Use::Reads));
                     visit(state, Use::Writes);
                 }
                 Phase::Test { parity, .. } => visit(parity, Use::Reads),
                 Phase::ArriveWithCopies => {}
             }
         }
+        Operation::BulkCopy(copy) => {
+            address(&mut copy.target, visit);
+            address(&mut copy.barrier, visit);
+            match &mut copy.source {
+                BulkSource::Box { map, indices } => {
+                    address(map, visit);
+                    indices.iter_mut().for_each(|register| visit(register, Use::Reads));
+                }
+                BulkSource::Bytes { from, bytes } => {
+                    address(from, visit);
+                    visit(bytes, Use::Reads);
+                }
+            }
+        }
+        Operation::Announce { place, bytes } => {
+            address(place, visit);
+            visit(bytes, Use::Reads);
+        }
+        Operation::PrefetchMap(map) => address(map, visit),
+        Operation::Elect { lanes, .. } => visit(lanes, Use::Reads),
         Operation::PendingCount { to, from } => {
             visit(from, Use::Reads);
             visit(to, Use::Writes);
@@ -136,6 +162,7 @@ pub fn registers(operation: &mut Operation, visit: &mut impl FnMut(&mut Register
         | Operation::Branch { .. }
         | Operation::Exit
         | Operation::Trap
+        | Operation::ChangeRegisters
         | Operation::ProductFence
         | Operation::ProductCommit
         | Operation::ProductWait(_)

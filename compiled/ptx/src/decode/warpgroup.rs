@@ -55,6 +55,17 @@ pub fn warpgroup<'t>(
     }
 }
 
+/// `setmaxnreg`; how many registers there are is the executor's to count.
+pub fn registers(opcode: &mut Opcode<'_>, count: u64, target: u32) -> Result<Operation> {
+    if target < 90 || !opcode.take_all(&["sync", "aligned", "u32"]) || !(opcode.take("inc") || opcode.take("dec")) {
+        return Err("expected `.inc` or `.dec` with `.sync.aligned.u32`, on sm_90a".to_owned());
+    }
+    if !(24..=256).contains(&count) || !count.is_multiple_of(8) {
+        return Err(format!("{count} registers: expected a multiple of 8 from 24 to 256"));
+    }
+    Ok(Operation::ChangeRegisters)
+}
+
 /// How many columns `.m64n…k16` has.
 fn shape(opcode: &mut Opcode<'_>) -> Result<usize> {
     (8..=256)

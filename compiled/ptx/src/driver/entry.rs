@@ -49,6 +49,11 @@ impl<T> Out<T> {
         self.0.is_null()
     }
 
+    /// Whether the place is a multiple of so many bytes.
+    pub fn is_multiple_of(&self, bytes: u64) -> bool {
+        (self.0 as u64).is_multiple_of(bytes)
+    }
+
     /// Gives the result; a caller who has no place for it is in error.
     pub fn put(self, value: T) -> Outcome {
         if self.0.is_null() {

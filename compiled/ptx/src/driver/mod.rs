@@ -18,6 +18,7 @@ mod queue;
 mod state;
 mod status;
 mod stream;
+mod tensor_map;
 
 use std::ffi::{CStr, c_char};
 

@@ -9,11 +9,16 @@ mod shared;
 pub use global::{Allocation, Allocations, Elsewhere, Why};
 pub use shared::Shared;
 
+use std::collections::HashMap;
+
 use crate::fault::{Kind, Trouble};
 use crate::options::Unwritten;
 
 /// Where shared memory appears among generic addresses: above all that a process has.
 pub const SHARED_WINDOW: u64 = 1 << 56;
+
+/// Where the parameters appear among them.
+pub const PARAMETER_WINDOW: u64 = 1 << 57;
 
 /// Memory as instructions name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,15 @@ pub enum Space {
     Parameters,
     /// Global or, in its window, shared.
     Generic,
+}
+
+/// What the phase of an mbarrier knows of copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transactions {
+    /// Bytes that were announced and have not come; less than zero: that have come and were not announced.
+    pub bytes: i64,
+    /// Copies that were started and have not come.
+    pub copies: u32,
 }
 
 /// What a block sees.
@@ -43,6 +57,8 @@ pub struct Memory<'l> {
     pub unwritten: Unwritten,
     /// How many phases of mbarriers are complete.
     pub phases: u64,
+    /// The copies that phases wait for, by the mbarrier's place.
+    pub transactions: HashMap<u64, Transactions>,
 }
 
 impl Memory<'_> {
@@ -53,6 +69,7 @@ impl Memory<'_> {
         match space {
             Space::Global => self.read_global(address, bytes),
             Space::Shared => self.read_shared(address, bytes),
+            Space::Generic if address >= PARAMETER_WINDOW => self.read_parameters(address - PARAMETER_WINDOW, bytes),
             Space::Generic => match address.checked_sub(SHARED_WINDOW) {
                 Some(address) => self.read_shared(address, bytes),
                 None => self.read_global(address, bytes),

@@ -70,6 +70,8 @@ pub enum Operand<'t> {
     Number(u64),
     /// `[base + offset]`
     Address(Box<Operand<'t>>, i64),
+    /// `[map, {a, b}]`
+    Element(Box<Operand<'t>>, Box<Operand<'t>>),
     /// `{a, b}`
     Vector(Vec<Operand<'t>>),
     /// `a|b`
@@ -282,6 +284,11 @@ impl<'t> Reader<'t> {
         match self.lexer.next() {
             Some(Token::Mark('[')) => {
                 let base = self.operand()?;
+                if self.lexer.take(',') {
+                    let indices = self.operand()?;
+                    self.lexer.expect(']')?;
+                    return Ok(Operand::Element(Box::new(base), Box::new(indices)));
+                }
                 let offset = if self.lexer.take('+') { self.offset()? } else { 0 };
                 self.lexer.expect(']')?;
                 Ok(Operand::Address(Box::new(base), offset))

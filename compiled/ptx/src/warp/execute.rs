@@ -89,6 +89,14 @@ impl Warp<'_> {
                 self.copies.commit(active);
                 self.copies.wait(0, active, memory)
             }
+            Operation::BulkCopy(copy) => self.start_bulk_copy(copy, active, memory),
+            Operation::Announce { place, bytes } => self.announce_bytes(*place, *bytes, active, memory),
+            Operation::PrefetchMap(map) => self.prefetch_map(*map, active, memory),
+            Operation::Elect { to, .. } => {
+                self.elect(*to, active);
+                Ok(())
+            }
+            Operation::ChangeRegisters => Ok(()),
             Operation::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active, memory),
             Operation::PendingCount { to, from } => self.pending_count(*to, *from, active),
             Operation::LoadMatrix { to, row, transposed } => self.load_matrices(to, *row, *transposed, memory),

@@ -71,9 +71,14 @@ impl Warp<'_> {
             Phase::Arrive {
                 state,
                 arrivals,
+                announced,
                 completes,
             } => {
                 for lane in lanes_of(active) {
+                    if let Some(bytes) = announced {
+                        let bytes = value(self, bytes, lane);
+                        announce(memory, places[lane], bytes).map_err(|trouble| trouble.on(lane))?;
+                    }
                     let count = arrivals.map_or(1, |register| u64::from(value(self, register, lane)));
                     let arrived = arrive(memory, places[lane], count, completes);
                     self.registers.get_mut::<u64>(state)[lane] = arrived.map_err(|trouble| trouble.on(lane))?;
@@ -115,10 +120,11 @@ impl Warp<'_> {
         Ok(())
     }
 
-    /// Performs the copies that the warp's next late arrival waits for, and lets it come. Whether there was one.
+    /// Performs the copies that the warp's next late arrival waits for, and lets it come; or else the warp's next copy that an mbarrier counts.
+    /// Whether there was one.
     pub fn arrive_late(&mut self, memory: &mut Memory<'_>) -> Result<bool, Fault> {
         let Some(at) = self.late_arrivals.front().map(|late| late.at) else {
-            return Ok(false);
+            return self.perform_bulk_copy(memory);
         };
         let taken = self.take_late_arrival(memory);
         taken.map_err(|lane| Fault { at: Some(at), lane })?;
@@ -172,17 +178,63 @@ fn arrive(memory: &mut Memory<'_>, place: u64, arrivals: u64, completes: bool) -
         let message = format!("{arrivals} arrivals at an mbarrier that lacks {}", before.lacks);
         return Err(Trouble::new(Kind::Instruction, message));
     }
-    let mut after = State {
+    let after = State {
         lacks: before.lacks - arrivals,
         ..before
     };
-    if after.lacks == 0 {
-        after.lacks = after.expected;
-        after.parity ^= 1;
-        memory.phases += 1;
-    }
     store(memory, place, after)?;
+    advance(memory, place)?;
     Ok(before.word())
+}
+
+/// Ends the phase if it lacks neither arrivals nor bytes.
+fn advance(memory: &mut Memory<'_>, place: u64) -> Result<(), Trouble> {
+    let mut state = find(memory, place)?;
+    let copied = memory.transactions.get(&place).copied().unwrap_or_default();
+    if state.lacks != 0 || copied.bytes > 0 {
+        return Ok(());
+    }
+    if copied.bytes < 0 || copied.copies != 0 {
+        let message = format!(
+            "the phase of the mbarrier at byte {place} ends with {} bytes too many and {} copies that were not announced",
+            -copied.bytes, copied.copies
+        );
+        return Err(Trouble::new(Kind::Instruction, message));
+    }
+    state.lacks = state.expected;
+    state.parity ^= 1;
+    memory.phases += 1;
+    store(memory, place, state)
+}
+
+/// The phase will get bytes by copies.
+pub(super) fn announce(memory: &mut Memory<'_>, place: u64, bytes: u32) -> Result<(), Trouble> {
+    let state = find(memory, place)?;
+    let copied = memory.transactions.entry(place).or_default();
+    copied.bytes += i64::from(bytes);
+    if copied.bytes > MOST as i64 || state.lacks == 0 {
+        let message = format!(
+            "{bytes} bytes announced at an mbarrier that lacks {} arrivals and {} bytes",
+            state.lacks, copied.bytes
+        );
+        return Err(Trouble::new(Kind::Instruction, message));
+    }
+    Ok(())
+}
+
+/// A copy was started that counts there.
+pub(super) fn started(memory: &mut Memory<'_>, place: u64) -> Result<(), Trouble> {
+    find(memory, place)?;
+    memory.transactions.entry(place).or_default().copies += 1;
+    Ok(())
+}
+
+/// It has brought its bytes.
+pub(super) fn brought(memory: &mut Memory<'_>, place: u64, bytes: u32) -> Result<(), Trouble> {
+    let copied = memory.transactions.entry(place).or_default();
+    copied.copies -= 1;
+    copied.bytes -= i64::from(bytes);
+    advance(memory, place)
 }
 
 #[cfg(test)]

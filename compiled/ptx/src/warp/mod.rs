@@ -5,6 +5,7 @@
 //! arrive. Where they never do, a machine would hang or give any result, and the launch fails.
 
 mod access;
+mod bulk;
 mod copies;
 mod execute;
 mod mbarrier;
@@ -20,6 +21,7 @@ use crate::operation::{Meeting, Operation};
 use crate::options::Options;
 use crate::registers::{ALL, LANES, Register, Registers};
 
+use bulk::Started;
 use copies::Copies;
 use mbarrier::LateArrival;
 use warpgroup::Products;
@@ -99,6 +101,7 @@ pub struct Warp<'k> {
     alive: u32,
     copies: Copies,
     late_arrivals: VecDeque<LateArrival>,
+    bulk_copies: VecDeque<Started>,
     group_products: Products,
     /// Whether the last instruction found a phase incomplete.
     polls: bool,
@@ -125,6 +128,7 @@ impl<'k> Warp<'k> {
             alive: 0,
             copies: Copies::default(),
             late_arrivals: VecDeque::new(),
+            bulk_copies: VecDeque::new(),
             group_products: Products::default(),
             polls: false,
             executed: 0,
@@ -139,6 +143,7 @@ impl<'k> Warp<'k> {
         self.registers.clear();
         self.copies = Copies::default();
         self.late_arrivals.clear();
+        self.bulk_copies.clear();
         self.group_products = Products::default();
         self.start(position);
     }

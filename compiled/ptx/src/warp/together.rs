@@ -6,6 +6,7 @@ use crate::fault::{Kind, Trouble};
 use crate::matrix::{self, Factors, from_register, to_register, transposed};
 use crate::memory::{Memory, Space};
 use crate::operation::{Address, Atomic, Exchange, Multiply, Shuffle, Vote};
+use crate::options::Order;
 use crate::registers::{ALL, LANES, Lanes, Predicate, Register, lanes_of};
 
 /// Bytes of a row of a matrix.
@@ -25,6 +26,15 @@ impl Warp<'_> {
                 .registers
                 .set_predicate(to, active, everywhere(votes == 0 || votes == active)),
         }
+    }
+
+    /// The lane that is chosen must not matter: the first, or the last.
+    pub(super) fn elect(&mut self, to: u32, active: u32) {
+        let lane = match self.options.order {
+            Order::Forward => active.trailing_zeros(),
+            Order::Reversed => 31 - active.leading_zeros(),
+        };
+        self.registers.set_predicate(to, active, 1 << lane);
     }
 
     pub(super) fn shuffle(&mut self, exchange: &Exchange, active: u32) -> Step {

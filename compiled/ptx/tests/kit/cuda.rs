@@ -109,6 +109,10 @@ impl Cuda {
         fill = cuMemsetD8_v2(to: u64, byte: u8, bytes: usize);
         fill_async = cuMemsetD8Async(to: u64, byte: u8, bytes: usize, stream: Handle);
         begin_capture = cuStreamBeginCapture_v2(stream: Handle, mode: c_int);
+        encode_map = cuTensorMapEncodeTiled(
+            map: *mut c_void, element: c_uint, axes: c_uint, address: *mut c_void, sizes: *const u64, strides: *const u64,
+            boxes: *const c_uint, steps: *const c_uint, interleave: c_uint, swizzle: c_uint, promotion: c_uint, fill: c_uint
+        );
         launch_graph = cuGraphLaunch(graph: Handle, stream: Handle);
         destroy_graph = cuGraphDestroy(graph: Handle);
         destroy_executable = cuGraphExecDestroy(executable: Handle);
