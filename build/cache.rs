@@ -99,9 +99,19 @@ fn compile(mut job: Job, entry: &Compiled) -> Result<(), Failure> {
         let _ = fs::remove_file(&partial);
         return Err(Failure::new(format!("{} ({}):\n{said}", job.label, output.status)));
     }
+    if let Some(line) = said.lines().find(|line| says_serialised(line)) {
+        let _ = fs::remove_file(&partial);
+        return Err(Failure::new(format!("{}: {line}", job.label)));
+    }
     said.lines().filter(|line| line.contains("warning")).for_each(warn);
     fs::write(&entry.log, said.as_bytes()).map_err(|error| Failure::file("write", &entry.log, error))?;
     rename(&partial, &entry.output)
+}
+
+/// Whether ptxas says, among its numbers C7510 to C7519, that it has serialised products of warpgroups, or has added what orders them: such a kernel
+/// is correct and half as fast.
+fn says_serialised(line: &str) -> bool {
+    line.contains("(C751")
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Failure> {

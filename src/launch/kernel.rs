@@ -95,9 +95,22 @@ impl<P: Params, T> Variant<P, T> {
         shared: usize,
         tile: T,
     ) -> Result<Self> {
+        Self::of(Machine::Base, file, element, values, threads, shared, tile)
+    }
+
+    /// That for one kind of GPU.
+    pub(crate) fn of(
+        machine: Machine,
+        file: &str,
+        element: Option<DType>,
+        values: &[u32],
+        threads: usize,
+        shared: usize,
+        tile: T,
+    ) -> Result<Self> {
         Ok(Self {
-            kernel: Kernel::find(Machine::Base, file, element, values)?,
-            machine: Machine::Base,
+            kernel: Kernel::find(machine, file, element, values)?,
+            machine,
             threads: threads as u32,
             shared: shared as u32,
             tile,

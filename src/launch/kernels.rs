@@ -63,7 +63,7 @@ impl Kernels {
         let level = level(std::env::var(LEVEL_VARIABLE).ok().as_deref())?;
         let names: Vec<_> = shapes::instance_names().collect();
         let loaded = match &device.kind {
-            Kind::Host(options) => Loaded::Host(HostKernels::load(options, &names)?),
+            Kind::Host(options) => Loaded::Host(HostKernels::load(options)?),
             Kind::Cuda(context) => Loaded::Cuda(CudaKernels::load(context, images)?),
         };
         Ok(Self {
@@ -72,6 +72,13 @@ impl Kernels {
             level,
             loaded,
         })
+    }
+
+    /// The same kernels, of which operations choose none for a better machine than this one; for tests.
+    #[cfg(feature = "test-kernels")]
+    #[doc(hidden)]
+    pub fn lowered_to(self, level: Machine) -> Self {
+        Self { level, ..self }
     }
 
     /// The GPU architectures that this build holds code for, as nvcc's `code=` calls them: machine code for `sm_…`, PTX for `compute_…`. None if
@@ -143,13 +150,15 @@ impl Kernels {
         variants: &'v [Variant<P, T>],
         suits: impl Fn(&T) -> bool,
     ) -> Result<&'v Variant<P, T>> {
-        let runs = |variant: &&Variant<P, T>| {
-            variant.machine <= self.level && self.state(variant.kernel.index()).is_ok() && suits(&variant.tile)
-        };
-        match variants.iter().find(runs) {
-            Some(variant) => Ok(variant),
-            None => Err(self.nothing_to_pick(variants)),
-        }
+        let picked = variants
+            .iter()
+            .find(|variant| self.runs(variant) && suits(&variant.tile));
+        picked.ok_or_else(|| self.nothing_to_pick(variants))
+    }
+
+    /// Whether this device runs a variant, and `SALA_KERNELS` allows it.
+    pub(crate) fn runs<P, T>(&self, variant: &Variant<P, T>) -> bool {
+        variant.machine <= self.level && self.state(variant.kernel.index()).is_ok()
     }
 
     /// Queues a grid of a variant's kernel. An empty grid is nothing to do.

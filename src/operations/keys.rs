@@ -339,7 +339,6 @@ impl KeyRows {
 
     /// The tensor as tensor copies see it, whatever the way of storing: axes are the elements of a head, heads, rows of a cache or page, and
     /// caches or pages. A box is half a row of 128 elements, or a whole one of 64, of one head and up to `rows` rows: no more than a page has.
-    #[allow(dead_code, reason = "of kernels that copy keys by tensor maps")]
     pub(crate) fn mapped(&self, [heads, dim]: [usize; 2], rows: usize) -> MappedTensor<4> {
         let axis = |size, stride, boxed| MapAxis { size, stride, boxed };
         let boxed = if self.is_paged() {

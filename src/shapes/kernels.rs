@@ -283,6 +283,13 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
+    KernelFile {
+        name: "sparse_attention",
+        machine: Machine::Sm90a,
+        params: "sala_sparse_attention_group_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
     // Attention over two sets of keys made one.
     KernelFile {
         name: "merge",

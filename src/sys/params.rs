@@ -913,11 +913,65 @@ const _: () = {
     ["Offset of field: sala_select_split_params::product_reciprocal"]
         [::core::mem::offset_of!(sala_select_split_params, product_reciprocal) - 396usize];
 };
+pub const SALA_MAP_AXES: u32 = 4;
+pub const SALA_SWIZZLE_NONE: u32 = 0;
+pub const SALA_SWIZZLE_32: u32 = 1;
+pub const SALA_SWIZZLE_64: u32 = 2;
+pub const SALA_SWIZZLE_128: u32 = 3;
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_tensor_map {
+    pub words: [u64; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_tensor_map"][::core::mem::size_of::<sala_tensor_map>() - 128usize];
+    ["Alignment of sala_tensor_map"][::core::mem::align_of::<sala_tensor_map>() - 64usize];
+    ["Offset of field: sala_tensor_map::words"][::core::mem::offset_of!(sala_tensor_map, words) - 0usize];
+};
+impl Default for sala_tensor_map {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_tensor_shape {
+    pub mark: u64,
+    pub address: u64,
+    pub strides: [u64; 3usize],
+    pub sizes: [u32; 4usize],
+    pub boxes: [u32; 4usize],
+    pub axes: u32,
+    pub swizzle: u32,
+    pub reserved: [u64; 6usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_tensor_shape"][::core::mem::size_of::<sala_tensor_shape>() - 128usize];
+    ["Alignment of sala_tensor_shape"][::core::mem::align_of::<sala_tensor_shape>() - 8usize];
+    ["Offset of field: sala_tensor_shape::mark"][::core::mem::offset_of!(sala_tensor_shape, mark) - 0usize];
+    ["Offset of field: sala_tensor_shape::address"][::core::mem::offset_of!(sala_tensor_shape, address) - 8usize];
+    ["Offset of field: sala_tensor_shape::strides"][::core::mem::offset_of!(sala_tensor_shape, strides) - 16usize];
+    ["Offset of field: sala_tensor_shape::sizes"][::core::mem::offset_of!(sala_tensor_shape, sizes) - 40usize];
+    ["Offset of field: sala_tensor_shape::boxes"][::core::mem::offset_of!(sala_tensor_shape, boxes) - 56usize];
+    ["Offset of field: sala_tensor_shape::axes"][::core::mem::offset_of!(sala_tensor_shape, axes) - 72usize];
+    ["Offset of field: sala_tensor_shape::swizzle"][::core::mem::offset_of!(sala_tensor_shape, swizzle) - 76usize];
+    ["Offset of field: sala_tensor_shape::reserved"][::core::mem::offset_of!(sala_tensor_shape, reserved) - 80usize];
+};
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
 pub const SALA_ATTENTION_STEP: u32 = 64;
 pub const SALA_ATTENTION_RING_BYTES: u32 = 98304;
 pub const SALA_ATTENTION_SHARED_BYTES: u32 = 101376;
+pub const SALA_GROUP_ATTENTION_WARPS: u32 = 12;
+pub const SALA_GROUP_ATTENTION_RING_BYTES: u32 = 196608;
+pub const SALA_GROUP_ATTENTION_SHARED_BYTES: u32 = 232448;
 pub const SALA_DENSE_WARPS: u32 = 8;
 pub const SALA_DENSE_ROWS: u32 = 128;
 pub const SALA_DENSE_SCRATCH_BYTES: u32 = 3584;
@@ -992,6 +1046,42 @@ const _: () = {
         [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 380usize];
 };
 #[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
+pub struct sala_sparse_attention_group_params {
+    pub k_map: sala_tensor_map,
+    pub v_map: sala_tensor_map,
+    pub attention: sala_sparse_attention_params,
+    pub is_mapped: i32,
+    pub reserved: [i32; 15usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sala_sparse_attention_group_params"]
+        [::core::mem::size_of::<sala_sparse_attention_group_params>() - 704usize];
+    ["Alignment of sala_sparse_attention_group_params"]
+        [::core::mem::align_of::<sala_sparse_attention_group_params>() - 64usize];
+    ["Offset of field: sala_sparse_attention_group_params::k_map"]
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, k_map) - 0usize];
+    ["Offset of field: sala_sparse_attention_group_params::v_map"]
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, v_map) - 128usize];
+    ["Offset of field: sala_sparse_attention_group_params::attention"]
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, attention) - 256usize];
+    ["Offset of field: sala_sparse_attention_group_params::is_mapped"]
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, is_mapped) - 640usize];
+    ["Offset of field: sala_sparse_attention_group_params::reserved"]
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, reserved) - 644usize];
+};
+impl Default for sala_sparse_attention_group_params {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
 pub struct sala_sparse_attention_decode_params {
     pub attention: sala_sparse_attention_params,
@@ -1022,53 +1112,6 @@ const _: () = {
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 424usize];
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 428usize];
-};
-pub const SALA_MAP_AXES: u32 = 4;
-pub const SALA_SWIZZLE_NONE: u32 = 0;
-pub const SALA_SWIZZLE_32: u32 = 1;
-pub const SALA_SWIZZLE_64: u32 = 2;
-pub const SALA_SWIZZLE_128: u32 = 3;
-#[repr(C)]
-#[repr(align(64))]
-#[derive(Debug, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_tensor_map {
-    pub words: [u64; 16usize],
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of sala_tensor_map"][::core::mem::size_of::<sala_tensor_map>() - 128usize];
-    ["Alignment of sala_tensor_map"][::core::mem::align_of::<sala_tensor_map>() - 64usize];
-    ["Offset of field: sala_tensor_map::words"][::core::mem::offset_of!(sala_tensor_map, words) - 0usize];
-};
-impl Default for sala_tensor_map {
-    fn default() -> Self {
-        bytemuck::Zeroable::zeroed()
-    }
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck :: Pod, bytemuck :: Zeroable)]
-pub struct sala_tensor_shape {
-    pub mark: u64,
-    pub address: u64,
-    pub strides: [u64; 3usize],
-    pub sizes: [u32; 4usize],
-    pub boxes: [u32; 4usize],
-    pub axes: u32,
-    pub swizzle: u32,
-    pub reserved: [u64; 6usize],
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of sala_tensor_shape"][::core::mem::size_of::<sala_tensor_shape>() - 128usize];
-    ["Alignment of sala_tensor_shape"][::core::mem::align_of::<sala_tensor_shape>() - 8usize];
-    ["Offset of field: sala_tensor_shape::mark"][::core::mem::offset_of!(sala_tensor_shape, mark) - 0usize];
-    ["Offset of field: sala_tensor_shape::address"][::core::mem::offset_of!(sala_tensor_shape, address) - 8usize];
-    ["Offset of field: sala_tensor_shape::strides"][::core::mem::offset_of!(sala_tensor_shape, strides) - 16usize];
-    ["Offset of field: sala_tensor_shape::sizes"][::core::mem::offset_of!(sala_tensor_shape, sizes) - 40usize];
-    ["Offset of field: sala_tensor_shape::boxes"][::core::mem::offset_of!(sala_tensor_shape, boxes) - 56usize];
-    ["Offset of field: sala_tensor_shape::axes"][::core::mem::offset_of!(sala_tensor_shape, axes) - 72usize];
-    ["Offset of field: sala_tensor_shape::swizzle"][::core::mem::offset_of!(sala_tensor_shape, swizzle) - 76usize];
-    ["Offset of field: sala_tensor_shape::reserved"][::core::mem::offset_of!(sala_tensor_shape, reserved) - 80usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]
@@ -1189,6 +1232,9 @@ impl crate::launch::Params for sala_select_split_params {
 impl crate::launch::Params for sala_sparse_attention_params {
     const NAME: &'static str = "sala_sparse_attention_params";
 }
+impl crate::launch::Params for sala_sparse_attention_group_params {
+    const NAME: &'static str = "sala_sparse_attention_group_params";
+}
 impl crate::launch::Params for sala_sparse_attention_decode_params {
     const NAME: &'static str = "sala_sparse_attention_decode_params";
 }
@@ -1223,6 +1269,7 @@ pub const SIZES: &[(&str, usize)] = &[
     size::<sala_select_blocks_params>(),
     size::<sala_select_split_params>(),
     size::<sala_sparse_attention_params>(),
+    size::<sala_sparse_attention_group_params>(),
     size::<sala_sparse_attention_decode_params>(),
     size::<sala_unit_test_params>(),
     size::<sala_tensor_test_params>(),

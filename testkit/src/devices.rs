@@ -1,5 +1,6 @@
 //! The devices that tests run on.
 
+use sala_kernels::shapes::Machine as Level;
 use sala_kernels::{Copies, Device, Error, HostOptions, Kernels, Result, Schedule, Stream};
 
 /// A device with what is needed to launch on it.
@@ -40,6 +41,16 @@ pub fn host() -> Machine {
     host_with("host", |_| {})
 }
 
+/// Pretends to be a GPU that runs kernels which are written for it alone.
+pub fn hopper(options: &mut HostOptions) {
+    options.compute_capability = (9, 0);
+}
+
+/// The CPU, with the kernels that are written for Hopper alone where an operation has such.
+pub fn hopper_host() -> Machine {
+    host_with("host as Hopper", hopper)
+}
+
 /// Threads of a block in random order, and copies at random moments.
 pub fn shuffle(options: &mut HostOptions, seed: u64) {
     options.seed = seed;
@@ -54,10 +65,13 @@ pub fn shuffled_host(seed: u64) -> Machine {
 
 /// The CPU, with the threads of a block from last to first and copies at once.
 pub fn reversed_host() -> Machine {
-    host_with("host, reversed", |options| {
-        options.schedule = Schedule::Reverse;
-        options.copies = Copies::Eager;
-    })
+    host_with("host, reversed", reverse)
+}
+
+/// Threads of a block from last to first, and copies at once.
+fn reverse(options: &mut HostOptions) {
+    options.schedule = Schedule::Reverse;
+    options.copies = Copies::Eager;
 }
 
 /// Whether this build of the kernels can detect races: they are not instrumented for races and for addresses at once.
@@ -104,6 +118,18 @@ pub fn cuda() -> Option<Machine> {
     }
 }
 
+/// The first GPU with base kernels alone, if it would choose others.
+pub fn cuda_at_base() -> Option<Machine> {
+    let machine = cuda().filter(|machine| machine.device.compute_capability() == Some((9, 0)))?;
+    let kernels = machine.kernels.lowered_to(Level::Base);
+    let name = "cuda, base kernels".to_owned();
+    Some(Machine {
+        name,
+        kernels,
+        ..machine
+    })
+}
+
 /// The CPU and, where there is one, a GPU.
 pub fn all() -> Vec<Machine> {
     [host()].into_iter().chain(cuda()).collect()
@@ -115,4 +141,38 @@ pub fn all_orders(seed: u64) -> Vec<Machine> {
         .into_iter()
         .chain(cuda())
         .collect()
+}
+
+/// [`all`] with the kernels of every level, for operations that have several.
+pub fn all_levels() -> Vec<Machine> {
+    [host(), hopper_host()]
+        .into_iter()
+        .chain(cuda())
+        .chain(cuda_at_base())
+        .collect()
+}
+
+/// [`all_levels`], and the CPU in two more orders of execution.
+pub fn all_levels_and_orders(seed: u64) -> Vec<Machine> {
+    let shuffled = host_with("host as Hopper, shuffled", |options| {
+        hopper(options);
+        shuffle(options, seed);
+    });
+    let reversed = host_with("host as Hopper, reversed", |options| {
+        hopper(options);
+        reverse(options);
+    });
+    [shuffled_host(seed), shuffled, reversed_host(), reversed]
+        .into_iter()
+        .chain(all_levels())
+        .collect()
+}
+
+/// The CPU with the kernels of every level, looking for data races; slow.
+pub fn race_detecting_hosts(seed: u64) -> Vec<Machine> {
+    let hopper = host_with("host as Hopper, detecting races", |options| {
+        hopper(options);
+        detect_races(options, seed);
+    });
+    vec![race_detecting_host(seed), hopper]
 }

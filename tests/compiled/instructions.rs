@@ -52,3 +52,44 @@ fn every_primitive_has_a_kernel() {
         assert!(found.contains(&instruction), "no kernel includes {header}");
     }
 }
+
+/// Products of a warpgroup start one after the other, in order and without more fences than there are batches, and weights are made while they run:
+/// between the wait for scores and the wait for outputs. The compiler has moved them behind both before.
+#[test]
+fn weights_are_made_while_products_run() {
+    /// Of 34: 64 weights of 16 rows are 32 of a lane, and there are two factors of rescaling.
+    const WEIGHTS: usize = 33;
+    const PRODUCTS_OF_FENCE: usize = 4;
+    let Some(cuobjdump) = cuobjdump() else { return };
+    for (file, fatbin) in images() {
+        if file.machine != Machine::Sm90a || file.name != "sparse_attention" {
+            continue;
+        }
+        let code = run(&cuobjdump, "-sass", &fatbin);
+        for function in code.split("Function : ").skip(1) {
+            let name = function.lines().next().unwrap_or_default();
+            let count = |code: &str, what: &str| code.matches(what).count();
+            assert_eq!(
+                count(function, "LDL") + count(function, "STL"),
+                0,
+                "{name}: local memory"
+            );
+            let (fences, products) = (count(function, "WARPGROUP.ARRIVE"), count(function, "HGMMA."));
+            assert!(
+                fences * PRODUCTS_OF_FENCE <= products,
+                "{name}: {fences} fences for {products} products"
+            );
+            let (_, rest) = function
+                .split_once("WARPGROUP.DEPBAR.LE gsb0, 0x1")
+                .expect("a wait for scores");
+            let (between, _) = rest
+                .split_once("WARPGROUP.DEPBAR.LE gsb0, 0x0")
+                .expect("a wait for outputs");
+            let weights = count(between, "MUFU.EX2");
+            assert!(
+                weights >= WEIGHTS,
+                "{name}: {weights} weights are made while products run"
+            );
+        }
+    }
+}

@@ -4,7 +4,7 @@ use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
-use sala_testkit::devices::{Machine, all, all_orders};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders};
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -14,7 +14,7 @@ use sala_testkit::tolerance::Precision;
 
 #[test]
 fn lists_are_sets() {
-    for machine in all() {
+    for machine in all_levels() {
         for group in [4, 16] {
             let case = AttentionCase {
                 group,
@@ -63,7 +63,7 @@ fn shuffled(problem: &AttentionProblem) -> (AttentionProblem, u32) {
 
 #[test]
 fn dense_is_every_block_listed() {
-    for machine in all() {
+    for machine in all_levels() {
         for (group, block_size) in [(3, 64), (16, 32), (32, 128)] {
             let case = AttentionCase {
                 group,
@@ -79,6 +79,13 @@ fn dense_is_every_block_listed() {
             compare_with_every_block(&step, 600, |problem| problem.decode(), &machine);
         }
     }
+}
+
+/// Whether lists and all keys are attended to by products of different rounding: a Hopper GPU's, of warpgroups and of warps. Executor and interpreter
+/// round both alike.
+fn rounds_apart(machine: &Machine) -> bool {
+    let is_hopper = machine.device.compute_capability() == Some((9, 0));
+    machine.name == "cuda" && is_hopper && std::env::var_os("SALA_CUDA_DRIVER").is_none()
 }
 
 /// Compares a dense case, whose longest sequence has so many keys, with lists of all blocks.
@@ -102,7 +109,10 @@ fn compare_with_every_block(
         ..dense.clone()
     };
     let expected = run(&entry(dense.clone()), machine);
-    assert_same_bits(&expected, &run(&entry(listed.clone()), machine), &machine.name);
+    let found = compare_with(&entry(listed.clone()), &dense.reference(), machine);
+    if !rounds_apart(machine) {
+        assert_same_bits(&expected, &found, &machine.name);
+    }
     // A threshold that no sequence reaches makes the lists meaningless.
     let mut ignored = listed;
     ignored.batch.dense_len = longest + 1;
@@ -110,12 +120,12 @@ fn compare_with_every_block(
         lists.indices.fill(i32::MAX);
     }
     let ignored = compare_with(&entry(ignored), &dense.reference(), machine);
-    assert_same_bits(&expected, &ignored, &machine.name);
+    assert_same_bits(&found, &ignored, &machine.name);
 }
 
 #[test]
 fn any_chunking_gives_the_same_bits() {
-    for machine in all() {
+    for machine in all_levels() {
         for (group, dim, block_size, precision) in [
             (16, 128, 64, Precision::Bf16),
             (2, 64, 32, Precision::F16),
@@ -156,7 +166,7 @@ fn any_chunking_gives_the_same_bits() {
 
 #[test]
 fn a_sequence_has_the_same_bits_in_any_batch_and_store() {
-    let machines = all();
+    let machines = all_levels();
     check(12, attention_cases(192), |case| {
         assert_same_in_any_batch_and_store(&machines, &case, AttentionProblem::clone);
     });
@@ -170,7 +180,7 @@ fn hints_change_nothing() {
         ..without.clone()
     };
     assert_eq!(with.batch.max_seqlens, [Some(33), Some(150)]);
-    for machine in all() {
+    for machine in all_levels() {
         let (without, with) = (run(&without, &machine), run(&with, &machine));
         assert_eq!(with.status, Status::default(), "{}", machine.name);
         assert_same_bits(&without, &with, &machine.name);
@@ -180,7 +190,7 @@ fn hints_change_nothing() {
 /// NaN in other sequences, past the end of caches, and in blocks that nobody chose stays where it is.
 #[test]
 fn nan_does_not_leak() {
-    for machine in all() {
+    for machine in all_levels() {
         for group in [1, 8, 16, 64] {
             let case = AttentionCase {
                 group,
@@ -245,7 +255,7 @@ fn nan_beside_a_small_block_does_not_leak() {
             }
         }
         let steps = [clean.decode(), poisoned.decode()];
-        for machine in all_orders(seed()) {
+        for machine in all_levels_and_orders(seed()) {
             let what = format!("{}: {precision:?}", machine.name);
             for [clean, poisoned] in [[&clean, &poisoned], [&steps[0], &steps[1]]] {
                 let whole = run(clean, &machine);
@@ -265,7 +275,7 @@ fn the_same_call_twice_gives_the_same_bits() {
         ..AttentionCase::plain(vec![(60, 300), (1, 90)], seed())
     };
     let problem = case.problem();
-    let machines = all_orders(seed());
+    let machines = all_levels_and_orders(seed());
     for machine in &machines {
         assert_same_bits(&run(&problem, machine), &run(&problem, machine), &machine.name);
     }
@@ -282,7 +292,7 @@ fn outputs_are_the_same_without_logarithms() {
         with_lse: false,
         ..problem.clone()
     };
-    for machine in all_orders(seed()) {
+    for machine in all_levels_and_orders(seed()) {
         let (with, without) = (run(&problem, &machine), run(&without, &machine));
         assert_eq!(with.out.to_bits(), without.out.to_bits(), "{}", machine.name);
     }
@@ -302,7 +312,7 @@ fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
         },
         ..by_keys.clone()
     };
-    for machine in all() {
+    for machine in all_levels() {
         assert_same_bits(&run(&by_keys, &machine), &run(&by_lengths, &machine), &machine.name);
     }
 }
@@ -311,7 +321,7 @@ fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
 /// they are those of all keys.
 #[test]
 fn first_keys_are_each_tokens_own() {
-    for machine in all() {
+    for machine in all_levels() {
         for (group, dim, storage) in [
             (1, 64, Storing::Packed),
             (3, 128, Storing::Paged(16)),
@@ -368,7 +378,7 @@ fn first_keys_are_each_tokens_own() {
 /// NaN before the first key that a token of a tile sees goes nowhere.
 #[test]
 fn what_lies_before_first_keys_is_not_read() {
-    for machine in all() {
+    for machine in all_levels() {
         for (group, storage) in [
             (16, Storing::Packed),
             (2, Storing::Paged(16)),

@@ -28,6 +28,9 @@ inline namespace SALA_VARIANT {
 
 constexpr int ATTENTION_WARPS = SALA_ATTENTION_WARPS;
 
+// Of the threads that make a list.
+constexpr int LIST_BARRIER = 1;
+
 // What a warp needs to know of a step.
 struct StepEntry {
     uint32_t word;
@@ -122,7 +125,7 @@ DEVICE void list_union(StepList<BYTES>& list, BlockSets& sets, const SetWindow& 
         if (lane_index() >= distance) at += other;
     }
     if (lane_index() == WARP_SIZE - 1) list.totals[warp_index()] = at;
-    sync_block();  // the sums of all warps are there
+    sync_barrier(LIST_BARRIER, THREADS);  // the sums of all warps are there
     at -= mine;
     NO_UNROLL
     for (int warp = 0; warp < warp_index(); ++warp) at += list.totals[warp];
@@ -204,8 +207,8 @@ DEVICE int complete_entry(StepList<BYTES>& list, int at, BlockSets& sets, const 
     return bad;
 }
 
-// Lists the steps of a window; `words_left` of its words do not fit. Called by all threads of the block, at a time when
-// list and sets are free; a barrier belongs after it. The sets are free then.
+// Lists the steps of a window; `words_left` of its words do not fit. Called by the first THREADS threads of the block, at a
+// time when list and sets are free; a barrier belongs after it. The sets are free then.
 template <int THREADS, int BYTES>
 DEVICE void list_steps(StepList<BYTES>& list, BlockSets& sets, const sala_sparse_attention_params& p, const QueryTile& tile,
                        const SetWindow& window) {
@@ -219,15 +222,15 @@ DEVICE void list_steps(StepList<BYTES>& list, BlockSets& sets, const sala_sparse
         for (int i = thread_index(); i < dense_steps; i += THREADS) {
             list.entries()[i] = make_entry(first + i, dense_cells(tile.last_position(), first + i), false).word;
         }
-        sync_block();  // the list has its steps
+        sync_barrier(LIST_BARRIER, THREADS);  // the list has its steps
     } else {
         clear_sets<THREADS>(sets, window, tile.tokens);
-        sync_block();  // the sets are empty
+        sync_barrier(LIST_BARRIER, THREADS);  // the sets are empty
         const int refused = insert_lists<THREADS>(sets, p, tile, window);
         if (window.first == 0) count_refused(p.status, REFUSED_BLOCKS, refused);
-        sync_block();  // the sets are complete
+        sync_barrier(LIST_BARRIER, THREADS);  // the sets are complete
         list_union<THREADS>(list, sets, window, list.shape.capacity);
-        sync_block();  // the list has its steps
+        sync_barrier(LIST_BARRIER, THREADS);  // the list has its steps
     }
     int bad = 0;
     NO_UNROLL

@@ -2,12 +2,15 @@
 
 use super::{Entry, decode};
 use crate::launch::{Kernels, Variant, Views, checks};
+use crate::operations::keys::KeyRows;
 use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
+use crate::shapes::Machine;
 use crate::sys::params::{
     SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
-    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_WARPS, sala_rows, sala_sparse_attention_decode_params,
-    sala_sparse_attention_params, sala_trees,
+    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS,
+    sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params,
+    sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -15,6 +18,8 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 #[derive(Debug, Clone)]
 pub(in crate::operations) struct Plan {
     tiling: Tiling,
+    /// By warpgroups, where the device has them.
+    hopper: Variant<sala_sparse_attention_group_params>,
     pub(super) listed: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) decode: decode::Plan,
@@ -55,8 +60,18 @@ impl Plan {
         let steps = 4 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
         let dense = steps + SALA_DENSE_SCRATCH_BYTES as usize;
         let listed = SALA_ATTENTION_SHARED_BYTES as usize;
+        let hopper = Variant::of(
+            Machine::Sm90a,
+            "sparse_attention",
+            Some(config.dtype),
+            &[dim],
+            SALA_GROUP_ATTENTION_WARPS as usize * 32,
+            SALA_GROUP_ATTENTION_SHARED_BYTES as usize,
+            (),
+        )?;
         Ok(Self {
             tiling: Tiling::of(config.group()),
+            hopper,
             listed: vec![variant("sparse_attention", SALA_ATTENTION_WARPS, listed)?],
             dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
             decode: decode::Plan::new(config, dim)?,
@@ -135,7 +150,7 @@ impl<'a> Call<'a> {
     /// As [`Kernels::launch`].
     pub(super) unsafe fn queue(self, layer: &SparseLayer, kernels: &Kernels, stream: &Stream) -> Result<()> {
         let (config, plan) = (&layer.config, &layer.plans.attend);
-        let params = self.params(config, plan.tiling)?;
+        let (params, [k, v]) = self.params(config, plan.tiling)?;
         let trees = sala_trees::of(self.parent, self.entry, &params.sequences)?;
         // SAFETY: the parameters describe the views, which were checked against the kernels' reads and writes; the rest is the caller's promise.
         unsafe {
@@ -150,20 +165,24 @@ impl<'a> Call<'a> {
                     decode.queue(kernels, stream, config, tiling, params, self.workspace)
                 }
                 Entry::Prefill => {
-                    let variants = if self.lists.is_some() {
-                        &plan.listed
-                    } else {
-                        &plan.dense
-                    };
                     let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
+                    let variants = match self.lists {
+                        Some(_) if kernels.runs(&plan.hopper) => {
+                            let params = with_maps(kernels, config, params, [&k, &v])?;
+                            return kernels.queue(stream, &plan.hopper, grid, &params);
+                        }
+                        Some(_) => &plan.listed,
+                        None => &plan.dense,
+                    };
                     kernels.queue(stream, kernels.pick(variants, |()| true)?, grid, &params)
                 }
             }
         }
     }
 
-    fn params(&self, config: &Config, tiling: Tiling) -> Result<sala_sparse_attention_params> {
+    /// The parameters, and where keys and values lie.
+    fn params(&self, config: &Config, tiling: Tiling) -> Result<(sala_sparse_attention_params, [KeyRows; 2])> {
         let Config { dtype, shape, .. } = *config;
         checks::rank("q", &self.q, 3)?;
         let total_q = checks::first_axis(&self.q);
@@ -194,7 +213,7 @@ impl<'a> Call<'a> {
             (None, Entry::Prefill) => dense_tile_tokens(config.group()),
             _ => tiling.tile_tokens,
         };
-        Ok(sala_sparse_attention_params {
+        let params = sala_sparse_attention_params {
             sequences,
             q,
             out: query_rows("out", &self.out.as_tensor())?,
@@ -220,8 +239,30 @@ impl<'a> Call<'a> {
             warps_per_token: tiling.warps_per_token as i32,
             tile_tokens: tile_tokens as i32,
             scale: config.scale,
-        })
+        };
+        Ok((params, [k, v]))
     }
+}
+
+/// The parameters of a call with maps of keys and values, if maps can say where they lie. The kernel does without them too, slowly: that its bits are
+/// the same wherever keys lie is worth more than another kernel there.
+fn with_maps(
+    kernels: &Kernels,
+    config: &Config,
+    attention: sala_sparse_attention_params,
+    rows: [&KeyRows; 2],
+) -> Result<sala_sparse_attention_group_params> {
+    let [k, v] = rows.map(|rows| rows.mapped([config.shape.heads_kv, config.shape.dim], SALA_ATTENTION_STEP as usize));
+    let mut params = sala_sparse_attention_group_params {
+        attention,
+        ..Default::default()
+    };
+    if k.is_mappable() && v.is_mappable() {
+        params.k_map = kernels.tensor_map("k", &k)?;
+        params.v_map = kernels.tensor_map("v", &v)?;
+        params.is_mapped = 1;
+    }
+    Ok(params)
 }
 
 /// The lists, and the entries of one.

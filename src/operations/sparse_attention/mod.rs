@@ -102,7 +102,7 @@ pub struct SparseAttentionArgs<'a> {
 /// O = softmax(f·s·q Kᵀ)·V      LSE = ln Σ exp(f·s·q Kᵀ)      over the keys first_key ≤ t ≤ p
 /// ```
 ///
-/// The bits are those of [`SparseAttentionArgs`] with every block listed, where all tokens see their first key.
+/// The bits are those of [`SparseAttentionArgs`] with every block listed, where all tokens see their first key; on Hopper prefill agrees to rounding.
 ///
 /// [`semantics`](crate::semantics#dense_attention) has the source, [`crate::reference::sparse_attention`] the definition.
 ///

@@ -102,12 +102,17 @@ struct Work {
 /// The rows of a GPU as they come.
 struct Table {
     gpu: &'static Gpu,
+    level: Level,
     rows: Vec<Row>,
 }
 
-/// The rows of a GPU for kernels of `level`; by default of the best that it runs. There are none for a level that no operation has kernels of.
+/// The rows of a GPU for kernels of `level`; by default of all that it runs. There are none for a level that it has no kernels of.
 pub fn table(kernels: &Kernels, gpu: &'static Gpu, level: Option<Level>) -> Result<Vec<Row>, Problem> {
-    let mut table = Table { gpu, rows: Vec::new() };
+    let mut table = Table {
+        gpu,
+        level: Level::Base,
+        rows: Vec::new(),
+    };
     if level != Some(Level::Sm90a) {
         let attend = sparse::add_rates(&mut table, kernels)?;
         let select = select::add_rows(&mut table, kernels)?;
@@ -115,6 +120,10 @@ pub fn table(kernels: &Kernels, gpu: &'static Gpu, level: Option<Level>) -> Resu
         decode::add_rows(&mut table, kernels)?;
         dense::add_rows(&mut table, kernels)?;
         linear::add_rows(&mut table, kernels)?;
+    }
+    if level != Some(Level::Base) && gpu.warpgroup_product_rate > 0.0 {
+        table.level = Level::Sm90a;
+        sparse::add_rates_of_groups(&mut table, kernels)?;
     }
     Ok(table.rows)
 }
@@ -127,9 +136,13 @@ impl Work {
         }
     }
 
-    /// The floor.
-    fn microseconds(self, gpu: &Gpu) -> f64 {
-        let products = self.flop / gpu.teraflops(gpu.warp_product_rate) / 1e6;
+    /// The floor, for the products of a level.
+    fn microseconds(self, gpu: &Gpu, level: Level) -> f64 {
+        let rate = match level {
+            Level::Base => gpu.warp_product_rate,
+            Level::Sm90a => gpu.warpgroup_product_rate,
+        };
+        let products = self.flop / gpu.teraflops(rate) / 1e6;
         products.max(gpu.memory_microseconds(self.bytes))
     }
 }
@@ -140,7 +153,7 @@ impl Table {
             target: targets::find(&name, self.gpu, floor).map(round),
             row: name,
             gpu: self.gpu.name.to_owned(),
-            level: Level::Base,
+            level: self.level,
             value: round(value),
             unit,
             floor: Some(round(floor)),
@@ -153,7 +166,13 @@ impl Table {
     fn add_time(&mut self, name: String, unit: Unit, launches: u32, work: Work, microseconds: f64) {
         let scale = if unit == Unit::Milliseconds { 1e3 } else { 1.0 };
         let value = microseconds.max(self.gpu.memory_microseconds(work.bytes));
-        self.add(name, unit, launches, value / scale, work.microseconds(self.gpu) / scale);
+        self.add(
+            name,
+            unit,
+            launches,
+            value / scale,
+            work.microseconds(self.gpu, self.level) / scale,
+        );
     }
 
     /// The same as a rate.
@@ -165,7 +184,7 @@ impl Table {
             Unit::Teraflops,
             launches,
             rate(value),
-            rate(work.microseconds(self.gpu)),
+            rate(work.microseconds(self.gpu, self.level)),
         );
     }
 }

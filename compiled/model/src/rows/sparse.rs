@@ -53,6 +53,39 @@ pub(super) fn add_rates(table: &mut Table, kernels: &Kernels) -> Result<f64, Pro
     Ok(times[0])
 }
 
+/// Adds the rates of the kernel whose products are those of warpgroups: four tokens, of which one that has not listed a block that another has is taken to
+/// work on it all the same.
+pub(super) fn add_rates_of_groups(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
+    const GROUP: usize = TOKENS / 2;
+    /// The warp that copies.
+    const WARPS: usize = TOKENS + 1;
+    let unit = kernels.unit("sparse_group_step", table.gpu.arch)?;
+    let step = unit.on(table.gpu)?;
+    for (name, overlap) in OVERLAPS {
+        let mut clocks = 0.0;
+        for masks in typical_tiles(overlap, TILES) {
+            let warps = masks.iter().map(|tokens| -> [bool; WARPS] {
+                std::array::from_fn(|warp| match tokens.chunks(GROUP).nth(warp / GROUP) {
+                    Some(group) => group.contains(&true),
+                    None => true,
+                })
+            });
+            let warps: Vec<_> = warps.collect();
+            clocks += step.simulate(&warps, Free::default())?.end();
+        }
+        let tile = table.gpu.microseconds(clocks / TILES as f64);
+        let token = tile * HEADS_KV / TOKENS as f64 / f64::from(table.gpu.multiprocessors);
+        let tokens = 128.0 * K;
+        table.add_rate(
+            format!("sparse_prefill_sm90a_useful_tflops_{name}"),
+            1,
+            work(tokens),
+            token * tokens,
+        );
+    }
+    Ok(())
+}
+
 /// Adds select and attend, given what a token costs to attend and what selection costs at each of [`LENGTHS`].
 pub(super) fn add_layers(table: &mut Table, attend: f64, select: [f64; 3]) {
     for ((name, tokens), select) in LENGTHS.into_iter().zip(select) {
