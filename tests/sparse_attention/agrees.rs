@@ -315,7 +315,7 @@ fn warps_far_apart_agree() {
     for dim in [64, 128] {
         let problem = diverging_problem(dim);
         let reference = problem.reference();
-        for machine in all_orders(seed()) {
+        for machine in all_levels_and_orders(seed()) {
             compare_with(&problem, &reference, &machine);
         }
     }
