@@ -47,12 +47,8 @@
 namespace sala {
 inline namespace SALA_VARIANT {
 
-constexpr int WARPS = SALA_DENSE_WARPS;
-constexpr int THREADS = WARPS * WARP_SIZE;
-constexpr int ROWS = SALA_DENSE_ROWS;
-constexpr int WARP_ROWS = AttentionTile::WARP_ROWS;
+constexpr int THREADS = DENSE_WARPS * WARP_SIZE;
 constexpr int STEP = AttentionTile::STEP;
-static_assert(WARPS * WARP_ROWS == ROWS, "a warp has sixteen rows");
 
 // Its size is a multiple of 512 bytes, whatever lies behind the tiles.
 template <int DIM>
@@ -61,48 +57,17 @@ struct alignas(512) DensePlan {
 
     uint16_t key[2][STEP * DIM];
     uint16_t value[2][STEP * DIM];
-    DenseRow rows[ROWS];
-    KeyRows store[2];        // of keys and values
-    SeenKeys seen[WARPS];    // by the rows of each
-    StepRange whole[WARPS];  // of which all rows of each see every key
-    uint32_t keys[KNOWN][AttentionTile::STEP_CELLS];
+    DenseRows rows;
+    KeyRows store[2];  // of keys and values
+    StepKeys keys[KNOWN];
 
     DEVICE SharedTile<DIM> key_tile(int count) { return {shared_address(key[count % 2])}; }
     DEVICE SharedTile<DIM> value_tile(int count) { return {shared_address(value[count % 2])}; }
-    // The keys of a cell of a step that there are.
-    DEVICE uint32_t& visible(int count, int cell) { return keys[count % KNOWN][cell]; }
+    DEVICE StepKeys& keys_of(int count) { return keys[count % KNOWN]; }
 };
 static_assert(sizeof(DensePlan<64>) == 4 * STEP * 64 * 2 + SALA_DENSE_SCRATCH_BYTES &&
                   sizeof(DensePlan<128>) == 4 * STEP * 128 * 2 + SALA_DENSE_SCRATCH_BYTES,
               "the host gives that much");
-
-// A step, and which warps see it.
-struct SeenStep {
-    int index;
-    int count;       // of those that the tile sees, before it
-    uint32_t warps;  // none: it is behind the last
-    int page;        // that the table says it lies in; NO_PAGE where pages are smaller
-
-    DEVICE bool is_there() const { return warps != 0; }
-    DEVICE bool has_page(const KeyRows& rows) const { return static_cast<uint32_t>(page) < static_cast<uint32_t>(rows.pages); }
-    DEVICE bool is_seen() const { return (warps >> warp_index() & 1) != 0; }
-};
-
-// Which of the tile's rows accumulator row 8·side + lane / 4 of a warp stands for.
-DEVICE int row_of_lane(int side) { return warp_index() * WARP_ROWS + accumulator_row(2 * side); }
-
-// Finds the warp's rows, and what they see.
-template <int DIM>
-DEVICE void store_rows(DensePlan<DIM>& plan, const sala_sparse_attention_params& p, const QueryTile& tile) {
-    const int at = warp_index() * WARP_ROWS + lane_index() % WARP_ROWS;  // two lanes find the same
-    const DenseRow row = find_dense_row(p, tile, at);
-    const SeenKeys seen = find_seen_keys(row);
-    const StepRange whole = find_whole_steps(row);
-    if (lane_index() < WARP_ROWS) plan.rows[at] = row;
-    if (lane_index() != 0) return;
-    plan.seen[warp_index()] = seen;
-    plan.whole[warp_index()] = whole;
-}
 
 // The rows of a step that a thread copies a vector of: every AT_ONCE-th from its own on.
 template <int DIM>
@@ -166,12 +131,12 @@ DEVICE void copy_keys(DensePlan<DIM>& plan, const SeenStep& step, const SeenKeys
     const bool is_whole = step.has_page(rows) & (read.first <= first_key) & (first_key + STEP - 1 <= read.last);
     if (is_whole) {
         copy_whole_step(tile, rows, step);
-        if (thread_index() < AttentionTile::STEP_CELLS) plan.visible(step.count, thread_index()) = ~0u;
+        if (thread_index() < AttentionTile::STEP_CELLS) plan.keys_of(step.count).visible[thread_index()] = ~0u;
     } else {
         const auto wanted = [&](int first, int) { return keys_before(first, read.last + 1) & keys_from(first, read.first); };
         copy_cells(tile, rows, step.index, wanted, [&](const KeyCell& cell, int number) {
             if (thread_index() != 0) return;
-            plan.visible(step.count, number) = cell.visible;
+            plan.keys_of(step.count).visible[number] = cell.visible;
             count_bad_pages(status, cell);
         });
     }
@@ -183,83 +148,13 @@ template <int DIM>
 DEVICE void copy_values(DensePlan<DIM>& plan, const SeenStep& step) {
     const KeyRows rows = plan.store[1];
     const auto tile = plan.value_tile(step.count);
-    const uint32_t visible = plan.visible(step.count, 0) & plan.visible(step.count, 1);
-    if ((step.has_page(rows) ? visible : 0) == ~0u) {
+    const StepKeys& keys = plan.keys_of(step.count);
+    if (step.has_page(rows) && keys.are_all()) {
         copy_whole_step(tile, rows, step);
     } else {
-        copy_cells(tile, rows, step.index, [&](int, int number) { return plan.visible(step.count, number); }, [](const KeyCell&, int) {});
+        copy_cells(tile, rows, step.index, [&](int, int number) { return keys.visible[number]; }, [](const KeyCell&, int) {});
     }
     async_copy_commit();
-}
-
-// The first step from `index` on that a warp sees. A lane knows the steps of a warp. The page is asked for, by one lane, and
-// known once the step is `settled`.
-DEVICE SeenStep find_step(const StepRange& seen, const KeyRows& keys, int index, int count, int last) {
-    constexpr uint32_t ALL = (1u << WARPS) - 1;
-    SeenStep step{index, count, 0, NO_PAGE};
-    NO_UNROLL
-    for (; step.index <= last; ++step.index) {
-        step.warps = ballot(seen.has(step.index)) & ALL;
-        if (step.warps != 0) break;
-    }
-    if (!step.is_there() || !keys.one_page(STEP)) return step;
-    step.page = 0;
-    if (keys.paged() && lane_index() == 0) step.page = load_global_constant(keys.table + keys.page_of(step.index * STEP));
-    return step;
-}
-
-DEVICE SeenStep settled(SeenStep step) {
-    step.page = shuffle(step.page, 0);
-    return step;
-}
-
-// The two rows of a lane, as operand A of a warp's sixteen.
-template <int DIM>
-DEVICE FragmentA<DIM> load_queries(const DensePlan<DIM>& plan, const sala_sparse_attention_params& p, const QueryTile& tile) {
-    FragmentA<DIM> query;
-    UNROLL
-    for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = plan.rows[row_of_lane(side)];
-        const int token = maximum(row.token, 0);
-        const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(token), row.head)) + lane_index() % 4;
-        UNROLL
-        for (int i = 0; i < DIM / 8; ++i) {
-            query.registers[i / 2][side + i % 2 * 2] = row.exists() ? load_global_constant(source + 4 * i) ^ row.flip : 0;
-        }
-    }
-    return query;
-}
-
-// Hides the keys of a step that a row does not see, or that are not there.
-template <int DIM>
-DEVICE void hide_keys(Accumulator<STEP>& scores, DensePlan<DIM>& plan, const SeenStep& step) {
-    constexpr int COLUMNS = KeyCell::KEYS / 8;  // of the accumulator, by eight
-    UNROLL
-    for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = plan.rows[row_of_lane(side)];
-        UNROLL
-        for (int cell = 0; cell < AttentionTile::STEP_CELLS; ++cell) {
-            const int first = step.index * STEP + cell * KeyCell::KEYS;
-            uint32_t visible = plan.visible(step.count, cell) & keys_before(first, row.last + 1) & keys_from(first, row.first);
-            visible >>= accumulator_col(0, 0);
-            UNROLL
-            for (int j = 0; j < COLUMNS; ++j) {
-                UNROLL
-                for (int e = 0; e < 2; ++e) {
-                    float& score = scores.values[cell * COLUMNS + j][2 * side + e];
-                    score = (visible & 1u << (8 * j + e)) != 0 ? score : -INFINITE;
-                }
-            }
-        }
-    }
-}
-
-// Whether all rows of the warp see all keys of a step.
-template <int DIM>
-DEVICE bool is_whole(DensePlan<DIM>& plan, const SeenStep& step) {
-    const StepRange whole = plan.whole[warp_index()];
-    const uint32_t visible = plan.visible(step.count, 0) & plan.visible(step.count, 1);
-    return (step.index >= whole.first) & (step.index <= whole.last) & (visible == ~0u);
 }
 
 // What a warp has of its rows.
@@ -302,25 +197,24 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     const QueryTile tile = cut(sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<DensePlan<DIM>>();
-    store_rows(plan, p, tile);
+    store_rows(plan.rows, p, tile);
     if (thread_index() == 0) {
         plan.store[0] = find_tile_keys(p, tile, block_index_z());
         plan.store[1] = find_tile_values(p, tile, block_index_z());
     }
     sync_block();  // what each warp sees is known
-    const SeenKeys others = plan.seen[lane_index() % WARPS];
-    const SeenKeys read{least_of_warp(others.first), largest_of_warp(others.last)};
-    const StepRange seen = others.steps();
+    const TileSteps steps = find_tile_steps(plan.rows);
+    const SeenKeys read = steps.read;
     const int last = read.steps().last;
 
-    const auto find = [&](int index, int count) { return find_step(seen, plan.store[0], index, count, last); };
+    const auto find = [&](int index, int count) { return find_step(steps.of_warp, plan.store[0], index, count, last); };
     SeenStep step = settled(find(read.steps().first, 0)), next = settled(find(step.index + 1, 1)), after = settled(find(next.index + 1, 2));
     if (step.is_there()) copy_keys(plan, step, read, p.status);
     DenseWarp<DIM> warp;
-    warp.query = load_queries(plan, p, tile);
+    warp.query = load_queries<DIM>(plan.rows, p, tile);
     warp.out.fill(0.0f);
     UNROLL
-    for (int side = 0; side < 2; ++side) start_row(warp.softmax, side, plan.rows[row_of_lane(side)].factor);
+    for (int side = 0; side < 2; ++side) start_row(warp.softmax, side, plan.rows.rows[row_of_lane(side)].factor);
     async_copy_wait<0>();
     sync_block();  // the first K is in shared memory
     if (step.is_there()) copy_values(plan, step);
@@ -333,7 +227,8 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
         const SeenStep later = find(after.index + 1, after.count + 1);
         if (next.is_there()) copy_values(plan, next);
         if (after.is_there()) copy_keys(plan, after, read, p.status);
-        if (step.is_seen() && !is_whole(plan, step)) hide_keys(warp.scores, plan, step);
+        if (step.is_seen() && !is_whole(plan.rows, step.index, plan.keys_of(step.count)))
+            hide_keys(warp.scores, plan.rows, step.index, plan.keys_of(step.count));
         if (step.is_seen() && next.is_seen()) {
             // While the tensor cores find the next scores, the others make weights of these.
             Accumulator<STEP> scores;
@@ -350,14 +245,7 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     }
 
     const QueryTile same = cut(find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
-    finish_softmax(warp.softmax);
-    UNROLL
-    for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = plan.rows[row_of_lane(side)];
-        const QueryRow stored{row.token, row.head, row.last, row.exists(), {}};
-        store_lse<T>(p, same, stored, warp.softmax, side);
-        store_row<T>(p, same, stored, warp.out, 0, warp.softmax, side);
-    }
+    store_dense_rows<T>(p, same, plan.rows, warp.out, warp.softmax);
 }
 
 #define INSTANCE(name, T, DIM) \

@@ -275,6 +275,13 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128])]),
         tests: &["sparse_attention"],
     },
+    KernelFile {
+        name: "dense_attention",
+        machine: Machine::Sm90a,
+        params: "sala_sparse_attention_group_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
     // Attention over listed blocks.
     KernelFile {
         name: "sparse_attention",

@@ -9,12 +9,22 @@
 
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
+#include "machine/memory.cuh"
+#include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "params/sparse_attention.h"
+#include "parts/attention/key_cell.cuh"
+#include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
+#include "parts/keys/key_rows.cuh"
+#include "parts/keys/rows.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
+
+constexpr int DENSE_WARPS = SALA_DENSE_WARPS;  // that have rows
+constexpr int DENSE_ROWS = SALA_DENSE_ROWS;
+static_assert(DENSE_WARPS * AttentionTile::WARP_ROWS == DENSE_ROWS, "a warp has sixteen rows");
 
 // A row, as it lies in shared memory.
 struct DenseRow {
@@ -71,6 +81,145 @@ DEVICE StepRange find_whole_steps(const DenseRow& row) {
     constexpr int STEP = AttentionTile::STEP;
     const int first = largest_of_warp(row.first), last = least_of_warp(row.last);
     return {first / STEP + (first % STEP == 0 ? 0 : 1), last < STEP - 1 ? -1 : (last - (STEP - 1)) / STEP};
+}
+
+// The rows of a tile in shared memory, and the steps that each warp's see.
+struct DenseRows {
+    DenseRow rows[DENSE_ROWS];
+    SeenKeys seen[DENSE_WARPS];    // by the rows of each
+    StepRange whole[DENSE_WARPS];  // of which all rows of each see every key
+};
+
+// Which of the tile's rows accumulator row 8·side + lane / 4 of the warp stands for.
+DEVICE int row_of_lane(int side) { return warp_index() * AttentionTile::WARP_ROWS + accumulator_row(2 * side); }
+
+// Finds the warp's rows, and what they see.
+DEVICE void store_rows(DenseRows& rows, const sala_sparse_attention_params& p, const QueryTile& tile) {
+    constexpr int WARP_ROWS = AttentionTile::WARP_ROWS;
+    const int at = warp_index() * WARP_ROWS + lane_index() % WARP_ROWS;  // two lanes find the same
+    const DenseRow row = find_dense_row(p, tile, at);
+    const SeenKeys seen = find_seen_keys(row);
+    const StepRange whole = find_whole_steps(row);
+    if (lane_index() < WARP_ROWS) rows.rows[at] = row;
+    if (lane_index() != 0) return;
+    rows.seen[warp_index()] = seen;
+    rows.whole[warp_index()] = whole;
+}
+
+// What all warps see together, and a lane's warp alone.
+struct TileSteps {
+    SeenKeys read;
+    StepRange of_warp;
+};
+
+DEVICE TileSteps find_tile_steps(const DenseRows& rows) {
+    const SeenKeys seen = rows.seen[lane_index() % DENSE_WARPS];
+    return {{least_of_warp(seen.first), largest_of_warp(seen.last)}, seen.steps()};
+}
+
+// A step, and which warps see it.
+struct SeenStep {
+    int index;
+    int count;       // of those that the tile sees, before it
+    uint32_t warps;  // none: it is behind the last
+    int page;        // that the table says it lies in; NO_PAGE where pages are smaller
+
+    DEVICE bool is_there() const { return warps != 0; }
+    DEVICE bool has_page(const KeyRows& rows) const { return static_cast<uint32_t>(page) < static_cast<uint32_t>(rows.pages); }
+    DEVICE bool is_seen() const { return (warps >> warp_index() & 1) != 0; }
+};
+
+// The first step from `index` on that a warp sees, its page not looked up. A lane knows the steps of a warp.
+DEVICE SeenStep find_seen_step(const StepRange& seen, int index, int count, int last) {
+    constexpr uint32_t ALL = (1u << DENSE_WARPS) - 1;
+    SeenStep step{index, count, 0, NO_PAGE};
+    NO_UNROLL
+    for (; step.index <= last; ++step.index) {
+        step.warps = ballot(seen.has(step.index)) & ALL;
+        if (step.warps != 0) break;
+    }
+    return step;
+}
+
+// The same, whose page is asked for, by one lane, and known once the step is `settled`.
+DEVICE SeenStep find_step(const StepRange& seen, const KeyRows& keys, int index, int count, int last) {
+    SeenStep step = find_seen_step(seen, index, count, last);
+    if (!step.is_there() || !keys.one_page(AttentionTile::STEP)) return step;
+    step.page = 0;
+    if (keys.paged() && lane_index() == 0) step.page = load_global_constant(keys.table + keys.page_of(step.index * AttentionTile::STEP));
+    return step;
+}
+
+DEVICE SeenStep settled(SeenStep step) {
+    step.page = shuffle(step.page, 0);
+    return step;
+}
+
+// The two rows of a lane, as operand A of a warp's sixteen.
+template <int DIM>
+DEVICE FragmentA<DIM> load_queries(const DenseRows& rows, const sala_sparse_attention_params& p, const QueryTile& tile) {
+    FragmentA<DIM> query;
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const DenseRow& row = rows.rows[row_of_lane(side)];
+        const int token = maximum(row.token, 0);
+        const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(token), row.head)) + lane_index() % 4;
+        UNROLL
+        for (int i = 0; i < DIM / 8; ++i) {
+            query.registers[i / 2][side + i % 2 * 2] = row.exists() ? load_global_constant(source + 4 * i) ^ row.flip : 0;
+        }
+    }
+    return query;
+}
+
+// The keys of a step that there are, a bit for each, by cells.
+struct StepKeys {
+    uint32_t visible[AttentionTile::STEP_CELLS];
+
+    DEVICE bool are_all() const {
+        static_assert(AttentionTile::STEP_CELLS == 2, "a step has two cells");
+        return (visible[0] & visible[1]) == ~0u;
+    }
+};
+
+// Hides the keys of a step that a row does not see, or that are not there.
+DEVICE void hide_keys(Accumulator<AttentionTile::STEP>& scores, const DenseRows& rows, int step, const StepKeys& keys) {
+    constexpr int COLUMNS = KeyCell::KEYS / 8;  // of the accumulator, by eight
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const DenseRow& row = rows.rows[row_of_lane(side)];
+        UNROLL
+        for (int cell = 0; cell < AttentionTile::STEP_CELLS; ++cell) {
+            const int first = step * AttentionTile::STEP + cell * KeyCell::KEYS;
+            uint32_t visible = keys.visible[cell] & keys_before(first, row.last + 1) & keys_from(first, row.first);
+            visible >>= accumulator_col(0, 0);
+            UNROLL
+            for (int j = 0; j < COLUMNS; ++j) {
+                UNROLL
+                for (int e = 0; e < 2; ++e) {
+                    float& score = scores.values[cell * COLUMNS + j][2 * side + e];
+                    score = (visible & 1u << (8 * j + e)) != 0 ? score : -INFINITE;
+                }
+            }
+        }
+    }
+}
+
+// Whether all rows of the warp see all keys of a step.
+DEVICE bool is_whole(const DenseRows& rows, int step, const StepKeys& keys) { return rows.whole[warp_index()].has(step) & keys.are_all(); }
+
+// Writes what the warp's two rows per lane have come to.
+template <class T, int DIM>
+DEVICE void store_dense_rows(const sala_sparse_attention_params& p, const QueryTile& tile, const DenseRows& rows,
+                             const Accumulator<DIM>& out, OnlineSoftmax& softmax) {
+    finish_softmax(softmax);
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        const DenseRow& row = rows.rows[row_of_lane(side)];
+        const QueryRow stored{row.token, row.head, row.last, row.exists(), {}};
+        store_lse<T>(p, tile, stored, softmax, side);
+        store_row<T>(p, tile, stored, out, 0, softmax, side);
+    }
 }
 
 }  // namespace SALA_VARIANT

@@ -138,6 +138,18 @@ struct RingFiller {
         fill(VALUE, ring.landed(n % Ring::STAGES, VALUE, readers));
     }
 
+    // Waits for what was copied row by row, into both halves of a stage, and hands it over.
+    DEVICE void hand_over_rows(int stage, uint32_t readers) const {
+        async_copy_commit();
+        async_copy_wait<0>();
+        publish_shared_writes();
+        sync_warp();  // what all lanes have published comes before the arrivals
+        if (lane_index() == 0) {
+            arrive_mbarrier(ring.landed(stage, KEY, readers));
+            arrive_mbarrier(ring.landed(stage, VALUE, readers));
+        }
+    }
+
     // Fills both halves of a place with the list's entry `at`, the n-th of the ring.
     template <int BYTES>
     DEVICE void fill_stage(StepList<BYTES>& list, int at, int n) const {
@@ -161,14 +173,7 @@ struct RingFiller {
         }
         for_halves(n, readers,
                    [&](StageHalf half, uint32_t) { copy_rows(stage, half, list.shape.rows[half], step, pages, last_position); });
-        async_copy_commit();
-        async_copy_wait<0>();
-        publish_shared_writes();
-        sync_warp();  // what all lanes have published comes before the arrivals
-        if (lane_index() == 0) {
-            arrive_mbarrier(ring.landed(stage, KEY, readers));
-            arrive_mbarrier(ring.landed(stage, VALUE, readers));
-        }
+        hand_over_rows(stage, readers);
     }
 
     // Passes a list through the ring, `passed` entries of which lie behind.

@@ -9,8 +9,8 @@ use crate::shapes::Machine;
 use crate::sys::params::{
     SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
     SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS,
-    sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params,
-    sala_trees,
+    SALA_GROUP_DENSE_SHARED_BYTES, sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params,
+    sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -19,7 +19,7 @@ use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 pub(in crate::operations) struct Plan {
     tiling: Tiling,
     /// By warpgroups, where the device has them.
-    hopper: Variant<sala_sparse_attention_group_params>,
+    hopper: Hopper,
     pub(super) listed: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) decode: decode::Plan,
@@ -51,6 +51,13 @@ fn dense_tile_tokens(group: usize) -> usize {
     SALA_DENSE_ROWS as usize / group
 }
 
+/// The kernels of a plan for warpgroups.
+#[derive(Debug, Clone)]
+struct Hopper {
+    listed: Variant<sala_sparse_attention_group_params>,
+    dense: Variant<sala_sparse_attention_group_params>,
+}
+
 impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
         let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
@@ -60,18 +67,24 @@ impl Plan {
         let steps = 4 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
         let dense = steps + SALA_DENSE_SCRATCH_BYTES as usize;
         let listed = SALA_ATTENTION_SHARED_BYTES as usize;
-        let hopper = Variant::of(
-            Machine::Sm90a,
-            "sparse_attention",
-            Some(config.dtype),
-            &[dim],
-            SALA_GROUP_ATTENTION_WARPS as usize * 32,
-            SALA_GROUP_ATTENTION_SHARED_BYTES as usize,
-            (),
-        )?;
+        let hopper = |file, shared: u32| {
+            let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
+            Variant::of(
+                Machine::Sm90a,
+                file,
+                Some(config.dtype),
+                &[dim],
+                threads,
+                shared as usize,
+                (),
+            )
+        };
         Ok(Self {
             tiling: Tiling::of(config.group()),
-            hopper,
+            hopper: Hopper {
+                listed: hopper("sparse_attention", SALA_GROUP_ATTENTION_SHARED_BYTES)?,
+                dense: hopper("dense_attention", SALA_GROUP_DENSE_SHARED_BYTES)?,
+            },
             listed: vec![variant("sparse_attention", SALA_ATTENTION_WARPS, listed)?],
             dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
             decode: decode::Plan::new(config, dim)?,
@@ -167,14 +180,14 @@ impl<'a> Call<'a> {
                 Entry::Prefill => {
                     let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-                    let variants = match self.lists {
-                        Some(_) if kernels.runs(&plan.hopper) => {
-                            let params = with_maps(kernels, config, params, [&k, &v])?;
-                            return kernels.queue(stream, &plan.hopper, grid, &params);
-                        }
-                        Some(_) => &plan.listed,
-                        None => &plan.dense,
+                    let (variants, hopper) = match self.lists {
+                        Some(_) => (&plan.listed, &plan.hopper.listed),
+                        None => (&plan.dense, &plan.hopper.dense),
                     };
+                    if kernels.runs(hopper) {
+                        let params = with_maps(kernels, config, params, [&k, &v])?;
+                        return kernels.queue(stream, hopper, grid, &params);
+                    }
                     kernels.queue(stream, kernels.pick(variants, |()| true)?, grid, &params)
                 }
             }
