@@ -58,6 +58,7 @@
 #include "parts/selection/block_list.cuh"
 #include "parts/selection/block_score.cuh"
 #include "parts/selection/score_rows.cuh"
+#include "parts/selection/select_job.cuh"
 #include "parts/selection/token_columns.cuh"
 #include "parts/selection/top_k.cuh"
 #include "parts/stage_ring.cuh"
@@ -82,33 +83,6 @@ struct SelectPlan {
     uint16_t rows[STAGES][STEP * DIM];
     StageBarriers<STAGES> barriers;
 };
-
-// What the block does: its tokens, and the rows that they need.
-struct Job {
-    TokenTile tile;
-    TokenRows rows;
-};
-
-DEVICE Job find_job(const sala_select_blocks_params& p, const SequenceRange& sequence, int block_tokens) {
-    const int index = last_tiles_first(sequence, block_index_x(), block_tokens);
-    Job job{cut_tile(sequence, index, block_tokens), {0, 0, 0}};
-    if (job.tile.tokens > 0 && !sequence.dense) job.rows = find_token_rows(p, job.tile.last_position());
-    return job;
-}
-
-// Field by field, so that they stay in registers.
-DEVICE NeededRows choose_rows(bool first, const NeededRows& a, const NeededRows& b) {
-    const KeyRows& x = a.rows;
-    const KeyRows& y = b.rows;
-    const KeyRows rows{first ? x.first : y.first,
-                       first ? x.stride : y.stride,
-                       first ? x.table : y.table,
-                       first ? x.page_stride : y.page_stride,
-                       first ? x.pages : y.pages,
-                       first ? x.page_shift : y.page_shift,
-                       x.first_row};
-    return {rows, first ? a.begin : b.begin, first ? a.end : b.end};
-}
 
 // How many turns a step has, when `rows` rows are left from its first on.
 DEVICE int count_turns(int rows) { return minimum(ceil_div(rows, TURN), STEP / TURN); }
@@ -139,7 +113,7 @@ DEVICE void walk_halves(HalfLogits& ready, int turns, const Multiply& multiply, 
 // The steps of both passes, from one ring of stages: sum_steps of C, then those of K1.
 template <int DIM>
 struct Steps {
-    NeededRows summed, scored;
+    NeededKeys keys;
     int sum_steps, first_score_step, count;
     StageRing<STAGES, WARPS> ring;
     uint32_t rows;  // shared address of the stages
@@ -150,7 +124,7 @@ struct Steps {
     DEVICE int first_row(int step) const { return (step < sum_steps ? step : step - sum_steps + first_score_step) * STEP; }
 
     DEVICE void start_load(int step, int stage) const {
-        load_rows<WARPS, STEP>(tile(stage), choose_rows(step < sum_steps, summed, scored), first_row(step), status);
+        load_rows<WARPS, STEP>(tile(stage), keys.of_pass(step < sum_steps), first_row(step), status);
         ring.fill(stage);
     }
     DEVICE void begin() const {
@@ -172,30 +146,25 @@ struct Steps {
 };
 
 template <int DIM>
-DEVICE Steps<DIM> find_steps(const sala_select_blocks_params& p, const Job& job, const SelectPlan<DIM>& plan) {
-    const KeyRange& keys = job.tile.sequence.keys;
-    const int stride = p.lists.block_size / BLOCK_ROWS;
-    const KeyRows k1 = find_key_rows(p.k1, keys, block_index_z(), block_index_y(), stride);
-    const NeededRows scored{k1, job.rows.score_begin, minimum(job.rows.score_end, full_windows(keys.count, stride))};
-    NeededRows summed{k1, 0, job.rows.sum_rows};
-    if (!p.exact_lse) summed.rows = find_key_rows(p.k2, keys, block_index_z(), block_index_y(), p.lists.block_size);
+DEVICE Steps<DIM> find_steps(const sala_select_blocks_params& p, const SelectJob& job, const SelectPlan<DIM>& plan) {
+    const NeededKeys keys = find_needed_keys(p, job);
     const int sum_steps = ceil_div(job.rows.sum_rows, STEP);
     const int first_score_step = job.rows.score_begin / STEP;
     const int count = sum_steps + maximum(ceil_div(job.rows.score_end, STEP) - first_score_step, 0);
-    return {summed,   scored, sum_steps, first_score_step, count, {shared_address(&plan.barriers)}, shared_address(plan.rows),
-            p.status, {},     {}};
+    return {keys, sum_steps, first_score_step, count, {shared_address(&plan.barriers)}, shared_address(plan.rows), p.status, {}, {}};
 }
 
 // Pass 1: m and Z. `multiply` gives the logits of the 16 rows of a step from a row on.
 template <int DIM, int HEADS, class Multiply>
-DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, const Multiply& multiply, const sala_select_blocks_params& p,
-                            const WarpTokens<HEADS>& tokens, int rows, bool works) {
+DEVICE void find_normaliser(WarpNormaliser<HEADS>& normaliser, Steps<DIM>& steps, const Multiply& multiply,
+                            const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens, int rows, bool works) {
     constexpr int SLICES = Deal<HEADS>::SLICES;
-    Normaliser<HEADS> part;
+    WarpNormaliser<HEADS> part;
     start_normaliser(normaliser);
     start_normaliser(part);
     HalfLogits ready;
     ready.fill(-INFINITE);
+    const auto factor = [&](int j) { return tokens.scale[Deal<HEADS>::lane_token(j)].factor; };
     NO_UNROLL
     for (int step = 0; step < steps.sum_steps; ++step) {
         steps.wait();
@@ -203,7 +172,7 @@ DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, co
         const int turns = works ? count_turns(rows - first_row) : 0;
         const auto hide = [&](int turn, int half) { hide_rows(ready, tokens, first_row + turn * TURN, half); };
         walk_halves<SLICES>(ready, turns, multiply, hide, [&](int turn, int half, int slice) {
-            add_to_normaliser(part, ready, tokens, slice);
+            add_to_normaliser(part, ready, slice, factor);
             const bool last = turn < 0 && half == 1 && slice == SLICES - 1;
             if (last && step > 0 && step % PIECE_STEPS == 0) end_piece(normaliser, part, tokens, step / PIECE_STEPS - 1);
         });
@@ -211,7 +180,7 @@ DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, co
     }
     if (works && steps.sum_steps > 0) {
         hide_rows(ready, tokens, last_turn(rows), 1);
-        add_to_normaliser(part, ready, tokens, SLICES - 1);
+        add_to_normaliser(part, ready, SLICES - 1, factor);
         end_piece(normaliser, part, tokens, (steps.sum_steps - 1) / PIECE_STEPS);
     }
     if (works) finish_normaliser(normaliser, p, tokens);
@@ -220,17 +189,17 @@ DEVICE void find_normaliser(Normaliser<HEADS>& normaliser, Steps<DIM>& steps, co
 // Pass 2: P, scores, queues.
 template <int DIM, int HEADS, class Multiply>
 DEVICE void find_scores(TopK (&best)[Deal<HEADS>::TOKENS], OwnTokens<HEADS>& own, Steps<DIM>& steps, const Multiply& multiply,
-                        const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens, const Normaliser<HEADS>& normaliser, int rows,
-                        bool works) {
+                        const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens, const WarpNormaliser<HEADS>& normaliser,
+                        int rows, bool works) {
     constexpr int SLICES = Deal<HEADS>::SLICES;
-    constexpr int LANE_SUMS = LaneShare<HEADS>::COUNT;
-    constexpr int LANE_TOKENS = LaneShare<HEADS>::TOKENS;
+    constexpr int LANE_SUMS = LaneShare<Deal<HEADS>>::COUNT;
+    constexpr int LANE_TOKENS = LaneShare<Deal<HEADS>>::TOKENS;
     HalfLogits ready;
     ready.fill(-INFINITE);
     float sums[2][LANE_SUMS]{};
     const auto add_half = [&](int half, int slice) {
         float part[LANE_SUMS];
-        sum_heads(part, p, ready, normaliser, tokens, slice);
+        sum_heads<Deal<HEADS>>(part, p.group, ready, slice, [&](int j) { return find_columns(normaliser, tokens, slice, j); });
         UNROLL
         for (int i = 0; i < LANE_SUMS; ++i) sums[half][i] = slice == 0 ? part[i] : add_slices(sums[half][i], part[i]);
     };
@@ -275,7 +244,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         store_empty_scores<WARPS>(p, sequence);
         return;
     }
-    const Job job = find_job(p, sequence, WARPS * TOKENS);
+    const SelectJob job = find_job(p, sequence, WARPS * TOKENS);
     if (job.tile.tokens == 0) return;
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));
 
@@ -312,7 +281,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
         }
     };
     steps.begin();
-    Normaliser<HEADS> normaliser;
+    WarpNormaliser<HEADS> normaliser;
     find_normaliser(normaliser, steps, multiply, p, tokens, job.rows.sum_rows, works);
     find_scores(best, own, steps, multiply, p, tokens, normaliser, job.rows.score_end, works);
     store_missing_scores<HEADS>(p, own, ceil_div(job.rows.score_end, TURN) * ScoreTile::TURN_BLOCKS);

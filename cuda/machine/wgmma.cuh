@@ -72,11 +72,12 @@ SALA_WGMMA_SHAPES(f16, 1)
 DEVICE void fence_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// Where a step of 16 columns of eight or more rows begins.
+// Where a step of 16 columns of eight or more rows begins: that of the first, and a constant. (Shared addresses end below where an
+// addition would carry into the next field.)
 template <int ROWS, int COLS>
 DEVICE uint64_t columns_descriptor(PanelTile<ROWS, COLS> tile, int row0, int step) {
-    const uint32_t row = tile.panel(step / 4).base + static_cast<uint32_t>(row0 * SharedTile<64>::ROW_BYTES);
-    return matrix_descriptor(row + static_cast<uint32_t>(step % 4 * 32), tile.PANEL_BYTES);
+    const uint64_t first = matrix_descriptor(tile.base + static_cast<uint32_t>(row0 * SharedTile<64>::ROW_BYTES), tile.PANEL_BYTES);
+    return first + (static_cast<uint32_t>(step / 4) * tile.PANEL_BYTES + static_cast<uint32_t>(step % 4 * 32)) / 16;
 }
 
 template <class T, int N, int K, int ROWS, int COLS>

@@ -1,5 +1,7 @@
-// A ring of stages in shared memory that all warps of a block fill, each a share of its own, and all read. No warp waits
-// for the slowest at every step: one may be a step ahead of another.
+// Rings of stages in shared memory.
+//
+// StageRing: all warps of a block fill it, each a share of its own, and all read. No warp waits for the slowest at every step: one
+// may be a step ahead of another.
 //
 //     warp 0   | wait filled n | read n | release n | wait free n − 1 | fill n + STAGES − 1 | …
 //     warp 1        | wait filled n | read n | release n | …

@@ -17,6 +17,15 @@ enum {
     SALA_SELECT_PIECE = 128,   // compressed keys whose m and Z are summed up on their own
 };
 
+// Of the kernel whose products are those of warpgroups, one for each of a block's groups of four warps.
+enum {
+    SALA_SELECT_GROUPS = 2,
+    SALA_SELECT_GROUP_COLUMNS = 128,  // of a group: query heads of its tokens
+    SALA_SELECT_GROUP_STEP = 128,     // compressed keys that are loaded at a time: a turn of 32 for each warp of a group
+    SALA_SELECT_GROUP_STAGES = 3,     // steps in shared memory
+    SALA_SELECT_SCORE_STRIDE = 36,    // scores from one token to the next where warps exchange those of a step's 32 blocks
+};
+
 // Of the kernels for few query tokens, which take a sequence's rows apart over blocks.
 enum {
     SALA_SELECT_PIECE_WARPS = 4,    // of a block that takes a piece of rows

@@ -217,6 +217,13 @@ pub const KERNELS: &[KernelFile] = &[
         instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[4, 8, 16, 32, 64])]),
         tests: &["select_blocks"],
     },
+    KernelFile {
+        name: "select_blocks",
+        machine: Machine::Sm90a,
+        params: "sala_select_blocks_params",
+        instances: by_element(&[axis("dim", &[64, 128]), axis("padded group", &[8, 16, 32])]),
+        tests: &["select_blocks"],
+    },
     // The same for few query tokens, over more blocks: sums of pieces of rows, scores, lists.
     KernelFile {
         name: "select_blocks_sums",

@@ -3,7 +3,7 @@
 use crate::{check, inputs};
 use sala_kernels::Lse;
 use sala_kernels::reference::select_blocks::Config;
-use sala_testkit::devices::{all, all_orders};
+use sala_testkit::devices::{all_levels, all_levels_and_orders};
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::select_blocks::SelectProblem;
@@ -14,7 +14,7 @@ use sala_testkit::tolerance::Precision;
 
 #[test]
 fn every_group_size_agrees() {
-    for machine in all() {
+    for machine in all_levels() {
         for group in [1, 2, 3, 4, 6, 7, 8, 16, 32, 64] {
             let config = small_config(2 * group, 2, if group % 2 == 0 { 64 } else { 128 });
             check(&inputs(Precision::Bf16, config, &[30, 3], &[900, 1030]), &machine);
@@ -24,7 +24,7 @@ fn every_group_size_agrees() {
 
 #[test]
 fn every_mode_agrees() {
-    for machine in all_orders(seed()) {
+    for machine in all_levels_and_orders(seed()) {
         for lse in [Lse::Coarse, Lse::Exact] {
             for (precision, block_size) in [(Precision::Bf16, 32), (Precision::F16, 64), (Precision::F16, 128)] {
                 for (init_blocks, local_blocks, topk) in [(1, 2, 7), (0, 0, 3), (3, 1, 4)] {
@@ -47,7 +47,7 @@ fn every_mode_agrees() {
 fn ragged_batches_of_prompts_chunks_and_single_tokens_agree() {
     let queries = [65, 1, 0, 33, 1, 64, 5, 0, 31];
     let keys = [65, 700, 0, 650, 1, 128, 3, 640, 608];
-    for machine in all() {
+    for machine in all_levels() {
         let packed = inputs(Precision::Bf16, small_config(4, 2, 64), &queries, &keys);
         let mut cached = packed.clone();
         cached.batch = cached.batch.cached(70);
@@ -62,7 +62,7 @@ fn ragged_batches_of_prompts_chunks_and_single_tokens_agree() {
 
 #[test]
 fn whole_prompts_agree_from_the_first_token_on() {
-    for machine in all() {
+    for machine in all_levels() {
         check(
             &inputs(Precision::F16, small_config(16, 1, 128), &[1090], &[1090]),
             &machine,
@@ -72,7 +72,7 @@ fn whole_prompts_agree_from_the_first_token_on() {
 
 #[test]
 fn factors_and_negative_scales_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         let mut numbers = Numbers::new(seed());
         let mut inputs = inputs(Precision::Bf16, small_config(4, 1, 64), &[40], &[800]);
         inputs.scale_factor = Some((0..40).map(|_| (numbers.uniform() * 2.0 - 0.7) as f32).collect());
@@ -86,7 +86,7 @@ fn factors_and_negative_scales_agree() {
 /// Scoring begins where the initial blocks end, which may be where a step of rows begins.
 #[test]
 fn many_initial_blocks_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         for init_blocks in [15, 16, 17, 32] {
             let config = Config {
                 init_blocks,
@@ -102,7 +102,7 @@ fn many_initial_blocks_agree() {
 
 #[test]
 fn long_lists_and_many_tokens_per_warp_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         for (heads_q, topk) in [(1, 40), (1, 150), (16, 140)] {
             let config = Config {
                 topk,
@@ -116,7 +116,7 @@ fn long_lists_and_many_tokens_per_warp_agree() {
 
 #[test]
 fn exact_sums_need_no_coarse_keys() {
-    for machine in all() {
+    for machine in all_levels() {
         let config = Config {
             lse: Lse::Exact,
             ..small_config(8, 2, 64)

@@ -4,7 +4,7 @@ use crate::{compress, inputs, times};
 use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{Entry, Lse, Status};
 use sala_testkit::batch::{Batch, Trees};
-use sala_testkit::devices::{Machine, all, all_orders, host, host_with, race_detecting_host};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, host, host_with, race_detecting_host};
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
@@ -30,7 +30,7 @@ fn check(inputs: &SelectionInputs, machine: &Machine, what: &str) {
 
 #[test]
 fn decode_gives_the_bits_of_prefill() {
-    for machine in all() {
+    for machine in all_levels() {
         for (heads_q, heads_kv, dim) in [(16, 1, 128), (2, 1, 64), (12, 2, 64), (32, 1, 128), (40, 1, 64)] {
             let config = small_config(heads_q, heads_kv, dim);
             let plain = inputs(Precision::Bf16, config, &[1, 0, 5, 16, 3], &[1000, 65, 2100, 700, 63]);
@@ -50,7 +50,7 @@ fn decode_gives_the_bits_of_prefill() {
 /// Sums of more pieces than threads merge, and lists around the sizes that the queues of prefill have.
 #[test]
 fn long_sequences_and_lists_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         for (topk, init_blocks, local_blocks, lse) in [
             (40, 0, 0, Lse::Exact),
             (200, 3, 0, Lse::Exact),
@@ -73,7 +73,7 @@ fn long_sequences_and_lists_agree() {
 
 #[test]
 fn ties_and_extreme_scores_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         let plain = inputs(Precision::Bf16, small_config(4, 1, 64), &[3, 1], &[2000, 1500]);
         for factor in [0.0, 1e-3, 30.0, 1e4] {
             let sized = SelectionInputs {
@@ -104,7 +104,7 @@ fn ties_and_extreme_scores_agree() {
 /// Keys that drift along the sequence, as those of neighbouring tokens do, and keys by which every block outranks all before it.
 #[test]
 fn correlated_and_adversarial_keys_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         for (lse, local_blocks) in [(Lse::Coarse, 2), (Lse::Exact, 0)] {
             let config = Config {
                 lse,
@@ -183,7 +183,7 @@ fn planted_blocks_are_found_among_a_million_tokens() {
         entry: Entry::Prefill,
         workspace: None,
     };
-    for machine in all() {
+    for machine in all_levels() {
         let decode = problem.decode();
         let got = compare_with(&decode, &decode.reference(), &machine);
         for list in got.indices.chunks(config.list_len()) {
@@ -195,7 +195,7 @@ fn planted_blocks_are_found_among_a_million_tokens() {
 
 #[test]
 fn caches_pages_and_dense_sequences_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         let plain = inputs(Precision::F16, small_config(6, 2, 64), &[4, 1, 2], &[1100, 300, 900]);
         for batch in [
             plain.batch.clone().cached(70),
@@ -216,7 +216,7 @@ fn caches_pages_and_dense_sequences_agree() {
 /// Token by token and all at once: a chain of drafts gets the lists of decoding it, and of the prompt.
 #[test]
 fn drafts_get_the_lists_of_decoding_them() {
-    for machine in all() {
+    for machine in all_levels() {
         let whole = inputs(Precision::Bf16, small_config(8, 1, 64), &[16], &[1300]);
         let select =
             |inputs: &SelectionInputs| run(&inputs.select(&compress(inputs, &machine), Some(21)).decode(), &machine);
@@ -294,7 +294,7 @@ fn blocks_that_share_pieces_change_no_bit() {
 /// So many sequences that no machine has room for a block for each piece, of which two have query tokens.
 #[test]
 fn blocks_share_pieces_on_every_machine() {
-    for machine in all() {
+    for machine in all_levels() {
         let sequences = 5 * machine.device.multiprocessors() as usize;
         let lengths = (0..sequences).map(|index| match index {
             0 => (2, 32 * 400 + 5),
@@ -312,7 +312,7 @@ fn blocks_share_pieces_on_every_machine() {
 
 #[test]
 fn refused_sequences_get_empty_lists() {
-    for machine in all() {
+    for machine in all_levels() {
         let right = inputs(Precision::Bf16, small_config(2, 1, 64), &[4, 4], &[900, 900]);
         let mut wrong = right.select(&compress(&right, &machine), Some(20));
         // The second sequence claims more keys than K1 has rows for.
@@ -329,7 +329,7 @@ fn refused_sequences_get_empty_lists() {
 /// With less workspace than the split takes, and with more query tokens, it is prefill.
 #[test]
 fn what_is_not_split_is_prefill() {
-    for machine in all() {
+    for machine in all_levels() {
         for (queries, is_short) in [(17, false), (3, true)] {
             let plain = inputs(Precision::Bf16, small_config(2, 1, 64), &[queries], &[900]);
             let prefill = plain.select(&compress(&plain, &machine), None);
@@ -359,7 +359,7 @@ fn no_split_selection_races() {
 /// Trees of any shape; K1 and K2 have nothing but NaN where a window reaches the drafts.
 #[test]
 fn trees_agree() {
-    let machines = all_orders(seed());
+    let machines = all_levels_and_orders(seed());
     let mut numbers = Numbers::new(seed());
     for (local_blocks, lse, block_size) in [
         (2, Lse::Coarse, 64),
@@ -408,7 +408,7 @@ fn trees_agree() {
 
 #[test]
 fn what_is_no_tree_gets_empty_lists() {
-    for machine in all() {
+    for machine in all_levels() {
         let plain = inputs(Precision::Bf16, small_config(2, 1, 64), &[3, 4], &[900, 900]);
         let mut step = plain.select(&compress(&plain, &machine), Some(20)).decode();
         let trees = |second: [i32; 4]| {

@@ -2,7 +2,7 @@
 
 use crate::{compress, given_scores, inputs};
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::{Machine, all, all_orders};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::select_blocks::Selected;
@@ -52,7 +52,7 @@ fn assert_empty_where_dense(run: &Selected, dense: [bool; 6], rows_per_token: us
 
 #[test]
 fn dense_sequences_select_nothing() {
-    for machine in all_orders(seed()) {
+    for machine in all_levels_and_orders(seed()) {
         for (batch, dense) in batches() {
             let mut inputs = inputs(Precision::Bf16, small_config(8, 2, 64), &QUERIES, &KEYS);
             for cached in [false, true] {
@@ -73,7 +73,7 @@ fn dense_sequences_select_nothing() {
 fn dense_sequences_choose_nothing() {
     let total: usize = QUERIES.iter().sum();
     let longest = KEYS.into_iter().max().unwrap_or(0);
-    for machine in all_orders(seed()) {
+    for machine in all_levels_and_orders(seed()) {
         for (batch, dense) in batches() {
             let problem = ChooseProblem {
                 config: small_config(8, 2, 64),
@@ -90,7 +90,7 @@ fn dense_sequences_choose_nothing() {
 /// A layer that is dense below every length has nothing to choose; one without a threshold chooses for all.
 #[test]
 fn the_threshold_may_be_anywhere() {
-    for machine in all_orders(seed()) {
+    for machine in all_levels_and_orders(seed()) {
         for (dense_len, dense) in [(0, [false; 6]), (1001, [true; 6]), (usize::MAX, [true; 6])] {
             let mut inputs = inputs(Precision::F16, small_config(4, 1, 64), &QUERIES, &KEYS);
             inputs.batch.dense_len = dense_len;
@@ -106,7 +106,7 @@ const GROWN: [usize; 4] = [DENSE_LEN - 2, DENSE_LEN - 1, DENSE_LEN, DENSE_LEN + 
 
 #[test]
 fn a_sequence_that_grows_selects_from_the_threshold_on() {
-    for machine in all() {
+    for machine in all_levels() {
         for keys in GROWN {
             let mut inputs = inputs(Precision::F16, small_config(2, 1, 64), &[1], &[keys]);
             inputs.batch.dense_len = DENSE_LEN;
@@ -125,7 +125,7 @@ fn a_sequence_that_grows_selects_from_the_threshold_on() {
 
 #[test]
 fn a_sequence_that_grows_chooses_from_the_threshold_on() {
-    for machine in all() {
+    for machine in all_levels() {
         for keys in GROWN {
             let problem = ChooseProblem {
                 config: small_config(1, 1, 64),
@@ -157,7 +157,7 @@ fn lengths_below_zero_are_dense() {
         ..Batch::new(&[3; 4], &keys)
     };
     let first_entries = [-1, -1, -1, 0].map(|entry| [entry; 3]).concat();
-    for machine in all() {
+    for machine in all_levels() {
         let mut inputs = inputs(Precision::Bf16, small_config(2, 1, 64), &[3; 4], &keys);
         inputs.batch = batch.clone();
         let select = inputs.select(&compress(&inputs, &machine), None);

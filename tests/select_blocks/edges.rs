@@ -3,7 +3,7 @@
 use crate::{check, compress, inputs, times};
 use sala_kernels::Lse;
 use sala_kernels::reference::select_blocks::Config;
-use sala_testkit::devices::all;
+use sala_testkit::devices::all_levels;
 use sala_testkit::operations::select_blocks::cases::small_config;
 use sala_testkit::problem::{Problem, assert_same_bits, run};
 use sala_testkit::tolerance::Precision;
@@ -11,7 +11,7 @@ use sala_testkit::values::Values;
 
 #[test]
 fn equal_scores_go_to_the_lower_block() {
-    for machine in all() {
+    for machine in all_levels() {
         // All keys the same: every row of a token scores the same.
         let mut same = inputs(Precision::Bf16, small_config(4, 1, 64), &[20], &[1500]);
         let key = same.k.slice(0..64).to_f64();
@@ -24,7 +24,7 @@ fn equal_scores_go_to_the_lower_block() {
 
 #[test]
 fn neighbours_of_a_shared_row_get_the_same_bits() {
-    for machine in all() {
+    for machine in all_levels() {
         let inputs = inputs(Precision::F16, small_config(16, 1, 64), &[8], &[2100]);
         let scores = check(&inputs, &machine).scores.unwrap();
         let rows = scores.chunks(inputs.blocks() + 1);
@@ -39,7 +39,7 @@ fn neighbours_of_a_shared_row_get_the_same_bits() {
 /// Two neighbouring blocks share a row, here the one that counts: of the free blocks the first is selected for the end of the initial one.
 #[test]
 fn the_row_before_the_first_free_block_counts() {
-    for machine in all() {
+    for machine in all_levels() {
         for (init_blocks, block_size) in [(1, 64), (15, 64), (16, 64), (16, 32), (32, 128), (33, 32)] {
             let config = Config {
                 init_blocks,
@@ -79,7 +79,7 @@ fn rows_count_from_the_token_that_ends_their_window() {
     const TOKENS: usize = 530;
     const GROUP: usize = 3;
     let windows = |keys: usize, size: usize| (2 * keys / size).saturating_sub(1);
-    for machine in all() {
+    for machine in all_levels() {
         for lse in [Lse::Coarse, Lse::Exact] {
             let config = Config {
                 lse,
@@ -111,7 +111,7 @@ fn rows_count_from_the_token_that_ends_their_window() {
 
 #[test]
 fn nan_keys_score_nothing() {
-    for machine in all() {
+    for machine in all_levels() {
         let mut sick = inputs(Precision::Bf16, small_config(8, 2, 64), &[6, 6], &[900, 900]);
         // A NaN token spoils two rows of K1 and two of K2; a NaN channel of one query head spoils that head alone.
         sick.k.poison((200 * 2) * 64..(200 * 2) * 64 + 1);
@@ -132,7 +132,7 @@ fn nan_keys_score_nothing() {
 
 #[test]
 fn scores_overflow_to_infinity_and_underflow_to_zero() {
-    for machine in all() {
+    for machine in all_levels() {
         for (size, heads_q) in [(6.0, 8), (12.0, 16), (20.0, 40)] {
             let mut inputs = inputs(Precision::Bf16, small_config(heads_q, 1, 64), &[10], &[1000]);
             (inputs.q, inputs.k) = (times(&inputs.q, size), times(&inputs.k, size));
@@ -165,7 +165,7 @@ fn scores_overflow_to_infinity_and_underflow_to_zero() {
 fn heads_too_small_for_f32_still_add_up() {
     const GROUP: usize = 16;
     const TOKENS: usize = 64;
-    for machine in all() {
+    for machine in all_levels() {
         for nan_head in [None, Some(3)] {
             let mut inputs = inputs(Precision::Bf16, small_config(GROUP, 1, 64), &[TOKENS], &[1500]);
             let channel = |i: usize, value: f64| if i.is_multiple_of(64) { value } else { 0.0 };
@@ -196,7 +196,7 @@ fn heads_too_small_for_f32_still_add_up() {
 
 #[test]
 fn huge_and_zero_inputs_give_lists() {
-    for machine in all() {
+    for machine in all_levels() {
         for size in [0.0, 1e4] {
             let mut inputs = inputs(Precision::Bf16, small_config(4, 1, 64), &[10], &[1000]);
             (inputs.q, inputs.k) = (times(&inputs.q, size), times(&inputs.k, size));
@@ -214,7 +214,7 @@ fn huge_and_zero_inputs_give_lists() {
 
 #[test]
 fn tokens_without_keys_get_empty_lists() {
-    for machine in all() {
+    for machine in all_levels() {
         let inputs = inputs(Precision::Bf16, small_config(2, 1, 64), &[40], &[30]);
         let got = check(&inputs, &machine);
         assert!(got.indices[..10 * 9].iter().all(|&block| block == -1));

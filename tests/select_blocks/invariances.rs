@@ -2,8 +2,9 @@
 
 use crate::{compress, inputs, times};
 use half::bf16;
+use sala_kernels::reference::select_blocks::Config;
 use sala_kernels::{AttentionShape, Buffer, DType, Keys, SelectBlocksArgs, Sequences, SparseLayer, Tensor};
-use sala_testkit::devices::all;
+use sala_testkit::devices::{all_levels, hopper_host, host};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::select_blocks::cases::{SelectionInputs, small_config};
 use sala_testkit::problem::{assert_same_bits, launch, run};
@@ -12,7 +13,7 @@ use sala_testkit::values::Values;
 
 #[test]
 fn bits_depend_on_neither_the_batch_nor_the_chunks() {
-    for machine in all() {
+    for machine in all_levels() {
         for heads_q in [2, 12] {
             let whole = inputs(Precision::Bf16, small_config(heads_q, 1, 64), &[300, 600], &[700, 600]);
             let blocks = Some(whole.blocks());
@@ -38,9 +39,55 @@ fn bits_depend_on_neither_the_batch_nor_the_chunks() {
     }
 }
 
+/// Long enough that queues are cut, and rows left out that cannot count where scores are not asked for.
+fn long_config(heads_q: usize, dim: usize) -> Config {
+    Config {
+        block_size: 32,
+        topk: 8,
+        ..small_config(heads_q, 1, dim)
+    }
+}
+
+#[test]
+fn kernels_of_all_levels_give_the_same_bits() {
+    let [base, hopper] = [host(), hopper_host()];
+    for (heads_q, dim, queries) in [(16, 128, 21), (27, 64, 9), (5, 64, 40)] {
+        for factor in [1.0, 6.0] {
+            let mut inputs = inputs(Precision::Bf16, long_config(heads_q, dim), &[queries], &[32 * 330]);
+            inputs.k = times(&inputs.k, factor);
+            let keys = compress(&inputs, &base);
+            for blocks in [None, Some(inputs.blocks())] {
+                let problem = inputs.select(&keys, blocks);
+                let what = format!("{heads_q} heads, {dim} channels, keys times {factor}, scores of {blocks:?}");
+                assert_same_bits(&run(&problem, &base), &run(&problem, &hopper), &what);
+            }
+        }
+    }
+}
+
+/// All heads of all tokens look for the same.
+#[test]
+fn exponentials_that_cannot_count_are_left_out() {
+    let machine = hopper_host();
+    let config = long_config(16, 64);
+    let mut inputs = inputs(Precision::Bf16, config, &[16], &[32 * 800]);
+    let row = inputs.q.to_f64()[..config.dim].to_vec();
+    inputs.q = Values::round(Precision::Bf16, row.iter().copied().cycle().take(16 * 16 * config.dim));
+    let keys = compress(&inputs, &machine);
+    let count = |blocks| {
+        machine.stream.take_counters();
+        let got = run(&inputs.select(&keys, blocks), &machine);
+        (machine.stream.take_counters().exponentials as f64, got.indices)
+    };
+    let (all, expected) = count(Some(inputs.blocks()));
+    let (some, indices) = count(None);
+    assert_eq!(indices, expected);
+    assert!(some < 0.7 * all, "{some} of {all} exponentials");
+}
+
 #[test]
 fn bits_do_not_depend_on_where_rows_lie() {
-    for machine in all() {
+    for machine in all_levels() {
         let plain = inputs(
             Precision::F16,
             small_config(6, 3, 64),
@@ -70,7 +117,7 @@ fn bits_do_not_depend_on_where_rows_lie() {
 #[test]
 fn signs_of_scale_factor_and_query_are_one() {
     const TOKENS: usize = 24;
-    for machine in all() {
+    for machine in all_levels() {
         let plain = inputs(Precision::Bf16, small_config(6, 1, 64), &[TOKENS], &[1000]);
         let select = |scale: f32, sign: fn(usize) -> f32, q: &Values| {
             let mut inputs = plain.clone();
@@ -130,7 +177,7 @@ fn compressed_keys_may_lie_apart_from_one_another() {
             [64 + 16, (rows + 3) * 80],
         ]
     };
-    for machine in all() {
+    for machine in all_levels() {
         let buffer = |values: &[bf16]| Buffer::from_slice(&machine.device, values).unwrap();
         let number = |seed: usize, i: usize| bf16::from_f32((i * 7919 % 211 + seed * 31) as f32 % 211.0 / 50.0 - 2.0);
         // The rows `[rows, 2, 64]` as a layout has them.

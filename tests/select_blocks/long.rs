@@ -4,7 +4,7 @@ use crate::{KINDS, compress, given_scores, inputs};
 use sala_kernels::reference::select_blocks::{BlockScores, Config};
 use sala_kernels::{Entry, Lse, Status};
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::{all, host};
+use sala_testkit::devices::{all_levels, host};
 use sala_testkit::memory::Packing;
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
@@ -39,7 +39,7 @@ fn long_lists_agree() {
             &[32 * 1330 + 5, 9, 32 * 1200, 21],
         );
         plain.batch.dense_len = 100;
-        for machine in all() {
+        for machine in all_levels() {
             let keys = compress(&plain, &machine);
             for scores in [None, Some(plain.blocks() + 1)] {
                 let prefill = plain.select(&keys, scores).with_workspace(Entry::Prefill);
@@ -62,7 +62,7 @@ fn long_lists_ask_for_a_workspace() {
         &[3, 18],
         &[400, 300],
     );
-    for machine in all() {
+    for machine in all_levels() {
         let problem = plain.select(&compress(&plain, &machine), None);
         let enough = problem.with_workspace(Entry::Prefill).workspace.expect("it takes one");
         for entry in [Entry::Prefill, Entry::Decode] {

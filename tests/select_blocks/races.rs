@@ -4,7 +4,7 @@ use crate::{check, given_scores, inputs};
 use sala_kernels::Lse;
 use sala_kernels::reference::select_blocks::Config;
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::race_detecting_host;
+use sala_testkit::devices::{race_detecting_host, race_detecting_hosts};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::select_blocks::cases::small_config;
@@ -14,20 +14,23 @@ use sala_testkit::tolerance::Precision;
 
 #[test]
 fn no_selection_races() {
-    let machine = race_detecting_host(seed());
-    check(
-        &inputs(Precision::Bf16, small_config(4, 1, 64), &[9], &[1000]),
-        &machine,
-    );
-    let wide = small_config(16, 1, 128);
-    check(&inputs(Precision::Bf16, wide, &[17, 1], &[1000, 300]), &machine);
-    let long = Config {
-        block_size: 32,
-        topk: 34,
-        lse: Lse::Exact,
-        ..small_config(40, 1, 64)
-    };
-    check(&inputs(Precision::Bf16, long, &[2], &[32 * 160]), &machine);
+    for machine in race_detecting_hosts(seed()) {
+        check(
+            &inputs(Precision::Bf16, small_config(4, 1, 64), &[9], &[1000]),
+            &machine,
+        );
+        let wide = small_config(16, 1, 128);
+        check(&inputs(Precision::Bf16, wide, &[17, 1], &[1000, 300]), &machine);
+        let long = |heads_q, topk| Config {
+            block_size: 32,
+            topk,
+            lse: Lse::Exact,
+            ..small_config(heads_q, 1, 64)
+        };
+        check(&inputs(Precision::Bf16, long(40, 34), &[2], &[32 * 160]), &machine);
+        // Several pieces and steps, two groups of warps, and queues that are cut.
+        check(&inputs(Precision::Bf16, long(16, 8), &[12], &[32 * 200]), &machine);
+    }
 }
 
 #[test]

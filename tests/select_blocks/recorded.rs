@@ -2,13 +2,13 @@
 
 use crate::compress;
 use sala_kernels::reference::select_blocks::BlockScores;
-use sala_testkit::devices::all;
+use sala_testkit::devices::all_levels;
 use sala_testkit::problem::{Problem, run};
 use sala_testkit::replay::{Call, Replay, vector_files};
 
 #[test]
 fn recorded_selections_agree() {
-    for machine in all() {
+    for machine in all_levels() {
         let (mut scored, mut listed) = (0, 0);
         for path in vector_files().unwrap() {
             let Call::Sparse(call) = Replay::load(&path).unwrap().call else {

@@ -38,16 +38,16 @@ struct OwnToken {
 
 // Those that a lane has.
 template <int HEADS>
-using OwnTokens = OwnToken[LaneShare<HEADS>::TOKENS];
+using OwnTokens = OwnToken[LaneShare<Deal<HEADS>>::TOKENS];
 
 template <int HEADS>
 DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTile& tile, int first_token, int i) {
-    constexpr int SAME_TOKEN = LaneShare<HEADS>::SAME_TOKEN;
+    constexpr int SAME_TOKEN = LaneShare<Deal<HEADS>>::SAME_TOKEN;
     const sala_block_lists& lists = p.lists;
     const int lane = lane_index();
     OwnToken own{};
-    own.index = LaneShare<HEADS>::token(i);
-    own.row = turn_row(0, 0) + LaneShare<HEADS>::row();
+    own.index = LaneShare<Deal<HEADS>>::token(i);
+    own.row = turn_row(0, 0) + LaneShare<Deal<HEADS>>::row();
     own.above_lane = (lane + WARP_SIZE - 4) % WARP_SIZE | SAME_TOKEN;
     own.above = -INFINITE;
     own.least_score = -INFINITE;
@@ -66,7 +66,7 @@ DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTi
 template <int HEADS>
 DEVICE void find_own_tokens(OwnTokens<HEADS>& own, const sala_select_blocks_params& p, const TokenTile& tile, int first_token) {
     UNROLL
-    for (int i = 0; i < LaneShare<HEADS>::TOKENS; ++i) own[i] = find_own_token<HEADS>(p, tile, first_token, i);
+    for (int i = 0; i < LaneShare<Deal<HEADS>>::TOKENS; ++i) own[i] = find_own_token<HEADS>(p, tile, first_token, i);
 }
 
 // Scores below the normal numbers are 0.
@@ -75,9 +75,9 @@ DEVICE float flush_score(float score) { return score < SMALLEST_NORMAL ? minimum
 // The score of the lane's block of the turn from row0 on, which may be the one before the first row, for token `i` of the
 // lane's.
 template <int HEADS>
-DEVICE float pool_rows(OwnToken& own, const float (&sums)[2][LaneShare<HEADS>::COUNT], int i, int row0) {
+DEVICE float pool_rows(OwnToken& own, const float (&sums)[2][LaneShare<Deal<HEADS>>::COUNT], int i, int row0) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
-    constexpr int ROWS = LaneShare<HEADS>::ROWS;
+    constexpr int ROWS = LaneShare<Deal<HEADS>>::ROWS;
     float mine[2 * ROWS];
     UNROLL
     for (int r = 0; r < 2 * ROWS; ++r) {
@@ -127,7 +127,7 @@ DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p
 template <int HEADS>
 DEVICE void store_missing_scores(const sala_select_blocks_params& p, const OwnTokens<HEADS>& own, int block) {
     UNROLL
-    for (int i = 0; i < LaneShare<HEADS>::TOKENS; ++i) {
+    for (int i = 0; i < LaneShare<Deal<HEADS>>::TOKENS; ++i) {
         if (own[i].scores == nullptr) continue;
         for (int b = block + lane_index() / 4; b < p.score_blocks; b += WARP_SIZE / 4) store_global(own[i].scores + b, -INFINITE);
     }
@@ -151,12 +151,7 @@ DEVICE void store_lists(const sala_select_blocks_params& p, const TokenTile& til
     for (int i = 0; i < Deal<HEADS>::TOKENS; ++i) {
         if (tokens.first + i >= tile.tokens) continue;
         int* list = row_of<int>(p.lists.indices, tile.row(tokens.first + i), block_index_y());
-        const int query_block = find_query_block(p.lists, selecting_position(tile, tokens.first + i));
-        if (must_choose(p.lists, query_block)) {
-            store_best_blocks(p.lists, list, query_block, best[i]);
-        } else {
-            store_all_blocks(p.lists, list, query_block);
-        }
+        store_list(p.lists, list, find_query_block(p.lists, selecting_position(tile, tokens.first + i)), best[i]);
     }
 }
 

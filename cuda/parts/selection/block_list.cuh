@@ -54,5 +54,14 @@ DEVICE void store_best_blocks(const sala_block_lists& lists, int* list, int quer
     for (int i = lane_index(); i <= lists.local_blocks; i += WARP_SIZE) store_global(local + i, first + i);
 }
 
+// Writes the list of a token, which had to choose or takes every block up to its own.
+DEVICE void store_list(const sala_block_lists& lists, int* list, int query_block, TopK& best) {
+    if (must_choose(lists, query_block)) {
+        store_best_blocks(lists, list, query_block, best);
+    } else {
+        store_all_blocks(lists, list, query_block);
+    }
+}
+
 }  // namespace SALA_VARIANT
 }  // namespace sala

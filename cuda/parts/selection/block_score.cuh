@@ -39,20 +39,21 @@ using HalfLogits = Accumulator<ScoreTile::COLUMNS>;
 
 // ---- m and Z
 
-// For each of the thread's columns. While rows pass by, each thread has those of its own rows; afterwards all
+// For each of COUNT columns of the thread. While rows pass by, each thread has those of its own rows; afterwards all
 // have the whole.
-template <int HEADS>
+template <int COUNT>
 struct Normaliser {
-    static constexpr int COUNT = Deal<HEADS>::SLICES * ScoreTile::LANE_COLUMNS;
-
     float maximum[COUNT];  // largest logit, without scale
     float sum[COUNT];      // Σ exp; once finished, log2 of what P is divided by, less SHARE_GUARD_BITS
 };
 
 template <int HEADS>
-DEVICE void start_normaliser(Normaliser<HEADS>& n) {
+using WarpNormaliser = Normaliser<Deal<HEADS>::LANE_COLUMNS>;
+
+template <int COUNT>
+DEVICE void start_normaliser(Normaliser<COUNT>& n) {
     UNROLL
-    for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) {
+    for (int i = 0; i < COUNT; ++i) {
         n.maximum[i] = LOWEST;
         n.sum[i] = 0.0f;
     }
@@ -69,28 +70,33 @@ DEVICE void add_to_column(float& most, float& sum, float x0, float x1, float fac
     sum += maximum(exp2(factor * (x1 - largest)), 0.0f);
 }
 
-// Hides the rows of half a turn that tokens do not see. The turn's first row is `row0`.
-template <int HEADS>
-DEVICE void hide_rows(HalfLogits& logits, const WarpTokens<HEADS>& tokens, int row0, int half) {
-    if (row0 + ScoreTile::TURN <= tokens.all_sum_rows) return;
+// Hides the rows of half a turn but the first `visible(j)`, for the columns of product j.
+template <int N, class Visible>
+DEVICE void hide_rows_from(Accumulator<N>& logits, int half, const Visible& visible) {
     UNROLL
-    for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
-        const int visible = tokens.sum_rows[Deal<HEADS>::lane_token(j)] - row0;
+    for (int j = 0; j < N / 8; ++j) {
         UNROLL
-        for (int e = 0; e < 4; ++e) logits.values[j][e] = turn_row(half, e) < visible ? logits.values[j][e] : -INFINITE;
+        for (int e = 0; e < 4; ++e) logits.values[j][e] = turn_row(half, e) < visible(j) ? logits.values[j][e] : -INFINITE;
     }
 }
 
-// Adds the rows of half a turn, for the heads of one slice.
+// Hides those that tokens do not see. The turn's first row is `row0`.
 template <int HEADS>
-DEVICE void add_to_normaliser(Normaliser<HEADS>& n, const HalfLogits& logits, const WarpTokens<HEADS>& tokens, int slice) {
+DEVICE void hide_rows(HalfLogits& logits, const WarpTokens<HEADS>& tokens, int row0, int half) {
+    if (row0 + ScoreTile::TURN <= tokens.all_sum_rows) return;
+    hide_rows_from(logits, half, [&](int j) { return tokens.sum_rows[Deal<HEADS>::lane_token(j)] - row0; });
+}
+
+// Adds the rows of half a turn, for the heads of one slice; `factor(j)` is that of the columns of product j.
+template <int COUNT, int N, class Factor>
+DEVICE void add_to_normaliser(Normaliser<COUNT>& n, const Accumulator<N>& logits, int slice, const Factor& factor) {
     UNROLL
-    for (int j = 0; j < ScoreTile::PRODUCTS; ++j) {
+    for (int j = 0; j < N / 8; ++j) {
+        const float scale = factor(j);
         UNROLL
         for (int side = 0; side < 2; ++side) {
-            const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
-            add_to_column(n.maximum[column], n.sum[column], logits.values[j][side], logits.values[j][2 + side],
-                          tokens.scale[Deal<HEADS>::lane_token(j)].factor);
+            const int column = slice * (N / 4) + 2 * j + side;
+            add_to_column(n.maximum[column], n.sum[column], logits.values[j][side], logits.values[j][2 + side], scale);
         }
     }
 }
@@ -127,23 +133,23 @@ DEVICE void finish_column(float& most, float& sum, bool is_head) {
 // The pieces of a token's rows are dealt to the eight threads that share its columns, which add them up in order.
 // Ends piece `piece` of the rows, whose sums are in n.
 template <int HEADS>
-DEVICE void end_piece(Normaliser<HEADS>& total, Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int piece) {
+DEVICE void end_piece(WarpNormaliser<HEADS>& total, WarpNormaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int piece) {
     const auto factor = [&](int i) { return tokens.scale[Deal<HEADS>::lane_token(i % ScoreTile::LANE_COLUMNS / 2)].factor; };
     merge_lanes(n.maximum, n.sum, factor);
     if (lane_index() / 4 == piece % 8) {
         UNROLL
-        for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) add_piece(total.maximum[i], total.sum[i], n.maximum[i], n.sum[i], factor(i));
+        for (int i = 0; i < Deal<HEADS>::LANE_COLUMNS; ++i) add_piece(total.maximum[i], total.sum[i], n.maximum[i], n.sum[i], factor(i));
     }
     start_normaliser(n);
 }
 
 // Merges the threads' sums of pieces.
 template <int HEADS>
-DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens) {
+DEVICE void finish_normaliser(WarpNormaliser<HEADS>& n, const sala_select_blocks_params& p, const WarpTokens<HEADS>& tokens) {
     constexpr int LANE_COLUMNS = ScoreTile::LANE_COLUMNS;
     merge_lanes(n.maximum, n.sum, [&](int i) { return tokens.scale[Deal<HEADS>::lane_token(i % LANE_COLUMNS / 2)].factor; });
     UNROLL
-    for (int i = 0; i < Normaliser<HEADS>::COUNT; ++i) {
+    for (int i = 0; i < Deal<HEADS>::LANE_COLUMNS; ++i) {
         const int head = Deal<HEADS>::head(i / LANE_COLUMNS, i % LANE_COLUMNS / 2, lane_column() + i % 2);
         finish_column(n.maximum[i], n.sum[i], head < p.group);
     }
@@ -151,106 +157,119 @@ DEVICE void finish_normaliser(Normaliser<HEADS>& n, const sala_select_blocks_par
 
 // ---- P
 
-// exp(s·q·k − m) / Z · 2^SHARE_GUARD_BITS of one logit.
+// What turns the logits of two neighbouring columns of one token into shares.
+struct ColumnPair {
+    float maximum[2], sum[2];  // as a finished normaliser has them
+    float factor;
+
+    // exp(s·q·k − m) / Z · 2^(SHARE_GUARD_BITS + shift) of one logit.
+    DEVICE float share(float logit, int side, float shift) const { return exp2(fma(logit - maximum[side], factor, shift - sum[side])); }
+};
+
+// Those of product j.
 template <int HEADS>
-DEVICE float find_share(const Normaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, float logit, int slice, int j, int side, float shift) {
-    const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j + side;
-    return exp2(fma(logit - n.maximum[column], tokens.scale[Deal<HEADS>::lane_token(j)].factor, shift - n.sum[column]));
+DEVICE ColumnPair find_columns(const WarpNormaliser<HEADS>& n, const WarpTokens<HEADS>& tokens, int slice, int j) {
+    const int column = slice * ScoreTile::LANE_COLUMNS + 2 * j;
+    return {
+        {n.maximum[column], n.maximum[column + 1]}, {n.sum[column], n.sum[column + 1]}, tokens.scale[Deal<HEADS>::lane_token(j)].factor};
 }
 
 // Lanes that have columns of the same tokens have the same two rows of each in a half turn. They add up over heads and share
-// the sums: each is left with a row of one token, or both rows of one or two.
-template <int HEADS>
+// the sums: each is left with a row of one token, or both rows of one or some.
+template <class D>
 struct LaneShare {
-    static constexpr int SUMS = 2 * Deal<HEADS>::LANE_TOKENS;
-    static constexpr int SHARING = 4 / Deal<HEADS>::PRODUCT_TOKENS;  // lanes with columns of the same tokens
-    static constexpr int LANES = minimum(SUMS, SHARING);             // with different sums
-    static constexpr int COUNT = SUMS / LANES;                       // of sums that a lane is left with
-    static constexpr int TOKENS = COUNT > 2 ? COUNT / 2 : 1;         // that they are of
-    static constexpr int ROWS = COUNT / TOKENS;                      // of each, in a half turn
-    static constexpr int SAME_TOKEN =
-        SHARING - minimum(SHARING, Deal<HEADS>::TOKENS);  // the bits in which lanes with rows of one token differ
+    static constexpr int SUMS = 2 * D::LANE_TOKENS;
+    static constexpr int SHARING = 4 / D::PRODUCT_TOKENS;                     // lanes with columns of the same tokens
+    static constexpr int LANES = minimum(SUMS, SHARING);                      // with different sums
+    static constexpr int COUNT = SUMS / LANES;                                // of sums that a lane is left with
+    static constexpr int TOKENS = COUNT > 2 ? COUNT / 2 : 1;                  // that they are of
+    static constexpr int ROWS = COUNT / TOKENS;                               // of each, in a half turn
+    static constexpr int SAME_TOKEN = SHARING - minimum(SHARING, D::TOKENS);  // the bits in which lanes with rows of one token differ
 
     static DEVICE int first_sum() { return share_index<LANES>() * COUNT; }
-    static DEVICE int token(int i) { return Deal<HEADS>::token(first_sum() / 2 + i, lane_column()); }
+    static DEVICE int token(int i) { return D::token(first_sum() / 2 + i, lane_column()); }
     static DEVICE int row() { return first_sum() % 2; }  // the first, of the two
 };
 
 // Adds up the lanes' parts of sums for two rows per token.
-template <int HEADS>
-DEVICE void add_lanes(float (&own)[LaneShare<HEADS>::COUNT], float (&parts)[LaneShare<HEADS>::SUMS]) {
-    constexpr int LANES = LaneShare<HEADS>::LANES;
+template <class D>
+DEVICE void add_lanes(float (&own)[LaneShare<D>::COUNT], float (&parts)[LaneShare<D>::SUMS]) {
+    constexpr int LANES = LaneShare<D>::LANES;
     reduce_add_scatter<LANES>(own, parts);
-    if constexpr (LANES < LaneShare<HEADS>::SHARING) reduce_add_each<2, 2>(own);
+    if constexpr (LANES < LaneShare<D>::SHARING) reduce_add_each<2, 2>(own);
 }
 
 // As sum_heads, when some of the plain sums are not finite: NaN logits are left out, and a sum too large for the
-// guard bits is taken without them. NaN where there is no number at all.
-template <int HEADS, int ROWS>
-DEVICE void sum_carefully(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
-                          const WarpTokens<HEADS>& tokens, int slice) {
-    constexpr int COUNT = LaneShare<HEADS>::SUMS;
-    constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
+// guard bits is taken without them. NaN where there is no number at all. A token at a time, as its sums leave few registers.
+template <class D, class Columns>
+DEVICE void sum_carefully(float (&sums)[LaneShare<D>::COUNT], int group, const Accumulator<D::COLUMNS>& logits, int slice,
+                          const Columns& columns) {
+    using Share = LaneShare<D>;
     NO_UNROLL
     for (int guarded = 0; guarded < 2; ++guarded) {
         const float shift = guarded ? 0.0f : static_cast<float>(-SHARE_GUARD_BITS);
-        float shares[COUNT], counts[COUNT];
         UNROLL
-        for (int i = 0; i < COUNT; ++i) {
-            shares[i] = counts[i] = 0.0f;
+        for (int token = 0; token < D::LANE_TOKENS; ++token) {
+            float found[4] = {};  // shares of two rows, and how many numbers there are
             UNROLL
-            for (int column = 0; column < 2 * TOKEN_PRODUCTS; ++column) {
-                const int j = i / 2 * TOKEN_PRODUCTS + column / 2;
-                const int side = column % 2;
-                const bool real = Deal<HEADS>::head(slice, j, lane_column() + side) < p.group;
-                const float share = find_share(n, tokens, logits.values[j][i % 2 * 2 + side], slice, j, side, shift);
-                shares[i] += maximum(share, 0.0f);
-                counts[i] += real && share == share ? 1.0f : 0.0f;
+            for (int j = token * D::TOKEN_PRODUCTS; j < (token + 1) * D::TOKEN_PRODUCTS; ++j) {
+                const ColumnPair pair = columns(j);
+                UNROLL
+                for (int e = 0; e < 4; ++e) {
+                    const int side = e % 2;
+                    const bool real = D::head(slice, j, lane_column() + side) < group;
+                    const float share = pair.share(logits.values[j][e], side, shift);
+                    found[e / 2] += maximum(share, 0.0f);
+                    found[2 + e / 2] += real && share == share ? 1.0f : 0.0f;
+                }
             }
-        }
-        float own[ROWS], numbers[ROWS];
-        add_lanes<HEADS>(own, shares);
-        add_lanes<HEADS>(numbers, counts);
-        UNROLL
-        for (int i = 0; i < ROWS; ++i) {
-            const bool fits = guarded != 0 && own[i] < INFINITE;
-            if (guarded == 0 || fits) sums[i] = fits ? own[i] * SHARE_GUARD : own[i];
-            if (numbers[i] == 0.0f) sums[i] = bits_float(0x7fc00000u);
+            reduce_add_each<Share::SHARING>(found);
+            UNROLL
+            for (int row = 0; row < 2; ++row) {
+                const int sum = 2 * token + row;
+                const bool fits = guarded != 0 && found[row] < INFINITE;
+                float own = sums[sum % Share::COUNT];
+                if (guarded == 0 || fits) own = fits ? found[row] * SHARE_GUARD : found[row];
+                if (found[2 + row] == 0.0f) own = bits_float(0x7fc00000u);
+                if (sum / Share::COUNT == share_index<Share::LANES>()) sums[sum % Share::COUNT] = own;
+            }
         }
     }
 }
 
-// P of the lane's share of a half turn, over the heads of one slice.
-template <int HEADS, int ROWS>
-DEVICE void sum_heads(float (&sums)[ROWS], const sala_select_blocks_params& p, const HalfLogits& logits, const Normaliser<HEADS>& n,
-                      const WarpTokens<HEADS>& tokens, int slice) {
-    constexpr int COUNT = LaneShare<HEADS>::SUMS;
-    constexpr int TOKEN_PRODUCTS = Deal<HEADS>::TOKEN_PRODUCTS;
+// P of the lane's share of a half turn, over the heads of one slice. `columns(j)` gives the ColumnPair of product j.
+template <class D, class Columns>
+DEVICE void sum_heads(float (&sums)[LaneShare<D>::COUNT], int group, const Accumulator<D::COLUMNS>& logits, int slice,
+                      const Columns& columns) {
+    constexpr int COUNT = LaneShare<D>::SUMS;
+    constexpr int SUMS = LaneShare<D>::COUNT;
     float shares[COUNT];
     UNROLL
-    for (int column = 0; column < 2 * TOKEN_PRODUCTS; ++column) {
+    for (int j = 0; j < D::PRODUCTS; ++j) {
+        const ColumnPair pair = columns(j);
         UNROLL
-        for (int i = 0; i < COUNT; ++i) {
-            const int j = i / 2 * TOKEN_PRODUCTS + column / 2;
-            const float share = find_share(n, tokens, logits.values[j][i % 2 * 2 + column % 2], slice, j, column % 2, 0.0f);
-            shares[i] = column == 0 ? share : shares[i] + share;
+        for (int e = 0; e < 4; ++e) {
+            const int side = e % 2;
+            const int i = 2 * D::lane_token(j) + e / 2;
+            const float share = pair.share(logits.values[j][e], side, 0.0f);
+            shares[i] = j % D::TOKEN_PRODUCTS == 0 && side == 0 ? share : shares[i] + share;
         }
     }
-    float own[ROWS];
-    add_lanes<HEADS>(own, shares);
+    float own[SUMS];
+    add_lanes<D>(own, shares);
     bool finite = true;
     UNROLL
-    for (int i = 0; i < ROWS; ++i) {
+    for (int i = 0; i < SUMS; ++i) {
         finite &= own[i] < INFINITE;
         sums[i] = own[i] * SHARE_GUARD;
     }
     if (all(finite)) return;
-    float careful[ROWS];
+    float careful[SUMS];
     UNROLL
-    for (int i = 0; i < ROWS; ++i) careful[i] = own[i];
-    sum_carefully(careful, p, logits, n, tokens, slice);
+    for (int i = 0; i < SUMS; ++i) careful[i] = own[i];
+    sum_carefully<D>(careful, group, logits, slice, columns);
     UNROLL
-    for (int i = 0; i < ROWS; ++i) sums[i] = own[i] < INFINITE ? sums[i] : careful[i];
+    for (int i = 0; i < SUMS; ++i) sums[i] = own[i] < INFINITE ? sums[i] : careful[i];
 }
 
 // The sum of two slices; NaN only if both are.

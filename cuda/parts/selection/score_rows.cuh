@@ -65,46 +65,53 @@ struct NeededRows {
     int begin, end;
 };
 
-// Which of ROWS rows, from row `first_row` on, a lane copies a vector of, and where to: in pass i row first + i. Each warp
-// copies as many rows.
+// Of the ROWS rows of a tile each warp copies as many, one after the other: which a lane copies a vector of, and where to. In
+// pass i that is row first + i.
 template <int WARPS, int ROWS, int DIM>
 struct LaneRows {
     static constexpr int VECTORS = SharedTile<DIM>::VECTORS;
-    static constexpr int WARP_ROWS = ROWS / WARPS;
+    static constexpr int COUNT = ROWS / WARPS;  // rows of the warp
     static constexpr int PASS_ROWS = WARP_SIZE / VECTORS;
-    static_assert(WARP_ROWS % 8 == 0 && ScoreTile::TURN % WARP_ROWS == 0 && PASS_ROWS <= ScoreTile::BLOCK_ROWS,
+    static_assert(COUNT % 8 == 0 && ScoreTile::TURN % COUNT == 0 && PASS_ROWS <= ScoreTile::BLOCK_ROWS,
                   "to the row of a pass, that of the first one adds without a carry");
 
+    int warp_first;  // the warp's first row
     int first, vector;
     uint32_t first_target;
+
+    DEVICE explicit LaneRows(SharedTile<DIM> tile) {
+        warp_first = warp_index() * COUNT;
+        first = warp_first + lane_index() / VECTORS;
+        vector = lane_index() % VECTORS;
+        first_target = tile.address(score_tile_row(first), vector);
+    }
+    DEVICE uint32_t target(int pass) const { return SharedTile<DIM>::add_rows(first_target, score_tile_row(pass)); }
+};
+
+// Which of the rows of a lane's passes are needed, row 0 of the tile being row `first_row`.
+struct NeededPasses {
     int before;  // rows before the first that is needed, and how many are
     uint32_t count;
 
-    DEVICE LaneRows(SharedTile<DIM> tile, const NeededRows& needed, int first_row) {
-        first = warp_index() * WARP_ROWS + lane_index() / VECTORS;
-        vector = lane_index() % VECTORS;
-        first_target = tile.address(score_tile_row(first), vector);
-        before = needed.begin - (first_row + first);
-        count = static_cast<uint32_t>(maximum(needed.end - needed.begin, 0));
-    }
-    DEVICE uint32_t target(int pass) const { return SharedTile<DIM>::add_rows(first_target, score_tile_row(pass)); }
-    DEVICE bool is_needed(int pass) const { return static_cast<uint32_t>(pass - before) < count; }
+    DEVICE NeededPasses(const NeededRows& needed, int row)
+        : before(needed.begin - row), count(static_cast<uint32_t>(maximum(needed.end - needed.begin, 0))) {}
+    DEVICE bool has(int pass) const { return static_cast<uint32_t>(pass - before) < count; }
 };
 
-template <int WARPS, int ROWS, int DIM>
-DEVICE void load_paged_rows(const LaneRows<WARPS, ROWS, DIM>& lane, const NeededRows& needed, int first_row, uint64_t status) {
-    using Lane = LaneRows<WARPS, ROWS, DIM>;
+template <class Lane>
+DEVICE void load_paged_rows(const Lane& lane, const NeededRows& needed, int first_row, uint64_t status) {
     const KeyRows& rows = needed.rows;
-    const int begin = maximum(first_row + warp_index() * Lane::WARP_ROWS, needed.begin);
-    const int end = minimum(first_row + (warp_index() + 1) * Lane::WARP_ROWS, needed.end);
+    const NeededPasses passes(needed, first_row + lane.first);
+    const int begin = maximum(first_row + lane.warp_first, needed.begin);
+    const int end = minimum(first_row + lane.warp_first + Lane::COUNT, needed.end);
     const RowPages<WARP_SIZE> pages = look_up_pages<WARP_SIZE>(rows, begin, end);
     const uint32_t bad = ballot(pages.entry == NO_PAGE);
     if (lane_index() == 0) count_refused(status, REFUSED_PAGES, count_bits(bad));
     NO_UNROLL
-    for (int pass = 0; pass < Lane::WARP_ROWS; pass += Lane::PASS_ROWS) {
+    for (int pass = 0; pass < Lane::COUNT; pass += Lane::PASS_ROWS) {
         const int row = first_row + lane.first + pass;
         const int page = pages.page(rows, row);
-        const bool valid = lane.is_needed(pass);
+        const bool valid = passes.has(pass);
         if (valid && page == NO_PAGE) {
             store_shared(lane.target(pass), Words4{{TWO_NANS, TWO_NANS, TWO_NANS, TWO_NANS}});
         } else {
@@ -113,22 +120,27 @@ DEVICE void load_paged_rows(const LaneRows<WARPS, ROWS, DIM>& lane, const Needed
     }
 }
 
-// Starts the copy of ROWS rows from row `first_row` on, which may be negative. Rows that are not needed become zero, and those of bad
-// pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
-template <int WARPS, int ROWS, int DIM>
-DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_row, uint64_t status) {
-    using Lane = LaneRows<WARPS, ROWS, DIM>;
-    const Lane lane(tile, needed, first_row);
+// Starts the copy of the warp's rows, row 0 of the tile being row `first_row`, which may be negative. Rows that are not needed become zero,
+// and those of bad pages NaN: scores leave out logits that are NaN, so that such a row is as if it were not there.
+template <class Lane>
+DEVICE void load_warp_rows(const Lane& lane, const NeededRows& needed, int first_row, uint64_t status) {
     if (needed.rows.paged()) {
         load_paged_rows(lane, needed, first_row, status);
         return;
     }
+    const NeededPasses passes(needed, first_row + lane.first);
     RowWalk walk = walk_rows(needed.rows, first_row + lane.first, Lane::PASS_ROWS, lane.vector * 8);
     UNROLL
-    for (int pass = 0; pass < Lane::WARP_ROWS; pass += Lane::PASS_ROWS) {
-        async_copy<16>(lane.target(pass), walk.row(), lane.is_needed(pass));
+    for (int pass = 0; pass < Lane::COUNT; pass += Lane::PASS_ROWS) {
+        async_copy<16>(lane.target(pass), walk.row(), passes.has(pass));
         walk.go_on();
     }
+}
+
+// The same for ROWS rows, by the warps of a block.
+template <int WARPS, int ROWS, int DIM>
+DEVICE void load_rows(SharedTile<DIM> tile, const NeededRows& needed, int first_row, uint64_t status) {
+    load_warp_rows(LaneRows<WARPS, ROWS, DIM>(tile), needed, first_row, status);
 }
 
 }  // namespace SALA_VARIANT

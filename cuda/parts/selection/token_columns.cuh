@@ -26,17 +26,19 @@ struct ScoreTile {
     static constexpr int TURN_HALF = TURN / 2;             // rows of one product
 };
 
-// How the columns of a warp are dealt, for groups padded to HEADS. A group larger than the warp's columns is
+// How WIDTH columns, those of a warp unless said otherwise, are dealt for groups padded to HEADS. A group larger than that is
 // taken in slices of its heads, one after the other; of small groups a product has two tokens, half the lanes each.
-template <int HEADS>
+template <int HEADS, int WIDTH = ScoreTile::COLUMNS>
 struct Deal {
-    static constexpr int COLUMNS = ScoreTile::COLUMNS;
+    static constexpr int COLUMNS = WIDTH;
+    static constexpr int PRODUCTS = COLUMNS / 8;
     static constexpr int SLICES = HEADS > COLUMNS ? HEADS / COLUMNS : 1;
-    static constexpr int TOKENS = HEADS > COLUMNS ? 1 : COLUMNS / HEADS;  // tokens of a warp
-    static constexpr int PRODUCT_HEADS = HEADS < 8 ? HEADS : 8;           // heads of a token in a product
+    static constexpr int TOKENS = HEADS > COLUMNS ? 1 : COLUMNS / HEADS;
+    static constexpr int PRODUCT_HEADS = HEADS < 8 ? HEADS : 8;  // heads of a token in a product
     static constexpr int PRODUCT_TOKENS = 8 / PRODUCT_HEADS;
-    static constexpr int LANE_TOKENS = TOKENS / PRODUCT_TOKENS;               // tokens that a thread has columns of
-    static constexpr int TOKEN_PRODUCTS = ScoreTile::PRODUCTS / LANE_TOKENS;  // products of one token in one slice
+    static constexpr int LANE_TOKENS = TOKENS / PRODUCT_TOKENS;    // tokens that a thread has columns of
+    static constexpr int TOKEN_PRODUCTS = PRODUCTS / LANE_TOKENS;  // products of one token in one slice
+    static constexpr int LANE_COLUMNS = SLICES * (COLUMNS / 4);    // columns of one thread
 
     // Which of the thread's tokens a product is for.
     static DEVICE constexpr int lane_token(int product) { return product / TOKEN_PRODUCTS; }

@@ -10,16 +10,19 @@ use super::sparse_layer::Config;
 use super::workspace::Workspace;
 use super::{CompressedStore, Entry, Lse, Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
-use crate::shapes;
+use crate::shapes::{self, Machine};
 use crate::sys::params::{
-    SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_STAGES, SALA_SELECT_STEP, SALA_SELECT_WARPS,
-    sala_block_lists, sala_select_blocks_params, sala_select_split_params, sala_trees,
+    SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_GROUP_COLUMNS, SALA_SELECT_GROUP_STAGES,
+    SALA_SELECT_GROUP_STEP, SALA_SELECT_GROUPS, SALA_SELECT_SCORE_STRIDE, SALA_SELECT_STAGES, SALA_SELECT_STEP,
+    SALA_SELECT_WARPS, sala_block_lists, sala_select_blocks_params, sala_select_split_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 use split::Split;
 
-/// Shared memory that every GPU has for a block.
+const KERNEL: &str = "select_blocks";
+/// Shared memory that every GPU has for a block, and that of Hopper.
 const SHARED_MEMORY: usize = 99 * 1024;
+const HOPPER_SHARED_MEMORY: usize = 227 * 1024;
 
 /// Block selection: which blocks of keys each query token attends to.
 ///
@@ -154,31 +157,38 @@ struct Tile {
 }
 
 impl Plan {
-    /// The kernels whose tokens have room for their queues; those that pad groups least come first.
+    /// The kernels whose tokens have room for their queues: those of better machines come first, then those that pad groups least.
     pub(super) fn new(config: &Config) -> Result<Self> {
-        const KERNEL: &str = "select_blocks";
         let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
-        let ring = ring_bytes(config.shape.dim);
         let mut variants = Vec::new();
-        for &heads in padded_groups(KERNEL)
-            .iter()
-            .filter(|&&heads| heads as usize >= config.group())
-        {
-            let tokens = (SALA_SELECT_WARPS * (SALA_SELECT_COLUMNS / heads).max(1)) as usize;
-            let Some(queue_capacity) = queue_capacity(config, tokens, ring) else {
-                continue;
-            };
-            let shared = ring + tokens * queue_capacity * SALA_QUEUE_ENTRY as usize;
-            let tile = Tile { tokens, queue_capacity };
-            let threads = SALA_SELECT_WARPS as usize * 32;
-            variants.push(Variant::base(
-                KERNEL,
-                Some(config.dtype),
-                &[dim, heads],
-                threads,
-                shared,
-                tile,
-            )?);
+        let wide_enough = |&&heads: &&u32| heads as usize >= config.group();
+        let least = padded_groups(Machine::Base).iter().find(wide_enough);
+        for machine in [Machine::Sm90a, Machine::Base] {
+            let padded = padded_groups(machine).iter().filter(wide_enough);
+            // A kernel for Hopper does not make up for columns that pad groups more.
+            for &heads in padded.filter(|&heads| machine == Machine::Base || Some(heads) == least) {
+                let cut = Cut::of(machine, config.shape.dim, heads as usize);
+                let Some(queue_capacity) = queue_capacity_within(config, cut.tokens, cut.shared_memory - cut.bytes)
+                else {
+                    continue;
+                };
+                let shared = cut.bytes + cut.tokens * queue_capacity * SALA_QUEUE_ENTRY as usize;
+                let tile = Tile {
+                    tokens: cut.tokens,
+                    queue_capacity,
+                };
+                let values = [dim, heads];
+                let element = Some(config.dtype);
+                variants.push(Variant::of(
+                    machine,
+                    KERNEL,
+                    element,
+                    &values,
+                    cut.threads,
+                    shared,
+                    tile,
+                )?);
+            }
         }
         Ok(Self {
             variants,
@@ -188,13 +198,48 @@ impl Plan {
 
     /// Whether lists take more blocks by score than a queue has room for, so that prompts too are taken apart, a few tokens at a time.
     fn is_always_split(&self) -> bool {
-        self.variants.is_empty()
+        !self.variants.iter().any(|variant| variant.machine == Machine::Base)
     }
 }
 
-/// The columns that kernels pad the heads of a group to.
-fn padded_groups(kernel: &str) -> &'static [u32] {
-    let file = shapes::KERNELS.iter().find(|file| file.name == kernel);
+/// What a block of a machine's kernel takes, for groups padded to some number of heads.
+struct Cut {
+    /// Query tokens.
+    tokens: usize,
+    threads: usize,
+    /// Of shared memory: what lies before the queues, and all that there is.
+    bytes: usize,
+    shared_memory: usize,
+}
+
+impl Cut {
+    fn of(machine: Machine, dim: usize, heads: usize) -> Self {
+        match machine {
+            Machine::Sm90a => {
+                let groups = SALA_SELECT_GROUPS as usize;
+                let group_tokens = SALA_SELECT_GROUP_COLUMNS as usize / heads;
+                Self {
+                    tokens: groups * group_tokens,
+                    threads: (groups + 1) * 128,
+                    bytes: hopper_plan_bytes(dim, group_tokens),
+                    shared_memory: HOPPER_SHARED_MEMORY,
+                }
+            }
+            _ => Self {
+                tokens: SALA_SELECT_WARPS as usize * (SALA_SELECT_COLUMNS as usize / heads).max(1),
+                threads: SALA_SELECT_WARPS as usize * 32,
+                bytes: ring_bytes(dim),
+                shared_memory: SHARED_MEMORY,
+            },
+        }
+    }
+}
+
+/// The columns that kernels of a machine pad the heads of a group to.
+fn padded_groups(machine: Machine) -> &'static [u32] {
+    let file = shapes::KERNELS
+        .iter()
+        .find(|file| file.name == KERNEL && file.machine == machine);
     file.and_then(|file| file.axes().last()).map_or(&[], |axis| axis.values)
 }
 
@@ -203,13 +248,30 @@ const fn ring_bytes(dim: usize) -> usize {
     SALA_SELECT_STAGES as usize * (SALA_SELECT_STEP as usize * dim * 2 + 2 * 8)
 }
 
-/// Entries of a token's queue where `tokens` of them share what `used` bytes leave of a block's shared memory: a multiple of a batch, and
-/// about twice what it keeps if there is room. None if not even one batch would fit beside what a queue keeps.
+/// The part of `GroupPlan<dim, heads>` before the queues: steps of compressed keys and the columns of Q; m and Z of
+/// columns, of eight sums of pieces and in the end, and bounds; a list, a factor and two buffers of scores for each token; barriers. Rounded up to
+/// its alignment.
+const fn hopper_plan_bytes(dim: usize, group_tokens: usize) -> usize {
+    let rows = (SALA_SELECT_GROUP_STAGES * SALA_SELECT_GROUP_STEP) as usize;
+    let columns = SALA_SELECT_GROUP_COLUMNS as usize;
+    let token = 32 + 4 + 2 * SALA_SELECT_SCORE_STRIDE as usize * 8;
+    let group = columns * (dim * 2 + (8 + 1) * 8 + 2 * 4) + group_tokens * token + 3 * 8;
+    let bytes = rows * dim * 2 + SALA_SELECT_GROUPS as usize * group + SALA_SELECT_GROUP_STAGES as usize * 2 * 8;
+    bytes.next_multiple_of(1024)
+}
+
+/// Entries of a token's queue where `tokens` of them share what `used` bytes leave of a block's shared memory on every GPU.
 pub(super) fn queue_capacity(config: &Config, tokens: usize, used: usize) -> Option<usize> {
+    queue_capacity_within(config, tokens, SHARED_MEMORY - used)
+}
+
+/// Entries of a token's queue where `tokens` of them share so many bytes: a multiple of a batch, and about twice what it keeps if there is
+/// room. None if not even one batch would fit beside what a queue keeps.
+fn queue_capacity_within(config: &Config, tokens: usize, bytes: usize) -> Option<usize> {
     const BATCH: usize = SALA_QUEUE_BATCH as usize;
     // How many blocks a list takes by their scores; the layer's builder has checked that it is not negative.
     let kept = config.topk - config.init_blocks - 1;
-    let room = (SHARED_MEMORY - used) / tokens / SALA_QUEUE_ENTRY as usize / BATCH * BATCH;
+    let room = bytes / tokens / SALA_QUEUE_ENTRY as usize / BATCH * BATCH;
     let capacity = (kept + kept.max(64)).next_multiple_of(BATCH).min(room);
     (capacity >= kept + BATCH).then_some(capacity)
 }
@@ -405,16 +467,34 @@ mod tests {
             (16, 64, 600),
         ] {
             for variant in layer(group, dim, topk).unwrap().plans.select.variants {
-                assert!(variant.shared as usize <= SHARED_MEMORY, "{group} {dim} {topk}");
+                let room = Cut::of(variant.machine, dim, 8).shared_memory;
+                assert!(variant.shared as usize <= room, "{group} {dim} {topk}");
                 assert!(variant.tile.queue_capacity >= topk - 2 + SALA_QUEUE_BATCH as usize);
             }
         }
     }
 
     #[test]
+    fn hopper_has_kernels_for_groups_of_5_to_32() {
+        for (group, tokens) in [(4, None), (5, Some(32)), (8, Some(32)), (12, Some(16)), (32, Some(8)), (33, None)] {
+            let variants = layer(group, 128, 64).unwrap().plans.select.variants;
+            let hopper = variants.iter().filter(|variant| variant.machine == Machine::Sm90a);
+            let found: Vec<_> = hopper.map(|variant| variant.tile.tokens).collect();
+            assert_eq!(found, Vec::from_iter(tokens), "{group}");
+            assert_eq!(variants[0].machine == Machine::Sm90a, tokens.is_some(), "{group}");
+        }
+        let long = layer(16, 128, 400).unwrap().plans.select.variants;
+        assert_eq!(long[0].machine, Machine::Base, "queues are too long for as many tokens");
+    }
+
+    #[test]
     fn long_lists_take_a_kernel_with_fewer_tokens_per_block() {
-        let tokens = |topk| layer(4, 128, topk).unwrap().plans.select.variants[0].tile.tokens;
-        assert_eq!((tokens(64), tokens(200), tokens(400)), (32, 16, 8));
+        let tokens = |topk| {
+            let variants = layer(4, 128, topk).unwrap().plans.select.variants;
+            let base = variants.iter().find(|variant| variant.machine == Machine::Base);
+            base.unwrap().tile.tokens
+        };
+        assert_eq!((tokens(64), tokens(200), tokens(400)), (64, 16, 8));
         let longest = layer(4, 128, 770).unwrap();
         assert!(!longest.plans.select.is_always_split());
         assert_eq!(longest.workspace_size(Entry::Prefill, 1, 100, 1 << 20, None), 0);

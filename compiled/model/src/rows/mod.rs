@@ -124,6 +124,7 @@ pub fn table(kernels: &Kernels, gpu: &'static Gpu, level: Option<Level>) -> Resu
     if level != Some(Level::Base) && gpu.warpgroup_product_rate > 0.0 {
         table.level = Level::Sm90a;
         sparse::add_rates_of_groups(&mut table, kernels)?;
+        select::add_rows_of_groups(&mut table, kernels)?;
     }
     Ok(table.rows)
 }

@@ -27,6 +27,39 @@ fn step_floor(gpu: &Gpu) -> f64 {
     2.0 * DIM * STEP * TOKENS * HEADS / HEADS_KV / gpu.warp_product_rate
 }
 
+/// Adds the kernel whose products are those of warpgroups, whose steps are twice as long. How many steps have rows that may enter a list, their data
+/// decide; a prefill is taken to have half of them.
+pub(super) fn add_rows_of_groups(table: &mut Table, kernels: &Kernels) -> Result<(), Problem> {
+    let gpu = table.gpu;
+    let price = |name| -> Result<f64, Problem> { Ok(kernels.unit(name, gpu.arch)?.on(gpu)?.clocks()? / 2.0) };
+    let [score, skip] = [price("select_group_score")?, price("select_group_skip")?];
+    // m and Z are taken to cost what they cost the base kernel.
+    let sum = kernels.unit("select_sum", gpu.arch)?.on(gpu)?.clocks()?;
+    let floor = 2.0 * DIM * STEP * TOKENS * HEADS / HEADS_KV / gpu.warpgroup_product_rate;
+    for (name, clocks) in [("step", score), ("skip", skip)] {
+        table.add(
+            format!("select_prefill_sm90a_{name}_clk"),
+            Unit::Clocks,
+            1,
+            clocks,
+            floor,
+        );
+    }
+    for (name, tokens) in LENGTHS {
+        let tiles = tokens / TOKENS * HEADS_KV;
+        let steps = |stride: f64| tokens / 2.0 / stride / STEP;
+        let clocks = tiles * (steps(SCORED) * (score + skip) / 2.0 + steps(SUMMED) * sum);
+        let time = gpu.microseconds(clocks / f64::from(gpu.multiprocessors));
+        table.add_rate(
+            format!("select_prefill_sm90a_useful_tflops_{name}"),
+            1,
+            work(tokens),
+            time,
+        );
+    }
+    Ok(())
+}
+
 /// Adds a step and whole prefills. Returns the microseconds of each length.
 pub(super) fn add_rows(table: &mut Table, kernels: &Kernels) -> Result<[f64; 3], Problem> {
     let gpu = table.gpu;
