@@ -937,11 +937,7 @@ const _: () = {
 };
 impl Default for sala_tensor_map {
     fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
+        bytemuck::Zeroable::zeroed()
     }
 }
 #[repr(C)]
@@ -1080,11 +1076,7 @@ const _: () = {
 };
 impl Default for sala_sparse_attention_group_params {
     fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
+        bytemuck::Zeroable::zeroed()
     }
 }
 #[repr(C)]

@@ -81,13 +81,6 @@ fn dense_is_every_block_listed() {
     }
 }
 
-/// Whether lists and all keys are attended to by products of different rounding: a Hopper GPU's, of warpgroups and of warps. Executor and interpreter
-/// round both alike.
-fn rounds_apart(machine: &Machine) -> bool {
-    let is_hopper = machine.device.compute_capability() == Some((9, 0));
-    machine.name == "cuda" && is_hopper && std::env::var_os("SALA_CUDA_DRIVER").is_none()
-}
-
 /// Compares a dense case, whose longest sequence has so many keys, with lists of all blocks.
 fn compare_with_every_block(
     case: &AttentionCase,
@@ -110,9 +103,7 @@ fn compare_with_every_block(
     };
     let expected = run(&entry(dense.clone()), machine);
     let found = compare_with(&entry(listed.clone()), &dense.reference(), machine);
-    if !rounds_apart(machine) {
-        assert_same_bits(&expected, &found, &machine.name);
-    }
+    assert_same_bits(&expected, &found, &machine.name);
     // A threshold that no sequence reaches makes the lists meaningless.
     let mut ignored = listed;
     ignored.batch.dense_len = longest + 1;

@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// The primitives that synchronise threads or wait for copies. A new one that does either belongs here.
-const PRIMITIVES: [&str; 16] = [
+const PRIMITIVES: [&str; 18] = [
     "sync_block",
     "sync_warp",
     "sync_barrier",

@@ -476,7 +476,14 @@ mod tests {
 
     #[test]
     fn hopper_has_kernels_for_groups_of_5_to_32() {
-        for (group, tokens) in [(4, None), (5, Some(32)), (8, Some(32)), (12, Some(16)), (32, Some(8)), (33, None)] {
+        for (group, tokens) in [
+            (4, None),
+            (5, Some(32)),
+            (8, Some(32)),
+            (12, Some(16)),
+            (32, Some(8)),
+            (33, None),
+        ] {
             let variants = layer(group, 128, 64).unwrap().plans.select.variants;
             let hopper = variants.iter().filter(|variant| variant.machine == Machine::Sm90a);
             let found: Vec<_> = hopper.map(|variant| variant.tile.tokens).collect();
