@@ -30,7 +30,10 @@ const DONE_WITHOUT: [(&str, &str); 3] = [
 ];
 
 /// Kernels of another name that an operation launches, with its parameters.
-const ALSO_OF: [(&str, &str); 1] = [("cuda/base/dense_attention.cu", "sparse_attention")];
+const ALSO_OF: [(&str, &str); 2] = [
+    ("cuda/base/dense_attention.cu", "sparse_attention"),
+    ("cuda/sm90a/dense_attention.cu", "sparse_attention"),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

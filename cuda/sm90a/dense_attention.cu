@@ -126,6 +126,7 @@ struct DenseFiller {
         const bool in_pages = is_mapped && rows[KEY].paged() && keys.are_all();
         ring.for_halves(step.count, ALL_READERS, [&](StageHalf half, uint32_t landed) {
             if (half == KEY && lane_index() == 0) plan.keys[stage] = keys;
+            sync_warp();  // before the arrival
             const auto tile = ring.ring.tile(stage, half);
             if (in_pages && elect_lane()) arrive_mbarrier_expecting(landed, Ring::Tile::BYTES);
             if (in_pages) sync_warp();  // the bytes are announced

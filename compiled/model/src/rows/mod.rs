@@ -125,6 +125,7 @@ pub fn table(kernels: &Kernels, gpu: &'static Gpu, level: Option<Level>) -> Resu
         table.level = Level::Sm90a;
         sparse::add_rates_of_groups(&mut table, kernels)?;
         select::add_rows_of_groups(&mut table, kernels)?;
+        dense::add_rows_of_groups(&mut table, kernels)?;
     }
     Ok(table.rows)
 }

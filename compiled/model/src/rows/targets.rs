@@ -30,6 +30,7 @@ const TARGETS: &[(&str, &[&str], Target)] = &[
     ("sparse_prefill_sm90a_useful_tflops_overlap_90", HOPPER, Value(430.0)),
     ("sparse_prefill_sm90a_useful_tflops_overlap_70", HOPPER, Value(330.0)),
     ("select_prefill_sm90a_useful_tflops_128k", HOPPER, Value(390.0)),
+    ("dense_prefill_sm90a_tflops_8k", HOPPER, Value(499.5)),
     ("select_prefill_step_clk", HOPPER, Value(3400.0)),
     ("select_prefill_step_clk", &["RTX5090"], Value(9600.0)),
     ("dense_prefill_tflops_8k", &[], OfFloor(1.15)),
