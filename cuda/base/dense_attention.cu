@@ -149,7 +149,7 @@ DEVICE void copy_values(DensePlan<DIM>& plan, const SeenStep& step) {
     const KeyRows rows = plan.store[1];
     const auto tile = plan.value_tile(step.count);
     const StepKeys& keys = plan.keys_of(step.count);
-    if (step.has_page(rows) && keys.are_all()) {
+    if (step.has_page(rows) & keys.are_all()) {
         copy_whole_step(tile, rows, step);
     } else {
         copy_cells(tile, rows, step.index, [&](int, int number) { return keys.visible[number]; }, [](const KeyCell&, int) {});

@@ -72,7 +72,13 @@ fn diverging_problem(dim: usize) -> AttentionProblem {
         ..AttentionCase::plain(vec![(tokens, keys)], seed())
     };
     let mut problem = case.problem();
-    let entry = |token: usize, block: usize| if block % (token + 1) == 0 { block as i32 } else { -1 };
+    let entry = |token: usize, block: usize| {
+        if block.is_multiple_of(token + 1) {
+            block as i32
+        } else {
+            -1
+        }
+    };
     let indices = (0..tokens).flat_map(|token| (0..blocks).map(move |block| entry(token, block)));
     problem.lists = Some(Lists {
         indices: indices.collect(),
