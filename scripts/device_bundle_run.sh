@@ -6,6 +6,8 @@
 #   run.sh peers [LOG FOLDER]    this library beside PyTorch, fla, FlashInfer and InfLLM-V2, what there is of them; tables and a plot in LOG FOLDER/peers.
 #                                Takes Python with numpy and apache-tvm-ffi, and for times torch
 #
+# On Hopper, which has kernels of its own, bench and peers run once more with those that every GPU runs: timed-base, and peers-base in LOG FOLDER.
+#
 # LIMIT=seconds (300; peers: 1800) for each program; what it printed is in LOG FOLDER (logs).
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/payload
@@ -33,10 +35,14 @@ fi
 failures=0
 table=""
 has_cuda=false
+is_hopper=false
 
 announce_device() {
     if nvidia-smi -L 2>/dev/null; then
         has_cuda=true
+        if [[ $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0) == 9.0 ]]; then
+            is_hopper=true
+        fi
     else
         echo "CUDA is absent: everything runs on the CPU only."
     fi
@@ -83,7 +89,10 @@ bench() {
     announce_device
     export CRITERION_HOME=$logs/criterion
     run_all benches --bench
-    grep -vE '^Benchmarking|outliers|(low|high) (mild|severe)|^$' "$logs/timed.log"
+    if $is_hopper; then
+        CRITERION_HOME=$logs/criterion-base SALA_KERNELS=base run timed-base "$here/benches/timed" --bench
+    fi
+    grep -vhE '^Benchmarking|outliers|(low|high) (mild|severe)|^$' "$logs"/timed*.log
 }
 
 peers() {
@@ -94,8 +103,12 @@ peers() {
     fi
     # Some of the others compile at their first call.
     limit=${LIMIT:-1800}
-    PYTHONPATH=$here/python run peers python3 "$here/peers/compare.py" --out "$logs/peers"
-    cat "$logs/peers.log"
+    export PYTHONPATH=$here/python
+    run peers python3 "$here/peers/compare.py" --out "$logs/peers"
+    if $is_hopper; then
+        SALA_KERNELS=base run peers-base python3 "$here/peers/compare.py" --out "$logs/peers-base"
+    fi
+    cat "$logs"/peers*.log
 }
 
 case $command in
