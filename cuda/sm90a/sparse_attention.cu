@@ -29,7 +29,8 @@
 //
 // Registers: 232 of a thread that attends (205 are used at dim 128), 40 of one that copies.
 // Dropped: copies by a warpgroup with cp.async, which have to be waited for before they can be published, so that a step lands
-// half a ring later; keys shared out to both groups whether they want them or not (a quarter more products at 70 % overlap).
+// half a ring later; keys shared out to both groups whether they want them or not (by an estimate a quarter more products at
+// 70 % overlap); persistent blocks (tiles come in order of locality as it is, and what begins a block is a small part of it).
 //
 // Definition: docs/semantics.md#sparse_attention
 #include "machine/barrier.cuh"
