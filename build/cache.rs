@@ -20,6 +20,8 @@ pub struct Job {
     /// Everything but the sources that decides the output: the compiler's version and its flags, without the folders of this machine.
     pub identity: String,
     pub source: PathBuf,
+    /// Whether it fails if the compiler says that it has serialised products of warpgroups. Unit kernels of misuse are serialised for a reason.
+    pub forbids_serialising: bool,
 }
 
 /// What a job left in the cache.
@@ -99,7 +101,10 @@ fn compile(mut job: Job, entry: &Compiled) -> Result<(), Failure> {
         let _ = fs::remove_file(&partial);
         return Err(Failure::new(format!("{} ({}):\n{said}", job.label, output.status)));
     }
-    if let Some(line) = said.lines().find(|line| says_serialised(line)) {
+    if let Some(line) = said
+        .lines()
+        .find(|line| job.forbids_serialising && says_serialised(line))
+    {
         let _ = fs::remove_file(&partial);
         return Err(Failure::new(format!("{}: {line}", job.label)));
     }

@@ -134,6 +134,7 @@ impl Compiler {
             command,
             identity,
             source: source.to_owned(),
+            forbids_serialising: false,
         }
     }
 }

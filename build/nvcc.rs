@@ -10,6 +10,7 @@ use crate::cache::{self, Compiled, Job};
 use crate::closure::Closure;
 use crate::environment::{Environment, Failure, variable, warn};
 use crate::kernels::Kernel;
+use crate::shapes::Machine;
 
 /// The oldest nvcc that compiles the kernels.
 const OLDEST: (u32, u32) = (12, 4);
@@ -216,6 +217,7 @@ impl Nvcc {
             command,
             identity: format!("{}{SOURCE_FLAGS:?}{flags:?}", self.identity),
             source: kernel.source.clone(),
+            forbids_serialising: kernel.file.machine == Machine::Sm90a,
         }
     }
 }
