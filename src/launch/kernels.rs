@@ -74,11 +74,13 @@ impl Kernels {
         })
     }
 
-    /// The same kernels, of which operations choose none for a better machine than this one; for tests.
-    #[cfg(feature = "test-kernels")]
+    /// The same kernels, of which operations choose those that every GPU runs, as with `SALA_KERNELS=base`; for tests.
     #[doc(hidden)]
-    pub fn lowered_to(self, level: Machine) -> Self {
-        Self { level, ..self }
+    pub fn lowered_to_base(self) -> Self {
+        Self {
+            level: Machine::Base,
+            ..self
+        }
     }
 
     /// The GPU architectures that this build holds code for, as nvcc's `code=` calls them: machine code for `sm_…`, PTX for `compute_…`. None if

@@ -1,6 +1,5 @@
 //! The devices that tests run on.
 
-use sala_kernels::shapes::Machine as Level;
 use sala_kernels::{Copies, Device, Error, HostOptions, Kernels, Result, Schedule, Stream};
 
 /// A device with what is needed to launch on it.
@@ -121,7 +120,7 @@ pub fn cuda() -> Option<Machine> {
 /// The first GPU with base kernels alone, if it would choose others.
 pub fn cuda_at_base() -> Option<Machine> {
     let machine = cuda().filter(|machine| machine.device.compute_capability() == Some((9, 0)))?;
-    let kernels = machine.kernels.lowered_to(Level::Base);
+    let kernels = machine.kernels.lowered_to_base();
     let name = "cuda, base kernels".to_owned();
     Some(Machine {
         name,
