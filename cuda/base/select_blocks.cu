@@ -9,7 +9,7 @@
 // heads, batch). A block reads the compressed keys twice. Pass 1 streams C and accumulates m and Z (one
 // online softmax per thread, merged at the end). Pass 2 streams K1, forms P and the scores, and fills the
 // queues. The product is taken with its operands swapped: rows are compressed keys, columns are the heads of
-// a token. So a group pads to 4 or 8 columns, a sum over heads is mostly within a thread, and each warp keeps its
+// a token. So a group pads to 8 columns (or 4), a sum over heads is mostly within a thread, and each warp keeps its
 // tokens for the whole kernel, so pooling and selection need no other warp:
 //
 //                     warp 0                warp 1       …  warp 7             32 columns per warp: eight tokens of 4 heads, four of 8, two of

@@ -146,8 +146,11 @@ fn read_attributes(text: &str, compiled: &mut ByArchAndName) {
                 .next()
                 .and_then(|number| number.strip_prefix("0x"));
             let number = first.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let size = value
+                .rsplit_once("Size    : 0x")
+                .map(|(_, digits)| u32::from_str_radix(digits.trim(), 16));
             match (kernel, attribute, number) {
-                (Some(kernel), "EIATTR_CBANK_PARAM_SIZE", Some(number)) => kernel.parameters = number,
+                (Some(kernel), "EIATTR_KPARAM_INFO", _) => kernel.parameters = size.and_then(Result::ok).unwrap_or(0),
                 (Some(kernel), "EIATTR_MAX_THREADS", Some(number)) => kernel.threads = number,
                 _ => {}
             }

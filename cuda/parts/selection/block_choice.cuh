@@ -24,16 +24,15 @@ inline namespace SALA_VARIANT {
 // block find its score together, and the first of them takes it.
 struct OwnToken {
     int index;
-    int row;           // the lane's first row of a turn
-    int above_lane;    // the lane with the last row of the block above
-    uint32_t visible;  // rows of K1 that the token sees
-    int first;         // its free blocks: the first one, and how many
-    uint32_t count;
+    int row;            // the lane's first row of a turn
+    int above_lane;     // the lane with the last row of the block above
+    uint32_t visible;   // rows of K1 that the token sees
+    uint32_t count;     // its free blocks, from the first that is not forced on
     float* scores;      // its row of the score output, or null
     float above;        // P of the last row of the turn before
     float least_score;  // lower ones are not among the best
 
-    DEVICE bool is_free(int block) const { return static_cast<uint32_t>(block - first) < count; }
+    DEVICE bool is_free(const sala_block_lists& lists, int block) const { return static_cast<uint32_t>(block - lists.init_blocks) < count; }
 };
 
 // Those that a lane has.
@@ -54,11 +53,10 @@ DEVICE OwnToken find_own_token(const sala_select_blocks_params& p, const TokenTi
     const int token = first_token + own.index;
     const int position = selecting_position(tile, token);
     own.visible = static_cast<uint32_t>(visible_windows(position, lists.block_size / ScoreTile::BLOCK_ROWS));
-    own.first = lists.init_blocks;
     const int query_block = find_query_block(lists, position);
     const bool takes = (lane & SAME_TOKEN) == 0;
     const bool chooses = takes && must_choose(lists, query_block) && wanted_blocks(lists) > 0;
-    own.count = chooses ? static_cast<uint32_t>(first_local_block(lists, query_block) - own.first) : 0;
+    own.count = chooses ? static_cast<uint32_t>(first_local_block(lists, query_block) - lists.init_blocks) : 0;
     if (p.scores.address != 0 && takes && token < tile.tokens) own.scores = row_of<float>(p.scores, tile.row(token), block_index_y());
     return own;
 }
@@ -97,7 +95,7 @@ DEVICE float pool_rows(OwnToken& own, const float (&sums)[2][LaneShare<Deal<HEAD
 template <int TOKENS>
 DEVICE void offer_score(TopK (&best)[TOKENS], const sala_select_blocks_params& p, OwnToken& own, float score, int block) {
     if (own.scores != nullptr && 0 <= block && block < p.score_blocks) store_global(own.scores + block, score);
-    const bool candidate = own.is_free(block);
+    const bool candidate = own.is_free(p.lists, block);
     UNROLL
     for (int token = 0; token < TOKENS; ++token) {
         TopK list = best[token];  // a copy, so that eight of them stay in registers too
@@ -116,7 +114,7 @@ DEVICE void take_scores(TopK (&best)[TOKENS], const sala_select_blocks_params& p
     bool wanted = own.scores != nullptr;
     UNROLL
     for (int i = 0; i < COUNT; ++i) {
-        wanted |= i < turns && own.is_free(block + i * TURN_BLOCKS) && !(scores[i] < own.least_score);
+        wanted |= i < turns && own.is_free(p.lists, block + i * TURN_BLOCKS) && !(scores[i] < own.least_score);
     }
     if (!any(wanted)) return;
     NO_UNROLL

@@ -10,7 +10,7 @@ use super::sparse_layer::Config;
 use super::workspace::Workspace;
 use super::{CompressedStore, Entry, Lse, Sequences, SparseLayer, SwitchLen};
 use crate::launch::{Arguments, Kernels, Variant, Views, checks};
-use crate::shapes::{self, Machine};
+use crate::shapes::{self, KernelFile, Machine};
 use crate::sys::params::{
     SALA_QUEUE_BATCH, SALA_QUEUE_ENTRY, SALA_SELECT_COLUMNS, SALA_SELECT_GROUP_COLUMNS, SALA_SELECT_GROUP_STAGES,
     SALA_SELECT_GROUP_STEP, SALA_SELECT_GROUPS, SALA_SELECT_SCORE_STRIDE, SALA_SELECT_STAGES, SALA_SELECT_STEP,
@@ -18,6 +18,7 @@ use crate::sys::params::{
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 use split::Split;
+use std::collections::BTreeSet;
 
 const KERNEL: &str = "select_blocks";
 /// Shared memory that every GPU has for a block, and that of Hopper.
@@ -161,12 +162,12 @@ impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let dim = checks::compiled_for("dim", KERNEL, "dim", config.shape.dim)?;
         let mut variants = Vec::new();
-        let wide_enough = |&&heads: &&u32| heads as usize >= config.group();
-        let least = padded_groups(Machine::Base).iter().find(wide_enough);
+        let wide_enough = |&heads: &u32| heads as usize >= config.group();
+        let least = padded_groups(Machine::Base, dim).into_iter().find(wide_enough);
         for machine in [Machine::Sm90a, Machine::Base] {
-            let padded = padded_groups(machine).iter().filter(wide_enough);
+            let padded = padded_groups(machine, dim).into_iter().filter(wide_enough);
             // A kernel for Hopper does not make up for columns that pad groups more.
-            for &heads in padded.filter(|&heads| machine == Machine::Base || Some(heads) == least) {
+            for heads in padded.filter(|&heads| machine == Machine::Base || Some(heads) == least) {
                 let cut = Cut::of(machine, config.shape.dim, heads as usize);
                 let Some(queue_capacity) = queue_capacity_within(config, cut.tokens, cut.shared_memory - cut.bytes)
                 else {
@@ -235,12 +236,16 @@ impl Cut {
     }
 }
 
-/// The columns that kernels of a machine pad the heads of a group to.
-fn padded_groups(machine: Machine) -> &'static [u32] {
-    let file = shapes::KERNELS
+/// The columns that kernels of a machine pad the heads of a group to, in order.
+fn padded_groups(machine: Machine, dim: u32) -> Vec<u32> {
+    let files = shapes::KERNELS
         .iter()
-        .find(|file| file.name == KERNEL && file.machine == machine);
-    file.and_then(|file| file.axes().last()).map_or(&[], |axis| axis.values)
+        .filter(|file| file.name == KERNEL && file.machine == machine);
+    let of_dim = files
+        .flat_map(KernelFile::instances)
+        .filter(|instance| instance.values[0] == dim);
+    let heads: BTreeSet<_> = of_dim.map(|instance| instance.values[1]).collect();
+    Vec::from_iter(heads)
 }
 
 /// The part of `SelectPlan<dim>` before the queues: the steps of compressed keys in shared memory, and two barriers for each.
@@ -475,16 +480,17 @@ mod tests {
     }
 
     #[test]
-    fn hopper_has_kernels_for_groups_of_5_to_32() {
-        for (group, tokens) in [
-            (4, None),
-            (5, Some(32)),
-            (8, Some(32)),
-            (12, Some(16)),
-            (32, Some(8)),
-            (33, None),
+    fn hopper_has_kernels_that_pad_no_more() {
+        for (group, dim, tokens) in [
+            (1, 128, Some(32)),
+            (4, 64, None),
+            (5, 64, Some(32)),
+            (8, 128, Some(32)),
+            (12, 128, Some(16)),
+            (32, 64, Some(8)),
+            (33, 128, None),
         ] {
-            let variants = layer(group, 128, 64).unwrap().plans.select.variants;
+            let variants = layer(group, dim, 64).unwrap().plans.select.variants;
             let hopper = variants.iter().filter(|variant| variant.machine == Machine::Sm90a);
             let found: Vec<_> = hopper.map(|variant| variant.tile.tokens).collect();
             assert_eq!(found, Vec::from_iter(tokens), "{group}");
@@ -501,7 +507,7 @@ mod tests {
             let base = variants.iter().find(|variant| variant.machine == Machine::Base);
             base.unwrap().tile.tokens
         };
-        assert_eq!((tokens(64), tokens(200), tokens(400)), (64, 16, 8));
+        assert_eq!((tokens(64), tokens(200), tokens(400)), (32, 16, 8));
         let longest = layer(4, 128, 770).unwrap();
         assert!(!longest.plans.select.is_always_split());
         assert_eq!(longest.workspace_size(Entry::Prefill, 1, 100, 1 << 20, None), 0);
