@@ -1,7 +1,7 @@
 //! No spills, registers and shared memory that let a block start, and the parameters that Rust passes.
 
 use crate::{cuobjdump, images, run};
-use sala_kernels::shapes::KernelFile;
+use sala_kernels::shapes::{KernelFile, Machine};
 use sala_kernels::sys::params::SIZES;
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,12 +35,24 @@ fn ptxas_spills_nothing() {
             if let Some((_, name)) = line.split_once("Function properties for ") {
                 function = name;
             } else if line.contains("spill stores") {
-                let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-                assert_eq!(line.trim(), clean, "{}: {function}", file.name);
+                let (stack, spills) = line.trim().split_once(" bytes stack frame, ").unwrap_or_default();
+                assert_eq!(
+                    spills, "0 bytes spill stores, 0 bytes spill loads",
+                    "{}: {function}",
+                    file.name
+                );
+                let stack: u32 = stack.parse().expect("a number of bytes");
+                assert!(stack <= most_stack(file), "{}: {function}: {line}", file.name);
             }
         }
         assert!(!function.is_empty(), "{}: ptxas reported no function", file.name);
     }
+}
+
+/// Bytes of stack that a kernel may have: none. For a tensor copy ptxas takes a word, on compute capability 10.0 and later, where unit kernels alone have such
+/// copies so far.
+fn most_stack(file: &KernelFile) -> u32 {
+    if file.machine == Machine::Sm90Tests { 8 } else { 0 }
 }
 
 #[test]
@@ -59,8 +71,13 @@ fn every_instance_is_in_every_machine_code() {
 
 #[test]
 fn a_block_gets_the_registers_and_the_shared_memory_it_asks_for() {
-    for_each_kernel(|place, _, kernel| {
-        assert_eq!((kernel.stack, kernel.local), (0, 0), "{place}: stack and local memory");
+    for_each_kernel(|place, file, kernel| {
+        assert_eq!(kernel.local, 0, "{place}: local memory");
+        assert!(
+            kernel.stack <= most_stack(file),
+            "{place}: {} bytes of stack",
+            kernel.stack
+        );
         assert!(kernel.threads > 0, "{place}: no launch bounds");
         let by_warp = (kernel.registers * WARP_SIZE).next_multiple_of(REGISTER_UNIT);
         let by_block = by_warp * kernel.threads.div_ceil(WARP_SIZE);
