@@ -16,7 +16,7 @@ pub fn text(gpus: &[&Gpu], rows: &[Row]) -> String {
     for gpu in gpus {
         let _ = writeln!(
             text,
-            "{:40}{:>12} {:8}{:>12}{:>12}{:>8}{:>10}  {:5}  kind",
+            "{:45}{:>10} {:8}{:>9}{:>9}{:>7}{:>10}  {:5}  kind",
             gpu.name, "value", "unit", "floor", "target", "ratio", "launches", "level"
         );
         for row in rows.iter().filter(|row| row.gpu == gpu.name) {
@@ -24,7 +24,7 @@ pub fn text(gpus: &[&Gpu], rows: &[Row]) -> String {
             let ratio = row.target.map(|target| format!("{:.2}", row.worse_than(target)));
             let _ = writeln!(
                 text,
-                "{:40}{:>12} {:8}{:>12}{:>12}{:>8}{:>10}  {:5}  modelled",
+                "{:45}{:>10} {:8}{:>9}{:>9}{:>7}{:>10}  {:5}  modelled",
                 row.row,
                 digits(row.value),
                 row.unit.name(),
