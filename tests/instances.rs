@@ -62,7 +62,7 @@ fn every_instance_runs_on_interpreted_ptx() {
     visit_all(&mut Compares(&machines), 1);
     for precision in PRECISIONS {
         for dim in DIMS {
-            for group in [1, 16, 32, 64] {
+            for group in [1, 8, 16, 32, 64] {
                 let mut config = small_config(group, 1, dim);
                 config.lse = Lse::Coarse;
                 let inputs = SelectionInputs::normal(precision, config, &[1], &[700], 1);
