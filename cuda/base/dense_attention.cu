@@ -41,8 +41,6 @@
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
 #include "parts/keys/sequence.cuh"
-#include "parts/keys/token_tile.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -186,15 +184,8 @@ DEVICE void add_step(DenseWarp<DIM>& warp, SharedTile<DIM> value) {
 template <class T, int DIM>
 DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
-        return;
-    }
-    const auto cut = [&](const SequenceRange& range) {
-        return find_query_tile(p, cut_tile(range, last_tiles_first(range, block_index_x(), p.tile_tokens), p.tile_tokens), block_index_y());
-    };
-    const QueryTile tile = cut(sequence);
+    if (leave_refused<THREADS, DIM>(p, sequence)) return;
+    const QueryTile tile = find_block_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<DensePlan<DIM>>();
     store_rows(plan.rows, p, tile);
@@ -244,7 +235,7 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
         after = settled(later);  // a step before it is copied
     }
 
-    const QueryTile same = cut(find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
+    const QueryTile same = find_block_tile_anew(p);
     store_dense_rows<T>(p, same, plan.rows, warp.out, warp.softmax);
 }
 

@@ -48,8 +48,6 @@
 #include "parts/attention/query_tile.cuh"
 #include "parts/attention/step_list.cuh"
 #include "parts/keys/sequence.cuh"
-#include "parts/keys/token_tile.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -73,11 +71,6 @@ struct AttentionPlan {
 };
 static_assert(sizeof(AttentionPlan<64>) == SALA_ATTENTION_SHARED_BYTES && sizeof(AttentionPlan<128>) == SALA_ATTENTION_SHARED_BYTES,
               "the host gives that much");
-
-DEVICE QueryTile find_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
-    const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
-    return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
-}
 
 // What a warp has of its rows.
 template <int DIM>
@@ -176,12 +169,8 @@ DEVICE void walk_list(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, const 
 template <class T, int DIM>
 DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
-        return;
-    }
-    const QueryTile tile = find_tile(p, sequence);
+    if (leave_refused<THREADS, DIM>(p, sequence)) return;
+    const QueryTile tile = find_block_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<AttentionPlan<DIM>>();
     auto& list = plan.list;
@@ -213,7 +202,7 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
         sync_block();  // every warp is done with the list, and has read the ring
     }
 
-    const QueryTile same = find_tile(p, find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
+    const QueryTile same = find_block_tile_anew(p);
     finish_softmax(warp.softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {

@@ -39,8 +39,6 @@
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
 #include "parts/keys/sequence.cuh"
-#include "parts/keys/token_tile.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -62,11 +60,6 @@ struct alignas(1024) GroupDensePlan {
 };
 static_assert(sizeof(GroupDensePlan<64>) == SALA_GROUP_DENSE_SHARED_BYTES && sizeof(GroupDensePlan<128>) == SALA_GROUP_DENSE_SHARED_BYTES,
               "the host gives that much");
-
-DEVICE QueryTile find_dense_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
-    const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
-    return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
-}
 
 // ---- the warp that copies
 
@@ -300,8 +293,7 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
     UNROLL
     for (int side = 0; side < 2; ++side) start_row(walk.softmax, side, plan.rows.rows[row_of_lane(side)].factor);
     walk.walk(query, all.first);
-    const QueryTile same =
-        find_dense_tile(p, find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
+    const QueryTile same = find_block_tile_anew(p);
     store_dense_rows<T>(p, same, plan.rows, walk.out, walk.softmax);
 }
 
@@ -309,12 +301,8 @@ template <class T, int DIM>
 DEVICE void group_dense_attention(const sala_sparse_attention_group_params& params) {
     const sala_sparse_attention_params& p = params.attention;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
-        return;
-    }
-    const QueryTile tile = find_dense_tile(p, sequence);
+    if (leave_refused<THREADS, DIM>(p, sequence)) return;
+    const QueryTile tile = find_block_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<GroupDensePlan<DIM>>();
     const GroupRing<DIM> ring{shared_address(plan.halves), shared_address(&plan.barriers)};

@@ -48,8 +48,6 @@
 #include "parts/attention/query_tile.cuh"
 #include "parts/attention/step_list.cuh"
 #include "parts/keys/sequence.cuh"
-#include "parts/keys/token_tile.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -79,11 +77,6 @@ struct GroupPlan {
 };
 static_assert(sizeof(GroupPlan<64>) == SALA_GROUP_ATTENTION_SHARED_BYTES && sizeof(GroupPlan<128>) == SALA_GROUP_ATTENTION_SHARED_BYTES,
               "the host gives that much");
-
-DEVICE QueryTile find_group_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
-    const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
-    return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
-}
 
 // A warp's part of a group's walk: 16 rows of 64.
 template <class T, int DIM>
@@ -225,8 +218,7 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
         walk.walk(query);
         sync_block();  // every warp is done with the list, and has read the ring
     }
-    const QueryTile same =
-        find_group_tile(p, find_sequence(p.sequences, static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())))));
+    const QueryTile same = find_block_tile_anew(p);
     finish_softmax(walk.softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {
@@ -259,12 +251,8 @@ template <class T, int DIM>
 DEVICE void group_attention(const sala_sparse_attention_group_params& params) {
     const sala_sparse_attention_params& p = params.attention;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
-        return;
-    }
-    const QueryTile tile = find_group_tile(p, sequence);
+    if (leave_refused<THREADS, DIM>(p, sequence)) return;
+    const QueryTile tile = find_block_tile(p, sequence);
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<GroupPlan<DIM>>();
     const GroupRing<DIM> ring{shared_address(plan.halves), shared_address(&plan.barriers)};

@@ -43,6 +43,18 @@ DEVICE QueryTile find_query_tile(const sala_sparse_attention_params& p, const To
     return {tokens, head_kv, p.all_dense || tokens.sequence.dense};
 }
 
+// What a block of prefill has of a sequence. The grid is (tiles, kv heads, batch).
+DEVICE QueryTile find_block_tile(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
+    const int index = last_tiles_first(sequence, block_index_x(), p.tile_tokens);
+    return find_query_tile(p, cut_tile(sequence, index, p.tile_tokens), block_index_y());
+}
+
+// The same, found again at the end: in between it would take registers.
+DEVICE QueryTile find_block_tile_anew(const sala_sparse_attention_params& p) {
+    const auto sequence = static_cast<int>(renewed(static_cast<uint32_t>(block_index_z())));
+    return find_block_tile(p, find_sequence(p.sequences, sequence));
+}
+
 // The query row that accumulator row 8·side + lane / 4 stands for.
 struct QueryRow {
     int token;  // its index in the tile
@@ -199,6 +211,15 @@ DEVICE void store_refused(const sala_sparse_attention_params& p, const SequenceR
             if (column + i % VECTORS == 0 && p.lse.address != 0) store_global(row_of<float>(p.lse, token, head), -INFINITE);
         }
     }
+}
+
+// Whether a block of prefill has a sequence that is refused. If so it counts that, and writes what such rows hold.
+template <int THREADS, int DIM>
+DEVICE bool leave_refused(const sala_sparse_attention_params& p, const SequenceRange& sequence) {
+    if (sequence.refusal == REFUSED_NOTHING) return false;
+    count_refused_sequence(p.status, sequence.refusal);
+    store_refused<THREADS, DIM>(p, sequence, block_index_y(), block_index_x(), grid_size_x(), 0);
+    return true;
 }
 
 template <class T>
