@@ -92,10 +92,10 @@ template <class T, int DIM, int BYTES>
 DEVICE void find_scores(Accumulator<STEP>& scores, const SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at,
                         const sala_sparse_attention_params& p) {
     steps.wait(at, KEY);
+    const RingEntry ahead = steps.look_ahead(at);
     scores.fill(0.0f);
     multiply<T>(scores, warp.query, steps.keys(at));
-    const bool is_free = steps.release(at, KEY);
-    if (is_free) steps.refill(at, KEY);
+    steps.release(at, KEY, ahead);
     if (StepMarks{steps.list.marks()[at]}.masked() >> warp_index() & 1) hide_keys(scores, steps.list, at, p);
 }
 
@@ -129,19 +129,19 @@ DEVICE void continue_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, steps, next, p);
     steps.wait(at, VALUE);
+    const RingEntry ahead = steps.look_ahead(at);
     multiply<T>(warp.out, warp.weights, steps.values(at));
     const StepChange change = weigh<T>(warp, scores);
-    const bool is_free = steps.release(at, VALUE);
-    if (is_free) steps.refill(at, VALUE);
+    steps.release(at, VALUE, ahead);
     take_weights<T>(warp, scores, change);
 }
 
 template <class T, int DIM, int BYTES>
 DEVICE void end_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) {
     steps.wait(at, VALUE);
+    const RingEntry ahead = steps.look_ahead(at);
     multiply<T>(warp.out, warp.weights, steps.values(at));
-    const bool is_free = steps.release(at, VALUE);
-    if (is_free) steps.refill(at, VALUE);
+    steps.release(at, VALUE, ahead);
 }
 
 // Adds the keys of the warp's own steps of the list to O and to the running softmax. Steps at most STAGES apart are a run: the

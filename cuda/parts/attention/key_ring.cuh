@@ -118,6 +118,14 @@ DEVICE void load_partial_step(SharedTile<DIM> tile, const KeyRows& rows, const K
     }
 }
 
+// An entry of a list, as its copy needs it.
+struct RingEntry {
+    bool exists;
+    StepEntry step;
+    StepMarks marks;
+    int page;
+};
+
 // The entries of a list on their way through a ring, as a warp sees them.
 template <int DIM, int BYTES>
 struct RingList {
@@ -137,17 +145,25 @@ struct RingList {
     DEVICE OperandPlace<DIM, Operand::NK> keys(int at) const { return first_keys.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
     DEVICE OperandPlace<DIM, Operand::KN> values(int at) const { return first_values.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
 
+    // What there is to know of an entry for its copy. Of one past the end of the list, that of the last.
+    DEVICE RingEntry look_up(int at) const {
+        const int last = static_cast<int>(list.count) - 1;
+        const int found = minimum(at, last);
+        return {at <= last, StepEntry{list.entries()[found]}, StepMarks{list.marks()[found]}, list.pages()[found]};
+    }
+    DEVICE RingEntry look_ahead(int at) const { return look_up(at + STAGES); }
+
     // The whole warp starts the copy of a half of an entry to its place, which is free.
-    DEVICE void fill(int at, StageHalf half) const {
-        const int stage = place(at).stage;
-        const StepEntry entry{list.entries()[at]};
-        const uint32_t wants = StepMarks{list.marks()[at]}.wants();
+    DEVICE void fill(int at, StageHalf half) const { fill(look_up(at), place(at).stage, half); }
+
+    DEVICE void fill(const RingEntry& entry, int stage, StageHalf half) const {
         const KeyRows rows = list.shape.rows[half];
+        const uint32_t wants = entry.marks.wants();
         const int lane = lane_index();
-        if (entry.is_whole()) {
-            load_whole_step<DIM>(ring.tile(stage, half), rows, entry.step(), list.pages()[at]);
+        if (entry.step.is_whole()) {
+            load_whole_step<DIM>(ring.tile(stage, half), rows, entry.step.step(), entry.page);
         } else {
-            load_partial_step<DIM>(ring.tile(stage, half), rows, entry.keys(), list.shape.last_position);
+            load_partial_step<DIM>(ring.tile(stage, half), rows, entry.step.keys(), list.shape.last_position);
         }
         const int others = ATTENTION_WARPS - count_bits(wants);
         if (lane == 0 && others != 0) arrive_mbarrier_for(ring.read(stage, half), others);
@@ -163,16 +179,16 @@ struct RingList {
         parities ^= 1u << bit;
     }
 
-    // The warp has read a half of an entry. Whether it is the last that wanted it, and so has to fill the place again.
-    DEVICE bool release(int at, StageHalf half) const {
+    // The warp has read a half of an entry. If it is the last that wanted it, it fills the place again, for the entry STAGES
+    // further on, which it has looked up meanwhile.
+    DEVICE void release(int at, StageHalf half, const RingEntry& ahead) const {
         const RingPlace own = place(at);
         sync_warp();
         const int lacked = arrive_mbarrier_if(lane_index() == 0, ring.read(own.stage, half));
-        if (uniform(static_cast<uint32_t>(lacked)) != 1) return false;
+        if (uniform(static_cast<uint32_t>(lacked)) != 1 || !ahead.exists) return;
         wait_mbarrier(ring.read(own.stage, half), own.parity);  // complete: what the others read happened before
-        return at + STAGES < static_cast<int>(list.count);
+        fill(ahead, own.stage, half);
     }
-    DEVICE void refill(int at, StageHalf half) const { fill(at + STAGES, half); }
 };
 
 }  // namespace SALA_VARIANT
