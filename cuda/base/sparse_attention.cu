@@ -31,7 +31,9 @@
 // all (nine warps get 168 registers each); an eighth of each step copied by every warp (a step lands when the last has
 // issued its share); a landing barrier for each warp (eight arrivals with copies, a tenth of the time); one step after the
 // other (a fifteenth more time, and a tenth on an H100); next scores beside this step's weights, as dense attention has it
-// (32 more registers, moved every step); two tokens of 16 heads per warp (spills).
+// (32 more registers, moved every step); two tokens of 16 heads per warp (spills); copies between the loads of a product
+// (nvcc puts three empty loads before each: up to an eighth more time); places that whichever warp waits fills (to find out
+// which of them are free and unclaimed costs more than it takes off the slowest).
 //
 // Definition: docs/semantics.md#sparse_attention
 #include "machine/barrier.cuh"

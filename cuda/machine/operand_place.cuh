@@ -1,6 +1,5 @@
-// An operand B in a tile of shared memory, as a lane reads its fragments. The lane's addresses are formed once; rows and
-// columns are then constants of the instructions, and another tile is a few additions away, where SharedTile forms an
-// address for each fragment.
+// An operand B in a tile of shared memory, as a lane reads its fragments. The lane has one address; rows and columns are
+// constants of the instructions, or flip bits of it, where SharedTile forms an address for each fragment.
 #pragma once
 #include "machine/tile.cuh"
 
@@ -12,31 +11,29 @@ enum class Operand { NK, KN };
 
 template <int COLS, Operand OPERAND>
 struct OperandPlace {
-    static constexpr int COUNT = COLS / 16 < 4 ? COLS / 16 : 4;  // the permutation leaves the bits above alone
+    static constexpr int FLIPS = COLS / 16 < 4 ? COLS / 16 : 4;  // the permutation leaves the bits above alone
 
-    uint32_t at[COUNT];
+    uint32_t first;
     SharedTile<COLS> tile;  // for the host, whose products read tiles
 
-    // What one product takes lies in neighbouring registers, for both.
     DEVICE explicit OperandPlace(SharedTile<COLS> tile) : tile(tile) {
         const int lane = lane_index();
         const int row = OPERAND == Operand::NK ? lane / 16 * 8 + lane % 8 : lane % 16;
         const int vector = OPERAND == Operand::NK ? lane / 8 % 2 : lane / 16;
-        UNROLL
-        for (int i = 0; i < COUNT; ++i) at[i] = kept(tile.address(row, 2 * i + vector));
+        first = kept(tile.address(row, vector));
     }
 
     // The same place in a tile that lies `bytes` further on.
     DEVICE OperandPlace moved(uint32_t bytes) const {
         OperandPlace other = *this;
         other.tile.base += bytes;
-        UNROLL
-        for (int i = 0; i < COUNT; ++i) other.at[i] += bytes;
+        other.first = kept(first + bytes);
         return other;
     }
 
     DEVICE uint32_t address(int row0, int col0) const {
-        return at[col0 / 16 % COUNT] + static_cast<uint32_t>(row0 * SharedTile<COLS>::ROW_BYTES + col0 / 16 / COUNT * COUNT * 32);
+        const auto flip = static_cast<uint32_t>(col0 / 16 % FLIPS * 32);
+        return (first ^ flip) + static_cast<uint32_t>(row0 * SharedTile<COLS>::ROW_BYTES + col0 / 16 / FLIPS * FLIPS * 32);
     }
 };
 
