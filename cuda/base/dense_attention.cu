@@ -78,6 +78,7 @@ struct alignas(512) DensePlan {
 
     Stage stages[STAGES];
     DenseRows rows;
+    KeyRows store[2];  // of keys and values
     TileStep steps[KNOWN];
     int pages[KNOWN];  // that the table says they lie in; NO_PAGE where pages are smaller
     StageBarriers<STAGES> barriers;
@@ -145,19 +146,13 @@ struct DenseRing {
     StageRing<STAGES, DENSE_WARPS> stages;
     OperandPlace<DIM, Operand::NK> first_keys;
     OperandPlace<DIM, Operand::KN> first_values;
-    KeyRows rows;  // those that the warp copies
     SeenKeys read;
     uint64_t status;
     int turn = 0;
     StageCursor<STAGES> at, free;
 
-    DEVICE DenseRing(DensePlan<DIM>& plan, const KeyRows& rows, uint64_t status)
-        : plan(plan),
-          stages{shared_address(&plan.barriers)},
-          first_keys(tile(0, false)),
-          first_values(tile(0, true)),
-          rows(rows),
-          status(status) {}
+    DEVICE DenseRing(DensePlan<DIM>& plan, uint64_t status)
+        : plan(plan), stages{shared_address(&plan.barriers)}, first_keys(tile(0, false)), first_values(tile(0, true)), status(status) {}
 
     static DEVICE uint32_t bytes(int stage) { return static_cast<uint32_t>(stage * sizeof(Stage)); }
     DEVICE SharedTile<DIM> tile(int stage, bool of_values) const {
@@ -178,6 +173,7 @@ struct DenseRing {
         TileStep& step = plan.step(turn);
         step.index = found.index;
         step.warps = found.is_there() ? found.warps | see_it_whole << TileStep::WHOLE : 0;
+        const KeyRows rows = plan.store[0];
         int& page = plan.page(turn);
         if (!rows.one_page(STEP)) {
             page = NO_PAGE;
@@ -194,6 +190,7 @@ struct DenseRing {
         constexpr int CELLS = AttentionTile::STEP_CELLS;
         const bool of_values = CopyShare<DIM>::is_of_values();
         const SharedTile<DIM> target = tile(stage, of_values);
+        const KeyRows rows = plan.store[of_values ? 1 : 0];
         TileStep& step = plan.step(turn);
         const bool is_whole = of_values ? step.keys.are_all() : step.is_wanted_whole();
         if (is_whole & plan.has_page(turn, rows)) {
@@ -272,14 +269,19 @@ DEVICE void begin_run(QueryWarp<DIM>& warp, const DenseRing<DIM>& ring) {
     take_weights<T>(warp, scores, change);
 }
 
-// While the tensor cores add the values of the step before, the others make weights of this one.
+// While the tensor cores add the values of the step before, the others make weights of this one. The branch of rescale_out asks for
+// sums that are no numbers, which says nothing new: the compiler has to make the weights before it, beside the product, and not after
+// it, where nothing overlaps.
 template <class T, int DIM>
 DEVICE void continue_run(QueryWarp<DIM>& warp, const DenseRing<DIM>& ring) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, ring);
     multiply<T>(warp.out, warp.weights, ring.values());
     const StepChange change = weigh<T>(warp, scores);
-    take_weights<T>(warp, scores, change);
+    add_sums(warp.softmax, change.rescale, change.sums);
+    const float sums = warp.softmax.sum[0] + warp.softmax.sum[1];
+    rescale_out(warp.out, change.rescale, sums != sums);
+    warp.weights = to_fragment_a<T>(scores);
 }
 
 template <class T, int DIM>
@@ -314,9 +316,11 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     if (tile.tokens == 0) return;
     auto& plan = dynamic_shared<DensePlan<DIM>>();
     store_rows(plan.rows, p, tile);
-    DenseRing<DIM> ring(
-        plan, CopyShare<DIM>::is_of_values() ? find_tile_values(p, tile, block_index_z()) : find_tile_keys(p, tile, block_index_z()),
-        p.status);
+    if (thread_index() == 0) {
+        plan.store[0] = find_tile_keys(p, tile, block_index_z());
+        plan.store[1] = find_tile_values(p, tile, block_index_z());
+    }
+    DenseRing<DIM> ring(plan, p.status);
     const bool is_there = ring.begin();
     QueryWarp<DIM> warp;
     warp.query = load_queries<DIM>(warp.softmax, plan.rows, p, tile);
