@@ -13,19 +13,23 @@
 //          … 127   ░▓██████▓▓▓     ░ steps that no row of the warp sees: it has nothing to do
 //
 // Keys come in ascending steps of 64, and a row's softmax depends on that row alone: its bits are those of sparse_attention
-// with every block listed, whatever the tile, the chunk or the batch. While the tensor cores find the scores of a step, the
-// warp makes weights of those of the step before: the two do not depend on each other, and nothing stands between them.
+// with every block listed, whatever the tile, the chunk or the batch. Steps pass through a ring of three stages, which all warps
+// fill, half of them with K and half with V, and a warp may be nearly a step ahead of another. V is copied a step after its K,
+// when it is known which keys there are.
 //
-// Shared memory, 67.5 KiB at dim 128: K 2 × 16 KiB, V 2 × 16 KiB; rows 3 KiB.
+// Shared memory, 98.5 KiB at dim 128: three stages of K and V, 32 KiB each; rows 2 KiB, steps and barriers.
 //
-//     step n    | K n+2, V n+1 ──────────────── load ────────────────▶|
-//               | S n+1 = Q Kᵀ
-//               | weights n                          | O += P V n     ■          ■ block barrier
+//     turn n    | K n+1, V n ──────────────── load ────────────────▶|     into the stage of turn n − 2, once all have read that
+//               | S n = Q Kᵀ       | O += P V n−1       |
+//               |                  | weights n          | O ← a·O, release the stage of K n and V n−1
 //
-// Limit: the tensor cores, or where they are fast shared memory: one block per SM (registers), 2 · 2 · 64 · dim · 16 FLOP
-// per warp and step, and 32 KiB of fragments. Dropped: 32 rows per warp with Q in shared memory, which has no registers left
-// to work on two steps at once (an eighth less time on an H100 and a fifth less on an A100, which take two such blocks per SM;
-// up to a fifth more elsewhere); the ring of sparse_attention (warps have even work, and the last reader's copies come late).
+// Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step; where they are fast
+// shared memory, of which a warp's step reads 32 KiB of fragments.
+// Dropped, by the model: a barrier of the block every step, with the next scores made beside this step's weights (13 to 15 % more
+// time on GeForce, 21 % on a PRO 6000, 23 % on an A100); two stages (12 to 19 % more: the slowest warp again); a share of K and of
+// V for every warp (addresses twice: a tenth more on an A100); O multiplied without a branch (up to 7 % more); the ring of
+// sparse_attention (warps have even work, and the last reader's copies come late); 32 rows per warp with Q in shared memory, which
+// has no registers left to work on two steps at once (up to a fifth more on GeForce).
 //
 // Definition: docs/semantics.md#dense_attention
 #include "machine/async_copy.cuh"
@@ -137,7 +141,8 @@ DEVICE void copy_cell(SharedTile<DIM> tile, const KeyRows& rows, const KeyCell& 
     }
 }
 
-// The way of steps through the ring, as a warp follows it: a turn takes K of its step and V of the step before.
+// The way of steps through the ring, as a warp follows it: a turn takes K of its step and V of the step before. What the first warp
+// and thread write of a step comes with the stage that is filled then.
 template <int DIM>
 struct DenseRing {
     using Stage = typename DensePlan<DIM>::Stage;

@@ -14,7 +14,7 @@
 // A row's softmax depends on that row alone, and keys come in ascending steps of 64: its bits are those of sm90a's sparse_attention
 // with every block listed, whatever the tile, the chunk or the batch.
 //
-// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 3 KiB.
+// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 2 KiB.
 //
 //     tensor cores    | S(i) | P V (i − 1)        | S(i + 1) | P V (i)           per group; the other is half a step off
 //     the rest               | weights(i)         | O·a, P(i)
