@@ -14,22 +14,23 @@
 //
 // Keys come in ascending steps of 64, and a row's softmax depends on that row alone: its bits are those of sparse_attention
 // with every block listed, whatever the tile, the chunk or the batch. Steps pass through a ring of three stages, which all warps
-// fill, half of them with K and half with V, and a warp may be nearly a step ahead of another. V is copied a step after its K,
-// when it is known which keys there are.
+// fill, half of them with K and half with V, and a warp may be nearly a step ahead of another. A stage is filled for a turn after
+// the wait for the stage before, which all warps have filled once they were done with the turn before that: with three stages its
+// place is free, and no barrier has to say so. V is copied a step after its K, when it is known which keys there are.
 //
 // Shared memory, 98.5 KiB at dim 128: three stages of K and V, 32 KiB each; rows 2 KiB, steps and barriers.
 //
-//     turn n    | K n+1, V n ──────────────── load ────────────────▶|     into the stage of turn n − 2, once all have read that
+//     turn n    | K n+1, V n ──────────────── load ────────────────▶|     into the stage of turn n − 2
 //               | S n = Q Kᵀ       | O += P V n−1       |
-//               |                  | weights n          | O ← a·O, release the stage of K n and V n−1
+//               |                  | weights n          | O ← a·O
 //
 // Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step; where they are fast
 // shared memory, of which a warp's step reads 32 KiB of fragments.
-// Dropped, by the model: a barrier of the block every step, with the next scores made beside this step's weights (13 to 15 % more
-// time on GeForce, 21 % on a PRO 6000, 23 % on an A100); two stages (12 to 19 % more: the slowest warp again); a share of K and of
-// V for every warp (addresses twice: a tenth more on an A100); O multiplied without a branch (up to 7 % more); the ring of
-// sparse_attention (warps have even work, and the last reader's copies come late); 32 rows per warp with Q in shared memory, which
-// has no registers left to work on two steps at once (up to a fifth more on GeForce).
+// Dropped, by the model: a barrier of the block every step, with the next scores made beside this step's weights (14 % more time on
+// GeForce, 21 % on a PRO 6000, 28 % on an A100); a barrier that says when a stage is free (5 % on an A100); with it two stages (12 to
+// 22 %: the slowest warp again); a share of K and of V for every warp (addresses twice, a tenth on an A100); O multiplied without a
+// branch (up to 7 %); the ring of sparse_attention (warps have even work, and the last reader's copies come late); 32 rows per warp
+// with Q in shared memory, which has no registers left to work on two steps at once (up to a fifth on GeForce).
 //
 // Definition: docs/semantics.md#dense_attention
 #include "machine/async_copy.cuh"
@@ -55,6 +56,7 @@ inline namespace SALA_VARIANT {
 constexpr int THREADS = DENSE_WARPS * WARP_SIZE;
 constexpr int STEP = AttentionTile::STEP;
 constexpr int STAGES = SALA_DENSE_STAGES;
+static_assert(STAGES == 3, "of the turn before, of this turn and of the next");
 
 // A step that the tile sees, as all warps read it.
 struct TileStep {
@@ -154,7 +156,7 @@ struct DenseRing {
     SeenKeys read;
     uint64_t status;
     int turn = 0;
-    StageCursor<STAGES> at, free;
+    StageCursor<STAGES> at;
 
     DEVICE DenseRing(DensePlan<DIM>& plan, uint64_t status)
         : plan(plan), stages{shared_address(&plan.barriers)}, first_keys(tile(0, false)), first_values(tile(0, true)), status(status) {}
@@ -224,14 +226,10 @@ struct DenseRing {
         stages.fill(stage);
     }
 
-    // Waits for what the turn takes, and fills the next stage. Whether there is a step.
+    // Waits for what the turn takes, and fills the next stage, which no warp reads any more. Whether there is a step.
     DEVICE bool enter() {
         stages.wait_filled(at);
         if (!step().is_there()) return false;
-        if (turn >= STAGES - 1) {
-            stages.wait_free(free);
-            free.advance();
-        }
         fill(turn + 1, at.stage == STAGES - 1 ? 0 : at.stage + 1);
         return true;
     }
@@ -250,7 +248,6 @@ struct DenseRing {
         return true;
     }
     DEVICE bool go_on() {
-        stages.release(at.stage);
         at.advance();
         ++turn;
         return enter();
