@@ -170,7 +170,7 @@ struct DenseRing {
     DEVICE const TileStep& step() const { return plan.step(turn); }
 
     // The first warp finds the step of a turn, the first from `index` on that the tile sees. Its page is there with the warp's
-    // copies.
+    // copies, but for that of turn 0, which nothing is copied before.
     DEVICE void find_step(int turn, int index) const {
         constexpr uint32_t ALL = (1u << DENSE_WARPS) - 1;
         const StepRange seen = plan.rows.seen[lane_index() % DENSE_WARPS].steps(), whole = plan.rows.whole[lane_index() % DENSE_WARPS];
@@ -185,7 +185,12 @@ struct DenseRing {
         if (!rows.one_page(STEP)) {
             page = NO_PAGE;
         } else if (rows.paged() && found.is_there()) {
-            async_copy<4>(shared_address(&page), rows.table + rows.page_of(found.index * STEP));
+            const int* entry = rows.table + rows.page_of(found.index * STEP);
+            if (turn == 0) {
+                page = load_global_constant(entry);
+            } else {
+                async_copy<4>(shared_address(&page), entry);
+            }
         } else {
             page = 0;
         }
@@ -237,11 +242,7 @@ struct DenseRing {
     DEVICE bool begin() {
         stages.begin();
         read = find_tile_steps(plan.rows).read;
-        if (warp_index() == 0) {
-            find_step(0, read.steps().first);
-            async_copy_commit();
-            async_copy_wait<0>();
-        }
+        if (warp_index() == 0) find_step(0, read.steps().first);
         sync_block();  // the first step is known
         if (!step().is_there()) return false;
         fill(0, 0);
