@@ -48,6 +48,7 @@
 #include "parts/attention/key_ring.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
+#include "parts/attention/query_warp.cuh"
 #include "parts/attention/step_list.cuh"
 #include "parts/keys/sequence.cuh"
 
@@ -74,24 +75,9 @@ struct AttentionPlan {
 static_assert(sizeof(AttentionPlan<64>) == SALA_ATTENTION_SHARED_BYTES && sizeof(AttentionPlan<128>) == SALA_ATTENTION_SHARED_BYTES,
               "the host gives that much");
 
-// What a warp has of its rows.
-template <int DIM>
-struct SparseWarp {
-    FragmentA<DIM> query;
-    Accumulator<DIM> out;
-    OnlineSoftmax softmax;
-    FragmentA<STEP> weights;  // of the step whose values come next
-};
-
-// What a step's weights do to the sums and to O, which has to be complete up to the step before.
-struct StepChange {
-    Rescale rescale;
-    float sums[2];
-};
-
 // The scores of an entry, −∞ where a row does not see a key.
 template <class T, int DIM, int BYTES>
-DEVICE void find_scores(Accumulator<STEP>& scores, const SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at,
+DEVICE void find_scores(Accumulator<STEP>& scores, const QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at,
                         const sala_sparse_attention_params& p) {
     steps.wait(at, KEY);
     const RingEntry ahead = steps.look_ahead(at);
@@ -101,25 +87,8 @@ DEVICE void find_scores(Accumulator<STEP>& scores, const SparseWarp<DIM>& warp, 
     if (StepMarks{steps.list.marks()[at]}.masked() >> warp_index() & 1) hide_keys(scores, steps.list, at, p);
 }
 
-// Turns scores into weights.
-template <class T, int DIM>
-DEVICE StepChange weigh(SparseWarp<DIM>& warp, Accumulator<STEP>& scores) {
-    StepChange change;
-    float maxima[2];
-    find_row_maxima(maxima, scores);
-    change.rescale = raise_maxima(warp.softmax, maxima);
-    make_weights<T>(change.sums, scores, warp.softmax);
-    return change;
-}
-
-template <class T, int DIM>
-DEVICE void take_weights(SparseWarp<DIM>& warp, const Accumulator<STEP>& weights, const StepChange& change) {
-    advance(warp.softmax, warp.out, change.rescale, change.sums);
-    warp.weights = to_fragment_a<T>(weights);
-}
-
 template <class T, int DIM, int BYTES>
-DEVICE void begin_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, const sala_sparse_attention_params& p) {
+DEVICE void begin_run(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, const sala_sparse_attention_params& p) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, steps, at, p);
     take_weights<T>(warp, scores, weigh<T>(warp, scores));
@@ -127,7 +96,7 @@ DEVICE void begin_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at
 
 // While the tensor cores add the values of an entry, the others make weights of the next.
 template <class T, int DIM, int BYTES>
-DEVICE void continue_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, int next, const sala_sparse_attention_params& p) {
+DEVICE void continue_run(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, int next, const sala_sparse_attention_params& p) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, steps, next, p);
     steps.wait(at, VALUE);
@@ -139,7 +108,7 @@ DEVICE void continue_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int
 }
 
 template <class T, int DIM, int BYTES>
-DEVICE void end_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) {
+DEVICE void end_run(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) {
     steps.wait(at, VALUE);
     const RingEntry ahead = steps.look_ahead(at);
     multiply<T>(warp.out, warp.weights, steps.values(at));
@@ -150,7 +119,7 @@ DEVICE void end_run(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at) 
 // copy of the next one waits for readers of steps up to this one, and those for earlier ones at most. Before a wider gap the
 // warp gives back all that it holds.
 template <class T, int DIM, int BYTES>
-DEVICE void walk_list(SparseWarp<DIM>& warp, RingList<DIM, BYTES>& steps, const sala_sparse_attention_params& p) {
+DEVICE void walk_list(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, const sala_sparse_attention_params& p) {
     OwnSteps own = OwnSteps::begin();
     int at = own.next(steps.list);
     NO_UNROLL
@@ -180,7 +149,7 @@ DEVICE void sparse_attention(const sala_sparse_attention_params& p) {
     ring.begin();
 
     QueryRow row[2];
-    SparseWarp<DIM> warp;
+    QueryWarp<DIM> warp;
     start_rows(row, warp.softmax, p, tile, warp_index());
     warp.query = load_query_rows<DIM>(p, tile, row);
     warp.out.fill(0.0f);

@@ -5,6 +5,9 @@
 //
 //     warp 0   | wait filled n | read n | release n | wait free n − 1 | fill n + STAGES − 1 | …
 //     warp 1        | wait filled n | read n | release n | …
+//
+// Who fills stage n + 1 between the wait for stage n and its reading needs none of `free` where there are three: all have filled
+// stage n, and were done with stage n − 2 before.
 #pragma once
 
 #include "machine/barrier.cuh"

@@ -14,7 +14,7 @@
 // A row's softmax depends on that row alone, and keys come in ascending steps of 64: its bits are those of sm90a's sparse_attention
 // with every block listed, whatever the tile, the chunk or the batch.
 //
-// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 3 KiB.
+// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 2 KiB.
 //
 //     tensor cores    | S(i) | P V (i − 1)        | S(i + 1) | P V (i)           per group; the other is half a step off
 //     the rest               | weights(i)         | O·a, P(i)
@@ -288,10 +288,8 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
     const TileSteps steps = find_tile_steps(plan.rows);
     const StepRange all = steps.read.steps();
     DenseWalk<T, DIM> walk{plan, ring, steps.of_warp, find_group_steps(plan.rows), all.last, {}, {}};
-    const FragmentA<DIM> query = load_queries<DIM>(plan.rows, p, tile);
+    const FragmentA<DIM> query = load_queries<DIM>(walk.softmax, plan.rows, p, tile);
     walk.out.fill(0.0f);
-    UNROLL
-    for (int side = 0; side < 2; ++side) start_row(walk.softmax, side, plan.rows.rows[row_of_lane(side)].factor);
     walk.walk(query, all.first);
     const QueryTile same = find_block_tile_anew(p);
     store_dense_rows<T>(p, same, plan.rows, walk.out, walk.softmax);

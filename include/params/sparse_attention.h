@@ -18,10 +18,11 @@ enum {
     SALA_GROUP_ATTENTION_WARPS = 12,  // sm90a: two warpgroups that attend, one that copies
     SALA_GROUP_ATTENTION_RING_BYTES = 192 * 1024,
     SALA_GROUP_ATTENTION_SHARED_BYTES = 227 * 1024,
-    SALA_GROUP_DENSE_SHARED_BYTES = 196 * 1024,
+    SALA_GROUP_DENSE_SHARED_BYTES = 195 * 1024,
     SALA_DENSE_WARPS = 8,             // dense prefill: warps of a block
     SALA_DENSE_ROWS = 128,            // its query rows, which are dealt to warps one after the other
-    SALA_DENSE_SCRATCH_BYTES = 3584,  // what it keeps in shared memory beside K and V
+    SALA_DENSE_STAGES = 3,            // of K and V in shared memory
+    SALA_DENSE_SCRATCH_BYTES = 2560,  // what it keeps there beside them
     SALA_DECODE_WARPS = 8,            // decode: warps of a block, which take 32 keys each at a time
     SALA_DECODE_MAX_QUERIES = 16,     // decode: query tokens of a sequence
     SALA_DECODE_PIECE_KEYS = 256,     // decode: keys of the shortest pieces

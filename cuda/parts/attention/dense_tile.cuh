@@ -31,8 +31,6 @@ struct DenseRow {
     int token;        // its index in the tile; −1: there is no such row
     int head;         // of q
     int first, last;  // the keys that it sees
-    float factor;     // of its softmax
-    uint32_t flip;    // of the signs of its elements of Q
 
     DEVICE bool exists() const { return token >= 0; }
     DEVICE bool sees(int key) const { return first <= key && key <= last; }
@@ -48,9 +46,8 @@ struct StepRange {
 // A row that does not exist sees all keys, so that no other waits for its mask.
 DEVICE DenseRow find_dense_row(const sala_sparse_attention_params& p, const QueryTile& tile, int row) {
     const int token = row / p.group, head = row - token * p.group;
-    if (token >= minimum(tile.tokens, p.tile_tokens)) return {-1, 0, 0, INT32_MAX - 1, 0.0f, 0};
-    const SignedScale scale = find_scale(p, tile, token, true);
-    return {token, tile.head_kv * p.group + head, find_first_key(p, tile, token), tile.position(token), scale.factor, scale.sign_flip()};
+    if (token >= minimum(tile.tokens, p.tile_tokens)) return {-1, 0, 0, INT32_MAX - 1};
+    return {token, tile.head_kv * p.group + head, find_first_key(p, tile, token), tile.position(token)};
 }
 
 DEVICE int least_of_warp(int value) {
@@ -155,18 +152,21 @@ DEVICE SeenStep settled(SeenStep step) {
     return step;
 }
 
-// The two rows of a lane, as operand A of a warp's sixteen.
+// The two rows of a lane, as operand A of a warp's sixteen, and their softmax before the first key.
 template <int DIM>
-DEVICE FragmentA<DIM> load_queries(const DenseRows& rows, const sala_sparse_attention_params& p, const QueryTile& tile) {
+DEVICE FragmentA<DIM> load_queries(OnlineSoftmax& softmax, const DenseRows& rows, const sala_sparse_attention_params& p,
+                                   const QueryTile& tile) {
     FragmentA<DIM> query;
     UNROLL
     for (int side = 0; side < 2; ++side) {
         const DenseRow& row = rows.rows[row_of_lane(side)];
         const int token = maximum(row.token, 0);
+        const SignedScale scale = find_scale(p, tile, token, row.exists());
+        start_row(softmax, side, scale.factor);
         const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(token), row.head)) + lane_index() % 4;
         UNROLL
         for (int i = 0; i < DIM / 8; ++i) {
-            query.registers[i / 2][side + i % 2 * 2] = row.exists() ? load_global_constant(source + 4 * i) ^ row.flip : 0;
+            query.registers[i / 2][side + i % 2 * 2] = row.exists() ? load_global_constant(source + 4 * i) ^ scale.sign_flip() : 0;
         }
     }
     return query;

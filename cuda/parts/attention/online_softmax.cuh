@@ -40,6 +40,8 @@ struct OnlineSoftmax {
 // How a part changes what the earlier parts gave: a, for the lane's two rows.
 struct Rescale {
     float rows[2];
+
+    DEVICE bool changes() const { return rows[0] != 1.0f || rows[1] != 1.0f; }
 };
 
 DEVICE void start_row(OnlineSoftmax& softmax, int side, float factor) {
@@ -89,13 +91,24 @@ DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineS
     }
 }
 
-// Applies a part's rescaling and weights to the sums, and the rescaling to O. The warp decides as one whether
-// O changes, so that it stays together for the product that follows; a factor of 1 changes nothing.
-template <int N>
-DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& rescale, const float (&sums)[2]) {
+// Applies a part's rescaling and weights to the sums.
+DEVICE void add_sums(OnlineSoftmax& softmax, const Rescale& rescale, const float (&sums)[2]) {
     UNROLL
     for (int side = 0; side < 2; ++side) softmax.sum[side] = fma(softmax.sum[side], rescale.rows[side], sums[side]);
-    if (any(rescale.rows[0] != 1.0f || rescale.rows[1] != 1.0f)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+}
+
+// Applies the rescaling to O. The warp decides as one whether O changes, so that it stays together for the product that follows; a
+// factor of 1 changes nothing, nor does it matter that a lane asks for it without need.
+template <int N>
+DEVICE void rescale_out(Accumulator<N>& out, const Rescale& rescale, bool asked = false) {
+    if (any(rescale.changes() || asked)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+}
+
+// Both.
+template <int N>
+DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& rescale, const float (&sums)[2]) {
+    add_sums(softmax, rescale, sums);
+    rescale_out(out, rescale);
 }
 
 // Completes the sums over the four lanes of each row, after the last part. A factor of NaN makes the row NaN,

@@ -8,9 +8,9 @@ use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::shapes::Machine;
 use crate::sys::params::{
     SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
-    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS,
-    SALA_GROUP_DENSE_SHARED_BYTES, sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params,
-    sala_sparse_attention_params, sala_trees,
+    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES,
+    SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES, sala_rows, sala_sparse_attention_decode_params,
+    sala_sparse_attention_group_params, sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
@@ -63,9 +63,9 @@ impl Plan {
         let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
         let variant =
             |kernel, warps, shared| Variant::base(kernel, Some(config.dtype), &[dim], warps as usize * 32, shared, ());
-        // `sizeof(DensePlan<dim>)`: two steps of K and of V, and what says of rows and keys.
-        let steps = 4 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
-        let dense = steps + SALA_DENSE_SCRATCH_BYTES as usize;
+        // `sizeof(DensePlan<dim>)`: stages of K and of V, and what says of rows and keys.
+        let stage = 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
+        let dense = SALA_DENSE_STAGES as usize * stage + SALA_DENSE_SCRATCH_BYTES as usize;
         let listed = SALA_ATTENTION_SHARED_BYTES as usize;
         let hopper = |file, shared: u32| {
             let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
