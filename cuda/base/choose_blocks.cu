@@ -23,7 +23,6 @@
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_list.cuh"
 #include "parts/selection/top_k.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -34,11 +33,7 @@ constexpr int THREADS = WARPS * WARP_SIZE;
 DEVICE void choose_by_scores(const sala_choose_blocks_params& p) {
     const sala_block_lists& lists = p.lists;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_empty_lists<WARPS>(lists, sequence);
-        return;
-    }
+    if (leave_refused<WARPS>(lists, p.status, sequence)) return;
     const int row = block_index_x() * WARPS + warp_index();
     if (row >= sequence.queries) return;
     const int64_t token = sequence.first_query + row;

@@ -20,7 +20,6 @@
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/block_list.cuh"
 #include "parts/selection/scored_list.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -29,11 +28,7 @@ constexpr int WARPS = SALA_SELECT_LIST_WARPS;
 
 DEVICE void choose_long_list(const sala_choose_blocks_params& p) {
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_empty_lists<WARPS>(p.lists, sequence);
-        return;
-    }
+    if (leave_refused<WARPS>(p.lists, p.status, sequence)) return;
     const int token = block_index_x();
     if (token >= sequence.queries) return;
     const int64_t row = sequence.first_query + token;

@@ -62,7 +62,6 @@
 #include "parts/selection/token_columns.cuh"
 #include "parts/selection/top_k.cuh"
 #include "parts/stage_ring.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -238,12 +237,7 @@ DEVICE void select_blocks(const sala_select_blocks_params& p) {
     constexpr int TOKENS = Deal<HEADS>::TOKENS;
     const int capacity = p.lists.queue_capacity;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_empty_lists<WARPS>(p.lists, sequence);
-        store_empty_scores<WARPS>(p, sequence);
-        return;
-    }
+    if (leave_refused<WARPS>(p, sequence)) return;
     const SelectJob job = find_job(p, sequence, WARPS * TOKENS);
     if (job.tile.tokens == 0) return;
     auto& plan = dynamic_shared<SelectPlan<DIM>>(queue_bytes(WARPS * TOKENS, capacity));

@@ -57,9 +57,8 @@ struct PublishedRing {
 
     DEVICE void wait_filled(const Cursor& at) const { wait_mbarrier(filled(at.stage), at.parity); }
 
-    // The warp's products have read the stage.
+    // The warp has waited for the products that read the stage.
     DEVICE void release(int stage) const {
-        sync_warp();
         if (lane_index() == 0) arrive_mbarrier(free(stage));
     }
 

@@ -17,7 +17,7 @@
 // Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 2 KiB.
 //
 //     tensor cores    | S(i) | P V (i − 1)        | S(i + 1) | P V (i)           per group; the other is half a step off
-//     the rest               | weights(i)         | O·a, P(i)
+//     the rest               | weights(i)         | O·a, P(i)                    (parts/attention/group_walk.cuh)
 //     copies          K(i + 5), V(i + 5), …
 //
 // Limit: the tensor cores, 4096 FLOP per clock and SM: 512 clocks for a step and group; weights take 256. K and V are read for
@@ -27,18 +27,18 @@
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
-#include "machine/mbarrier.cuh"
-#include "machine/memory.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "machine/warpgroup.cuh"
 #include "params/sparse_attention.h"
 #include "parts/attention/dense_tile.cuh"
 #include "parts/attention/group_ring.cuh"
+#include "parts/attention/group_walk.cuh"
 #include "parts/attention/key_cell.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
 #include "parts/keys/sequence.cuh"
+#include "parts/stage_ring.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -73,36 +73,13 @@ struct DenseFiller {
     SeenKeys read;
     uint64_t status;
 
-    // Row by row, keys that are not visible becoming zero.
-    DEVICE void copy_cell(const typename Ring::Tile& tile, StageHalf half, const KeyCell& cell, int number) const {
-        constexpr int VECTORS = DIM / 8;
-        const int vector = lane_index() % VECTORS;
-        NO_UNROLL
-        for (int row = lane_index() / VECTORS; row < KeyCell::KEYS; row += WARP_SIZE / VECTORS) {
-            const int key = cell.first + row;
-            const int page = cell.is_whole ? cell.whole : cell.pages.page(rows[half], key);
-            const bool is_read = (cell.visible >> row & 1) != 0;
-            async_copy<16>(tile.address(number * KeyCell::KEYS + row, vector),
-                           (is_read ? rows[half].row_in(page, key) : rows[half].first) + vector * 8, is_read);
-        }
-    }
-
-    // Page by page, a lane for each. All keys of the cell are visible.
-    DEVICE void copy_pages(const typename Ring::Tile& tile, StageHalf half, const KeyCell& cell, int number, uint32_t landed) const {
-        const int in_cell = lane_index() << rows[half].page_shift;
-        const bool mine = in_cell < KeyCell::KEYS;
-        const int page = cell.is_whole ? cell.whole : cell.pages.page(rows[half], cell.first + (mine ? in_cell : 0));
-        if (mine) ring.copy_box(tile, half, number * KeyCell::KEYS + in_cell, 0, page, landed);
-    }
-
     // Fills the stage of a step, and says which of its keys there are.
     DEVICE void fill(const SeenStep& step) const {
         const int stage = step.count % Ring::STAGES, first = step.index * STEP;
         const bool is_mapped = ring.p.is_mapped != 0;
         if (is_mapped && step.has_page(rows[KEY]) && read.first <= first && first + STEP - 1 <= read.last) {
             ring.for_halves(step.count, ALL_READERS, [&](StageHalf half, uint32_t landed) {
-                if (half == KEY && lane_index() < AttentionTile::STEP_CELLS) plan.keys[stage].visible[lane_index()] = ~0u;
-                if (half == KEY) sync_warp();  // before the arrival
+                if (half == KEY && elect_lane()) plan.keys[stage] = StepKeys::all();  // by the lane that arrives
                 ring.copy_whole(stage, half, rows[half], step.index, step.page, landed);
             });
             return;
@@ -118,18 +95,15 @@ struct DenseFiller {
         }
         const bool in_pages = is_mapped && rows[KEY].paged() && keys.are_all();
         ring.for_halves(step.count, ALL_READERS, [&](StageHalf half, uint32_t landed) {
-            if (half == KEY && lane_index() == 0) plan.keys[stage] = keys;
-            sync_warp();  // before the arrival
-            const auto tile = ring.ring.tile(stage, half);
-            if (in_pages && elect_lane()) arrive_mbarrier_expecting(landed, Ring::Tile::BYTES);
-            if (in_pages) sync_warp();  // the bytes are announced
-            UNROLL
-            for (int number = 0; number < AttentionTile::STEP_CELLS; ++number) {
-                if (in_pages) {
-                    copy_pages(tile, half, cells[number], number, landed);
-                } else {
-                    copy_cell(tile, half, cells[number], number);
-                }
+            if (half == KEY && elect_lane()) plan.keys[stage] = keys;  // as above
+            const auto page_of = [&](int row) {
+                const KeyCell cell = row < KeyCell::KEYS ? cells[0] : cells[1];
+                return cell.is_whole ? cell.whole : cell.pages.page(rows[half], first + row);
+            };
+            if (in_pages) {
+                ring.copy_pages(stage, half, rows[half], page_of, landed);
+            } else {
+                ring.copy_rows(stage, half, rows[half], step.index, page_of, [&](int row, int) { return keys.has(row); });
             }
         });
         if (!in_pages) ring.hand_over_rows(stage, ALL_READERS);
@@ -140,14 +114,12 @@ template <int DIM>
 DEVICE void copy_steps(const sala_sparse_attention_group_params& params, const QueryTile& tile, GroupDensePlan<DIM>& plan,
                        const GroupRing<DIM>& ring) {
     const sala_sparse_attention_params& p = params.attention;
-    const KeyRange& keys = tile.sequence.keys;
-    const RingFiller<DIM> filler{
-        params,
-        ring,
-        {find_mapped_rows(p.k, keys, block_index_z(), tile.head_kv), find_mapped_rows(p.v, keys, block_index_z(), tile.head_kv)}};
     const TileSteps steps = find_tile_steps(plan.rows);
-    const DenseFiller<DIM> dense{
-        filler, plan, {find_tile_keys(p, tile, block_index_z()), find_tile_values(p, tile, block_index_z())}, steps.read, p.status};
+    const DenseFiller<DIM> dense{find_filler(params, ring, tile),
+                                 plan,
+                                 {find_tile_keys(p, tile, block_index_z()), find_tile_values(p, tile, block_index_z())},
+                                 steps.read,
+                                 p.status};
     const int last = steps.read.steps().last;
     const auto find = [&](int index, int count) { return find_step(steps.of_warp, dense.rows[KEY], index, count, last); };
     SeenStep step = settled(find(steps.read.steps().first, 0));
@@ -161,113 +133,48 @@ DEVICE void copy_steps(const sala_sparse_attention_group_params& params, const Q
 
 // ---- the warps that attend
 
-// A warp's part of a group's walk over the steps: 16 rows of 64.
-template <class T, int DIM>
-struct DenseWalk {
+// The steps that the tile sees, as a warp comes to them. All of them pass through the ring.
+template <int DIM>
+struct TileWalk {
+    using Cursor = StageCursor<GroupRing<DIM>::STAGES>;
+
+    struct Step {
+        int index;
+        Cursor at;
+        StepKeys keys;
+
+        DEVICE int stage() const { return at.stage; }
+        DEVICE uint32_t parity() const { return at.parity; }
+        DEVICE static uint32_t readers() { return ALL_READERS; }
+    };
+
     GroupDensePlan<DIM>& plan;
-    const GroupRing<DIM> ring;
     StepRange seen;  // by the lane's warp
     StepRange mine;  // from the first to the last that the group sees
     int last;        // of the tile
-    OnlineSoftmax softmax;
-    Accumulator<DIM> out;
+    SeenStep ahead;  // the first that the warp has not come to
+    Cursor at;       // where that is in the ring
 
-    DEVICE SeenStep find(int index, int count) const { return find_seen_step(seen, index, count, last); }
-
-    DEVICE static int stage(const SeenStep& step) { return step.count % GroupRing<DIM>::STAGES; }
-
-    DEVICE void wait_landed(const SeenStep& step, StageHalf half) const {
-        wait_mbarrier(ring.landed(stage(step), half, ALL_READERS), static_cast<uint32_t>(step.count / GroupRing<DIM>::STAGES & 1));
+    DEVICE void find(int index) { ahead = find_seen_step(seen, index, 0, last); }
+    DEVICE Step found() const { return {ahead.index, at, {}}; }
+    DEVICE void leave(const Step& step) {
+        find(step.index + 1);
+        at.advance();
     }
-    DEVICE void release(const SeenStep& step, StageHalf half) const {
-        if (lane_index() == 0) arrive_mbarrier(ring.read(stage(step), half));
+
+    DEVICE bool next(Step& step) {
+        leave(step);
+        if (ahead.index > mine.last) return false;
+        step = found();
+        return true;
     }
-    // Which keys of a step there are, K of which has landed.
-    DEVICE StepKeys load_keys(const SeenStep& step) const {
-        const StepKeys keys = plan.keys[stage(step)];
+    DEVICE void look(Step& step) const {
+        step.keys = plan.keys[step.stage()];
         sync_warp();  // all lanes know, before one releases the stage
-        return keys;
     }
-    // A step that gives the group nothing. It waits for every phase nevertheless.
-    DEVICE void pass_by(const SeenStep& step) const {
-        wait_landed(step, KEY);
-        release(step, KEY);
-        wait_landed(step, VALUE);
-        release(step, VALUE);
-    }
-
-    DEVICE void start_scores(Accumulator<STEP>& scores, const FragmentA<DIM>& query, const SeenStep& step) const {
-        start_product_nk<T, STEP>(scores, query, ring.tile(stage(step), KEY), 0, false);
-        commit_products();
-    }
-    DEVICE void start_outputs(const FragmentA<STEP>& weights, const SeenStep& step) {
-        start_product_kn<T, DIM>(out, weights, ring.tile(stage(step), VALUE), 0, true);
-        commit_products();
-    }
-
-    // Scores become weights.
-    DEVICE Rescale weigh(float (&sums)[2], Accumulator<STEP>& scores, const SeenStep& step, const StepKeys& keys) {
-        if (!is_whole(plan.rows, step.index, keys)) hide_keys(scores, plan.rows, step.index, keys);
-        float maxima[2];
-        find_row_maxima(maxima, scores);
-        const Rescale rescale = raise_maxima(softmax, maxima);
-        make_weights<T>(sums, scores, softmax);
-        return rescale;
-    }
-
-    // Adds the steps that the group sees, and those between them, to O and to the running softmax. Returns the first behind them.
-    DEVICE SeenStep add_steps(const FragmentA<DIM>& query, SeenStep now) {
-        Accumulator<STEP> scores;
-        float sums[2];
-        wait_landed(now, KEY);
-        StepKeys keys = load_keys(now);
-        fence_products();
-        start_scores(scores, query, now);
-        wait_products<0>(scores);
-        release(now, KEY);
-        advance(softmax, out, weigh(sums, scores, now, keys), sums);
-        FragmentA<STEP> weights = to_fragment_a<T>(scores);
-        wait_landed(now, VALUE);
-        SeenStep next = find(now.index + 1, now.count + 1);
-        NO_UNROLL
-        while (next.index <= mine.last) {
-            const SeenStep before = now;
-            now = next;
-            wait_landed(now, KEY);
-            keys = load_keys(now);
-            fence_products();
-            start_scores(scores, query, now);
-            fence_products();
-            start_outputs(weights, before);
-            wait_products<1>(scores);
-            release(now, KEY);
-            const Rescale rescale = weigh(sums, scores, now, keys);
-            // A branch, without which the compiler would move the next wait before the weights, where nothing overlaps.
-            wait_landed(now, VALUE);
-            wait_products<0>(out);
-            release(before, VALUE);
-            advance(softmax, out, rescale, sums);
-            weights = to_fragment_a<T>(scores);
-            next = find(now.index + 1, now.count + 1);
-        }
-        fence_products();
-        start_outputs(weights, now);
-        wait_products<0>(out);
-        release(now, VALUE);
-        return next;
-    }
-
-    DEVICE void walk(const FragmentA<DIM>& query, int first) {
-        SeenStep step = find(first, 0);
-        NO_UNROLL
-        while (step.is_there()) {
-            if (mine.has(step.index)) {
-                step = add_steps(query, step);
-            } else {
-                pass_by(step);
-                step = find(step.index + 1, step.count + 1);
-            }
-        }
+    DEVICE static bool is_wanted(const Step&) { return true; }
+    DEVICE void hide(Accumulator<STEP>& scores, const Step& step) const {
+        if (!is_whole(plan.rows, step.index, step.keys)) hide_keys(scores, plan.rows, step.index, step.keys);
     }
 };
 
@@ -285,12 +192,23 @@ DEVICE StepRange find_group_steps(const DenseRows& rows) {
 
 template <class T, int DIM>
 DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile, GroupDensePlan<DIM>& plan, const GroupRing<DIM>& ring) {
-    const TileSteps steps = find_tile_steps(plan.rows);
-    const StepRange all = steps.read.steps();
-    DenseWalk<T, DIM> walk{plan, ring, steps.of_warp, find_group_steps(plan.rows), all.last, {}, {}};
+    const TileSteps all = find_tile_steps(plan.rows);
+    const StepRange read = all.read.steps();
+    GroupWalk<T, DIM, TileWalk<DIM>> walk{ring, {plan, all.of_warp, find_group_steps(plan.rows), read.last, {}, {}}, {}, {}};
     const FragmentA<DIM> query = load_queries<DIM>(walk.softmax, plan.rows, p, tile);
     walk.out.fill(0.0f);
-    walk.walk(query, all.first);
+    TileWalk<DIM>& steps = walk.steps;
+    steps.find(read.first);
+    NO_UNROLL
+    while (steps.ahead.is_there()) {
+        const auto step = steps.found();
+        if (steps.mine.has(step.index)) {
+            walk.add_steps(query, step);
+        } else {
+            walk.pass_by(step);
+            steps.leave(step);
+        }
+    }
     const QueryTile same = find_block_tile_anew(p);
     store_dense_rows<T>(p, same, plan.rows, walk.out, walk.softmax);
 }

@@ -57,7 +57,6 @@
 #include "parts/selection/score_rows.cuh"
 #include "parts/selection/select_job.cuh"
 #include "parts/selection/top_k.cuh"
-#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -255,12 +254,7 @@ DEVICE void select_blocks_by_groups(const sala_select_blocks_params& p) {
     constexpr int TOKENS = Heads<HEADS>::TOKENS;
     using Exchange = typename GroupPlan<DIM, HEADS>::Exchange;
     const SequenceRange sequence = find_sequence(p.sequences, block_index_z());
-    if (sequence.refusal != REFUSED_NOTHING) {
-        count_refused_sequence(p.status, sequence.refusal);
-        store_empty_lists<WARPS>(p.lists, sequence);
-        store_empty_scores<WARPS>(p, sequence);
-        return;
-    }
+    if (leave_refused<WARPS>(p, sequence)) return;
     const SelectJob job = find_job(p, sequence, GROUPS * TOKENS);
     const TokenTile& tile = job.tile;
     if (tile.tokens == 0) return;

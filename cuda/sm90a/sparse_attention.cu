@@ -19,13 +19,10 @@
 // list is made; barriers; the list and the groups' turns in the rest, some 1650 entries.
 //
 //     tensor cores    | S(i) | P V (i − 1)        | S(i + 1) | P V (i)           per group; the other is half a turn off
-//     the rest               | weights(i)         | O·a, P(i)
+//     the rest               | weights(i)         | O·a, P(i)                    (parts/attention/group_walk.cuh)
 //     copies          K(i + 5), V(i + 5), …
 //
 // Limit: the tensor cores, 4096 FLOP per clock and SM: 512 clocks for a turn of 4 tokens of 16 heads. Weights take 256.
-// The wait for V stands between the weights and the wait for P V of the turn before: without a branch there the compiler moves
-// that wait before the weights, and nothing overlaps. A wait for K of the next turn there would be one that may never end, as V of
-// this and the last turn would not be free meanwhile.
 //
 // Registers: 232 of a thread that attends (205 are used at dim 128), 40 of one that copies.
 // Dropped: copies by a warpgroup with cp.async, which have to be waited for before they can be published, so that a step lands
@@ -36,13 +33,14 @@
 #include "machine/barrier.cuh"
 #include "machine/machine.cuh"
 #include "machine/math.cuh"
-#include "machine/mbarrier.cuh"
 #include "machine/tile.cuh"
 #include "machine/warp.cuh"
 #include "machine/warpgroup.cuh"
 #include "params/sparse_attention.h"
 #include "parts/attention/block_sets.cuh"
 #include "parts/attention/group_ring.cuh"
+#include "parts/attention/group_turns.cuh"
+#include "parts/attention/group_walk.cuh"
 #include "parts/attention/hidden_keys.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
@@ -78,105 +76,47 @@ struct GroupPlan {
 static_assert(sizeof(GroupPlan<64>) == SALA_GROUP_ATTENTION_SHARED_BYTES && sizeof(GroupPlan<128>) == SALA_GROUP_ATTENTION_SHARED_BYTES,
               "the host gives that much");
 
-// A warp's part of a group's walk: 16 rows of 64.
-template <class T, int DIM>
-struct GroupWalk {
-    using Plan = GroupPlan<DIM>;
+// The turns of a warp's group, one after the other.
+template <int DIM>
+struct TurnWalk {
+    struct Step : GroupTurn {
+        uint32_t of_phases;
+
+        DEVICE uint32_t parity() const { return of_phases; }
+    };
 
     const sala_sparse_attention_params& p;
-    Plan& plan;
-    const GroupRing<DIM> ring;
-    uint32_t parities = 0;  // of the phases that the warp waits for next: for each stage that of one reader, above it that of two
-    OnlineSoftmax softmax;
-    Accumulator<DIM> out;
+    GroupPlan<DIM>& plan;
+    int taken = 0, count = 0;  // of the turns that are dealt
+    uint32_t parities = 0;     // of the phases that the warp waits for next: for each stage that of one reader, above it that of two
 
-    DEVICE int group() const { return warp_index() / GROUP_WARPS; }
+    DEVICE static int group() { return warp_index() / GROUP_WARPS; }
+    DEVICE static int warp() { return warp_index() % GROUP_WARPS; }
 
-    DEVICE GroupTurn turn(int index) const { return {uniform(plan.turns.turns[group()][index])}; }
-
-    // Waits for a half of a turn. V of a turn comes after K of the next one.
-    DEVICE void wait_landed(const GroupTurn& turn, StageHalf half, uint32_t parity) const {
-        wait_mbarrier(ring.landed(turn.stage(), half, turn.readers()), parity);
+    // Turns are dealt.
+    DEVICE void begin() {
+        taken = 0;
+        count = static_cast<int>(uniform(plan.turns.count[group()]));
     }
-
-    // The parity of the turn's phase, for both halves.
-    DEVICE uint32_t take_parity(const GroupTurn& turn) {
-        const int bit = turn.stage() + (turn.readers() == 3 ? GroupRing<DIM>::STAGES : 0);
+    DEVICE bool are_left() const { return taken < count; }
+    DEVICE Step take() {
+        const GroupTurn turn{uniform(plan.turns.turns[group()][taken])};
+        const int bit = turn.stage() + (turn.readers() == ALL_READERS ? GroupRing<DIM>::STAGES : 0);
         const uint32_t parity = parities >> bit & 1;
         parities ^= 1u << bit;
-        return parity;
+        taken += 1;
+        return {turn, parity};
     }
 
-    DEVICE void release(const GroupTurn& turn, StageHalf half) const {
-        if (lane_index() == 0) arrive_mbarrier(ring.read(turn.stage(), half));
+    DEVICE bool next(Step& step) {
+        if (!are_left()) return false;
+        step = take();
+        return true;
     }
-
-    DEVICE void start_scores(Accumulator<STEP>& scores, const FragmentA<DIM>& query, const GroupTurn& turn) const {
-        start_product_nk<T, STEP>(scores, query, ring.tile(turn.stage(), KEY), 0, false);
-        commit_products();
-    }
-
-    DEVICE void start_outputs(const FragmentA<STEP>& weights, const GroupTurn& turn) {
-        start_product_kn<T, DIM>(out, weights, ring.tile(turn.stage(), VALUE), 0, true);
-        commit_products();
-    }
-
-    // Scores become weights, which are zeros where none of the warp's tokens has listed the step.
-    DEVICE Rescale weigh(float (&sums)[2], Accumulator<STEP>& scores, const GroupTurn& turn) {
-        const int warp = warp_index() % GROUP_WARPS;
-        if (!turn.wanted_by(warp)) {
-            scores.fill(0.0f);
-            sums[0] = sums[1] = 0.0f;
-            return {{1.0f, 1.0f}};
-        }
-        if (turn.masked_for(warp)) hide_keys(scores, plan.list, turn.at(), p);
-        float maxima[2];
-        find_row_maxima(maxima, scores);
-        const Rescale rescale = raise_maxima(softmax, maxima);
-        make_weights<T>(sums, scores, softmax);
-        return rescale;
-    }
-
-    // Adds the keys of the group's turns to O and to the running softmax.
-    DEVICE void walk(const FragmentA<DIM>& query) {
-        const int count = static_cast<int>(uniform(plan.turns.count[group()]));
-        if (count == 0) return;
-        GroupTurn now = turn(0);
-        uint32_t parity = take_parity(now);
-        Accumulator<STEP> scores;
-        float sums[2];
-
-        wait_landed(now, KEY, parity);
-        fence_products();
-        start_scores(scores, query, now);
-        wait_products<0>(scores);
-        release(now, KEY);
-        advance(softmax, out, weigh(sums, scores, now), sums);
-        FragmentA<STEP> weights = to_fragment_a<T>(scores);
-        wait_landed(now, VALUE, parity);
-        NO_UNROLL
-        for (int i = 1; i < count; ++i) {
-            const GroupTurn last = now;
-            now = turn(i);
-            parity = take_parity(now);
-            wait_landed(now, KEY, parity);
-            fence_products();
-            start_scores(scores, query, now);
-            fence_products();
-            start_outputs(weights, last);
-            wait_products<1>(scores);
-            release(now, KEY);
-            const Rescale rescale = weigh(sums, scores, now);
-            wait_landed(now, VALUE, parity);  // here, as said above
-            wait_products<0>(out);
-            release(last, VALUE);
-            advance(softmax, out, rescale, sums);
-            weights = to_fragment_a<T>(scores);
-        }
-        fence_products();
-        start_outputs(weights, now);
-        wait_products<0>(out);
-        release(now, VALUE);
+    DEVICE static void look(const Step&) {}
+    DEVICE static bool is_wanted(const Step& turn) { return turn.wanted_by(warp()); }
+    DEVICE void hide(Accumulator<STEP>& scores, const Step& turn) const {
+        if (turn.masked_for(warp())) hide_keys(scores, plan.list, turn.at(), p);
     }
 };
 
@@ -200,7 +140,7 @@ struct ListWindows {
 // The side of the warpgroups that attend.
 template <class T, int DIM>
 DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile, GroupPlan<DIM>& plan, const GroupRing<DIM>& ring) {
-    GroupWalk<T, DIM> walk{p, plan, ring, 0, {}, {}};
+    GroupWalk<T, DIM, TurnWalk<DIM>> walk{ring, {p, plan}, {}, {}};
     QueryRow row[2];
     start_rows(row, walk.softmax, p, tile, warp_index());
     const FragmentA<DIM> query = load_query_rows<DIM>(p, tile, row);
@@ -215,7 +155,8 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
         if (warp_index() == 0) deal_turns<GroupRing<DIM>::STAGES>(plan.turns, plan.list, windows.passed);
         windows.pass(plan.list, longest);
         sync_block();  // the turns are dealt
-        walk.walk(query);
+        walk.steps.begin();
+        if (walk.steps.are_left()) walk.add_steps(query, walk.steps.take());
         sync_block();  // every warp is done with the list, and has read the ring
     }
     const QueryTile same = find_block_tile_anew(p);
@@ -232,11 +173,7 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
 template <int DIM>
 DEVICE void copy_steps(const sala_sparse_attention_group_params& p, const QueryTile& tile, GroupPlan<DIM>& plan,
                        const GroupRing<DIM>& ring) {
-    const KeyRange& keys = tile.sequence.keys;
-    const RingFiller<DIM> filler{p,
-                                 ring,
-                                 {find_mapped_rows(p.attention.k, keys, block_index_z(), tile.head_kv),
-                                  find_mapped_rows(p.attention.v, keys, block_index_z(), tile.head_kv)}};
+    const RingFiller<DIM> filler = find_filler(p, ring, tile);
     const int longest = longest_window(tile, p.attention.tile_tokens, plan.list.shape.capacity);
     ListWindows windows{ceil_div(tile.steps(), BlockSets::WORD_STEPS)};
     while (windows.are_left()) {

@@ -82,7 +82,8 @@ fn exponentials_that_cannot_count_are_left_out() {
     let (all, expected) = count(Some(inputs.blocks()));
     let (some, indices) = count(None);
     assert_eq!(indices, expected);
-    assert!(some < 0.7 * all, "{some} of {all} exponentials");
+    // Half of them are for sums, which need all. What is left varies with the seed around a third more.
+    assert!(some < 0.8 * all, "{some} of {all} exponentials");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Outputs and logarithms are those of the definition.
 
 use crate::steps::compare_entries;
-use crate::{PRECISIONS, diverging_problem, long_problem, scattered_problem};
+use crate::{PRECISIONS, diverging_problem, gaping_problem, long_problem, scattered_problem};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::devices::{all_levels, all_levels_and_orders};
@@ -321,32 +321,9 @@ fn warps_far_apart_agree() {
     }
 }
 
-/// Half of a tile's tokens list the first and the last block, the others all: a ring that both halves share has to move on while the former wait.
 #[test]
 fn lists_with_wide_gaps_agree() {
-    const BLOCKS: usize = 40;
     for dim in [64, 128] {
-        let case = AttentionCase {
-            group: 16,
-            dim,
-            block_size: 64,
-            ..AttentionCase::plain(vec![(8, BLOCKS * 64)], seed())
-        };
-        let dense = AttentionCase {
-            lists: ListCase::None,
-            ..case
-        };
-        let last = BLOCKS as i32 - 1;
-        let list = |token: usize| (0..=last).map(move |block| if token >= 4 || block % last == 0 { block } else { -1 });
-        let tokens = (0..8).flat_map(|token| std::iter::repeat_n(token, dense.heads_kv));
-        let lists = Some(Lists {
-            indices: tokens.flat_map(list).collect(),
-            list_len: BLOCKS,
-        });
-        let problem = AttentionProblem {
-            lists,
-            ..dense.problem()
-        };
-        compare_on(&all_levels(), &problem);
+        compare_on(&all_levels(), &gaping_problem(dim));
     }
 }

@@ -87,6 +87,27 @@ fn diverging_problem(dim: usize) -> AttentionProblem {
     problem
 }
 
+/// Half of a tile's tokens list the first and the last block, the others all: a ring that both halves share has to move on while the former wait.
+fn gaping_problem(dim: usize) -> AttentionProblem {
+    const BLOCKS: usize = 40;
+    let case = AttentionCase {
+        dim,
+        list_len: BLOCKS,
+        ..AttentionCase::plain(vec![(8, BLOCKS * 64)], seed())
+    };
+    let last = BLOCKS as i32 - 1;
+    let entry = |token: usize, block: i32| {
+        if token >= 4 || block % last == 0 { block } else { -1 }
+    };
+    let mut problem = case.problem();
+    let indices = (0..8).flat_map(|token| (0..=last).map(move |block| entry(token, block)));
+    problem.lists = Some(Lists {
+        indices: indices.collect(),
+        list_len: BLOCKS,
+    });
+    problem
+}
+
 /// Asserts that a sequence has the same bits however the keys of its batch are stored, and alone. `entry` gives the call that is tried.
 fn assert_same_in_any_batch_and_store(
     machines: &[Machine],

@@ -1,10 +1,11 @@
 //! No order of threads and copies is a race.
 
-use crate::{diverging_problem, long_problem, scattered_problem};
+use crate::{diverging_problem, gaping_problem, long_problem, scattered_problem};
 use sala_testkit::devices::race_detecting_hosts;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::problem::compare_on;
 use sala_testkit::property::{check, seed};
+use sala_testkit::storage::Storage;
 
 /// Groups of several tokens per warp, of one, and of several warps per token.
 const GROUPS: [(usize, ListCase); 3] = [(16, ListCase::Selected), (3, ListCase::Unruly), (32, ListCase::None)];
@@ -25,6 +26,19 @@ fn no_call_races() {
     compare_on(&machines, &long_problem());
     compare_on(&machines, &scattered_problem());
     compare_on(&machines, &diverging_problem(128));
+    compare_on(&machines, &gaping_problem(128));
+    // Steps that lie in one page each, and in several.
+    for page in [64, 16] {
+        for lists in [ListCase::Selected, ListCase::None] {
+            let case = AttentionCase {
+                lists,
+                ..AttentionCase::plain(vec![(9, 520)], seed())
+            };
+            let mut problem = case.problem();
+            problem.batch.storage = Storage::paged(page);
+            compare_on(&machines, &problem);
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{Failure, cargo, repository};
 /// Deletes each synchronisation statement of the kernels in turn and checks that some test notices.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only files whose name contains NAME
+    /// Only files whose path contains NAME, such as `sm90a/dense_attention`
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
@@ -76,10 +76,10 @@ const NOT_COPIED: [&str; 4] = ["target", ".git", ".cuda", ".venv"];
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut sources = sources(repository())?;
     if let Some(name) = &arguments.only {
-        sources.retain(|source| source.name().contains(name.as_str()));
+        sources.retain(|source| source.path.to_string_lossy().contains(name.as_str()));
         if sources.is_empty() {
             return Err(Failure::repository(format!(
-                "no kernel and no part of one has {name:?} in its name"
+                "no kernel and no part of one has {name:?} in its path"
             )));
         }
     }
@@ -157,10 +157,6 @@ impl Source {
             text,
             tests: Tests::new(),
         })
-    }
-
-    fn name(&self) -> &str {
-        self.path.file_stem().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// The kernel sources that this one includes, the machine apart.
@@ -415,7 +411,7 @@ mod tests {
         for name in ["outer", "inner"] {
             let part = sources
                 .iter()
-                .find(|source| source.name() == name)
+                .find(|source| source.path.ends_with(format!("{name}.cuh")))
                 .expect("it is included");
             assert_eq!(part.tests, all, "{name}");
         }

@@ -176,6 +176,8 @@ DEVICE FragmentA<DIM> load_queries(OnlineSoftmax& softmax, const DenseRows& rows
 struct StepKeys {
     uint32_t visible[AttentionTile::STEP_CELLS];
 
+    static DEVICE StepKeys all() { return {{~0u, ~0u}}; }
+    DEVICE bool has(int row) const { return ((row < KeyCell::KEYS ? visible[0] : visible[1]) >> row % KeyCell::KEYS & 1) != 0; }
     DEVICE bool are_all() const {
         static_assert(AttentionTile::STEP_CELLS == 2, "a step has two cells");
         return (visible[0] & visible[1]) == ~0u;

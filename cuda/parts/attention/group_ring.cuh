@@ -64,6 +64,7 @@ struct GroupRing {
 template <int DIM>
 struct RingFiller {
     using Ring = GroupRing<DIM>;
+    using Tile = typename Ring::Tile;
     static constexpr int STEP = AttentionTile::STEP;
     static constexpr int PANELS = DIM / 64;
 
@@ -74,7 +75,7 @@ struct RingFiller {
     DEVICE const sala_tensor_map& map(StageHalf half) const { return half == KEY ? p.k_map : p.v_map; }
 
     // Starts the copies of a box, by one lane.
-    DEVICE void copy_box(const PanelTile<STEP, DIM>& tile, StageHalf half, int tile_row, int row, int store, uint32_t landed) const {
+    DEVICE void copy_box(const Tile& tile, StageHalf half, int tile_row, int row, int store, uint32_t landed) const {
         UNROLL
         for (int panel = 0; panel < PANELS; ++panel) {
             const uint32_t target = tile.panel(panel).base + static_cast<uint32_t>(tile_row * SharedTile<64>::ROW_BYTES);
@@ -88,37 +89,34 @@ struct RingFiller {
         const auto row = static_cast<int>(uniform(static_cast<uint32_t>(mapped[half].first_row + in_page)));
         const auto store = static_cast<int>(uniform(static_cast<uint32_t>(rows.paged() ? page : mapped[half].store)));
         if (!elect_lane()) return;
-        arrive_mbarrier_expecting(landed, Ring::Tile::BYTES);
+        arrive_mbarrier_expecting(landed, Tile::BYTES);
         copy_box(ring.tile(stage, half), half, 0, row, store, landed);
     }
 
-    // A step that lies in pages of fewer keys, a lane for each.
-    DEVICE void copy_pages(int stage, StageHalf half, const KeyRows& rows, const KeyStep& step, const StepPages& pages,
-                           uint32_t landed) const {
-        if (elect_lane()) arrive_mbarrier_expecting(landed, Ring::Tile::BYTES);
-        sync_warp();  // the bytes are announced
+    // A step that lies in pages of fewer keys, a lane for each: page_of(row of the step), which lanes ask for cell by cell.
+    template <class PageOf>
+    DEVICE void copy_pages(int stage, StageHalf half, const KeyRows& rows, const PageOf& page_of, uint32_t landed) const {
+        if (elect_lane()) arrive_mbarrier_expecting(landed, Tile::BYTES);  // bytes may land before they are announced
         UNROLL
         for (int cell = 0; cell < AttentionTile::STEP_CELLS; ++cell) {
-            const int in_cell = lane_index() << rows.page_shift, row = cell * AttentionTile::CELL_KEYS + in_cell;
+            const int in_cell = lane_index() << rows.page_shift;
             const bool mine = in_cell < AttentionTile::CELL_KEYS;
-            const int page = pages.page(rows, step, mine ? row : cell * AttentionTile::CELL_KEYS);
+            const int row = cell * AttentionTile::CELL_KEYS + (mine ? in_cell : 0), page = page_of(row);
             if (mine) copy_box(ring.tile(stage, half), half, row, 0, page, landed);
         }
     }
 
-    // Any step, row by row.
-    DEVICE void copy_rows(int stage, StageHalf half, const KeyRows& rows, const KeyStep& step, const StepPages& pages,
-                          int last_position) const {
+    // Any step, row by row: page_of(row) as above, and is_read(row, page). What is not read becomes zero.
+    template <class PageOf, class IsRead>
+    DEVICE void copy_rows(int stage, StageHalf half, const KeyRows& rows, int step, const PageOf& page_of, const IsRead& is_read) const {
         constexpr int VECTORS = DIM / 8;
-        const PanelTile<STEP, DIM> tile = ring.tile(stage, half);
-        const bool in_one_page = rows.one_page(STEP);
+        const Tile tile = ring.tile(stage, half);
         const int vector = lane_index() % VECTORS;
         NO_UNROLL
         for (int row = lane_index() / VECTORS; row < STEP; row += WARP_SIZE / VECTORS) {
-            const int page = in_one_page ? pages.whole : pages.page(rows, step, row);
-            const int key = step.first_key(0) + row;
-            const bool is_read = (step.cells >> (row / AttentionTile::CELL_KEYS) & 1) != 0 && key <= last_position && page != NO_PAGE;
-            async_copy<16>(tile.address(row, vector), (is_read ? rows.row_in(page, key) : rows.first) + vector * 8, is_read);
+            const int page = page_of(row);
+            const bool read = is_read(row, page);
+            async_copy<16>(tile.address(row, vector), (read ? rows.row_in(page, step * STEP + row) : rows.first) + vector * 8, read);
         }
     }
 
@@ -167,12 +165,22 @@ struct RingFiller {
         const StepPages pages = look_up_step(list.shape.rows[KEY], step, last_position);
         const bool all_read = step.cells == AttentionTile::WHOLE_STEP && step.first_key(0) + STEP - 1 <= last_position && pages.all_good();
         if (is_mapped && all_read) {
-            for_halves(n, readers,
-                       [&](StageHalf half, uint32_t landed) { copy_pages(stage, half, list.shape.rows[half], step, pages, landed); });
+            for_halves(n, readers, [&](StageHalf half, uint32_t landed) {
+                const KeyRows& rows = list.shape.rows[half];
+                copy_pages(stage, half, rows, [&](int row) { return pages.page(rows, step, row); }, landed);
+            });
             return;
         }
-        for_halves(n, readers,
-                   [&](StageHalf half, uint32_t) { copy_rows(stage, half, list.shape.rows[half], step, pages, last_position); });
+        for_halves(n, readers, [&](StageHalf half, uint32_t) {
+            const KeyRows& rows = list.shape.rows[half];
+            const bool in_one_page = rows.one_page(STEP);
+            copy_rows(
+                stage, half, rows, step.index, [&](int row) { return in_one_page ? pages.whole : pages.page(rows, step, row); },
+                [&](int row, int page) {
+                    const bool listed = (step.cells >> (row / AttentionTile::CELL_KEYS) & 1) != 0;
+                    return listed && step.first_key(0) + row <= last_position && page != NO_PAGE;
+                });
+        });
         hand_over_rows(stage, readers);
     }
 
@@ -184,6 +192,15 @@ struct RingFiller {
         for (int at = 0; at < count; ++at) fill_stage(list, at, passed + at);
     }
 };
+
+// Of a tile's keys and values.
+template <int DIM>
+DEVICE RingFiller<DIM> find_filler(const sala_sparse_attention_group_params& p, const GroupRing<DIM>& ring, const QueryTile& tile) {
+    const auto find = [&](const sala_key_rows& tensor) {
+        return find_mapped_rows(tensor, tile.sequence.keys, block_index_z(), tile.head_kv);
+    };
+    return {p, ring, {find(p.attention.k), find(p.attention.v)}};
+}
 
 }  // namespace SALA_VARIANT
 }  // namespace sala

@@ -142,6 +142,14 @@ DEVICE void store_empty_scores(const sala_select_blocks_params& p, const Sequenc
     }
 }
 
+// Whether a block has a sequence that is refused. If so it counts that, and writes what such rows hold.
+template <int WARPS>
+DEVICE bool leave_refused(const sala_select_blocks_params& p, const SequenceRange& sequence) {
+    if (!leave_refused<WARPS>(p.lists, p.status, sequence)) return false;
+    store_empty_scores<WARPS>(p, sequence);
+    return true;
+}
+
 template <int HEADS>
 DEVICE void store_lists(const sala_select_blocks_params& p, const TokenTile& tile, const WarpTokens<HEADS>& tokens,
                         TopK (&best)[Deal<HEADS>::TOKENS]) {

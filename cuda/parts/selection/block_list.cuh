@@ -13,6 +13,7 @@
 #include "parts/keys/rows.cuh"
 #include "parts/keys/sequence.cuh"
 #include "parts/selection/top_k.cuh"
+#include "parts/status.cuh"
 
 namespace sala {
 inline namespace SALA_VARIANT {
@@ -42,6 +43,15 @@ DEVICE void store_empty_lists(const sala_block_lists& lists, const SequenceRange
     for (int64_t row = block_index_x() * WARPS + warp_index(); row < sequence.queries; row += step) {
         store_all_blocks(lists, row_of<int>(lists.indices, sequence.first_query + row, block_index_y()), -1);
     }
+}
+
+// Whether a block has a sequence that is refused. If so it counts that, and writes what lists of such rows hold.
+template <int WARPS>
+DEVICE bool leave_refused(const sala_block_lists& lists, uint64_t status, const SequenceRange& sequence) {
+    if (sequence.refusal == REFUSED_NOTHING) return false;
+    count_refused_sequence(status, sequence.refusal);
+    store_empty_lists<WARPS>(lists, sequence);
+    return true;
 }
 
 // Writes the list of a token that had to choose. Called by whole warps.
