@@ -60,6 +60,26 @@ fn a_wait_ends_when_all_have_arrived() {
     }
 }
 
+/// Lanes that wait do not hold up the lane of their warp that arrives, though their code comes first.
+#[test]
+fn lanes_that_wait_hold_up_no_other() {
+    let body = format!(
+        "{}
+        @!%p1 bra $ARRIVE;
+        {WAIT}
+        mov.u32 %r5, 7;
+        st.global.u32 [%rd2], %r5;
+        bra $END;
+    $ARRIVE:
+        mbarrier.arrive.shared.b64 %rd5, [fixed];
+        bra $WAIT;
+    $END:",
+        begin(1)
+    );
+    let output = Case::new(&body).threads(64).run().unwrap();
+    assert_eq!(output, vec![7; 64]);
+}
+
 #[test]
 fn copies_arrive() {
     for copies in ["late", "eager"] {

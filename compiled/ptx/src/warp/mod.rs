@@ -105,6 +105,8 @@ pub struct Warp<'k> {
     group_products: Products,
     /// Whether the last instruction found a phase incomplete.
     polls: bool,
+    /// Lanes that poll, which hold up nobody: the others of the warp go on first.
+    polling: u32,
     /// Instructions executed.
     pub executed: u64,
     /// Matrix products among them.
@@ -131,6 +133,7 @@ impl<'k> Warp<'k> {
             bulk_copies: VecDeque::new(),
             group_products: Products::default(),
             polls: false,
+            polling: 0,
             executed: 0,
             products: 0,
         };
@@ -156,6 +159,7 @@ impl<'k> Warp<'k> {
             lanes: self.alive,
         };
         self.others.clear();
+        self.polling = 0;
         self.horizon = usize::MAX;
     }
 
@@ -204,7 +208,12 @@ impl<'k> Warp<'k> {
                     result.map_err(|lane| Fault { at: Some(at), lane })?;
                     self.current.at += 1;
                     if std::mem::take(&mut self.polls) {
-                        return Ok(Stop::Polls { at });
+                        self.polling |= lanes;
+                        if !self.others.iter().any(|group| self.goes_on(*group)) {
+                            self.polling = 0;
+                            return Ok(Stop::Polls { at });
+                        }
+                        self.horizon = 0;
                     }
                 }
                 _ => self.current.at += 1,
@@ -279,7 +288,10 @@ impl<'k> Warp<'k> {
             }
             same
         });
-        let ready = (0..self.others.len()).find(|&index| self.has_its_lanes(self.others[index]));
+        let goes_on = |index: &usize| self.goes_on(self.others[*index]);
+        let may_go_on = |index: &usize| self.has_its_lanes(self.others[*index]);
+        let all = 0..self.others.len();
+        let ready = all.clone().find(goes_on).or_else(|| all.clone().find(may_go_on));
         match ready {
             Some(index) => {
                 self.current = self.others.remove(index);
@@ -345,6 +357,11 @@ impl<'k> Warp<'k> {
     /// The lanes that a register names, as the first of some lanes sees it.
     fn named(&self, register: Register, lanes: u32) -> u32 {
         self.registers.get::<u32>(register)[lanes.trailing_zeros() as usize & (LANES - 1)]
+    }
+
+    /// Whether a group can go on, and does not poll.
+    fn goes_on(&self, group: Group) -> bool {
+        group.lanes & self.polling == 0 && self.has_its_lanes(group)
     }
 
     fn has_its_lanes(&self, group: Group) -> bool {
