@@ -268,7 +268,7 @@ template <class T, int DIM>
 DEVICE void begin_run(QueryWarp<DIM>& warp, const DenseRing<DIM>& ring) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, ring);
-    const StepChange change = weigh<T>(warp, scores);
+    const PartChange change = weigh<T>(warp.softmax, scores);
     take_weights<T>(warp, scores, change);
 }
 
@@ -280,7 +280,7 @@ DEVICE void continue_run(QueryWarp<DIM>& warp, const DenseRing<DIM>& ring) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, ring);
     multiply<T>(warp.out, warp.weights, ring.values());
-    const StepChange change = weigh<T>(warp, scores);
+    const PartChange change = weigh<T>(warp.softmax, scores);
     add_sums(warp.softmax, change.rescale, change.sums);
     const float sums = warp.softmax.sum[0] + warp.softmax.sum[1];
     rescale_out(warp.out, change.rescale, sums != sums);

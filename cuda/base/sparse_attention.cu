@@ -91,7 +91,7 @@ template <class T, int DIM, int BYTES>
 DEVICE void begin_run(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int at, const sala_sparse_attention_params& p) {
     Accumulator<STEP> scores;
     find_scores<T>(scores, warp, steps, at, p);
-    take_weights<T>(warp, scores, weigh<T>(warp, scores));
+    take_weights<T>(warp, scores, weigh<T>(warp.softmax, scores));
 }
 
 // While the tensor cores add the values of an entry, the others make weights of the next.
@@ -102,7 +102,7 @@ DEVICE void continue_run(QueryWarp<DIM>& warp, RingList<DIM, BYTES>& steps, int 
     steps.wait(at, VALUE);
     const RingEntry ahead = steps.look_ahead(at);
     multiply<T>(warp.out, warp.weights, steps.values(at));
-    const StepChange change = weigh<T>(warp, scores);
+    const PartChange change = weigh<T>(warp.softmax, scores);
     steps.release(at, VALUE, ahead);
     take_weights<T>(warp, scores, change);
 }

@@ -70,7 +70,7 @@ fn kernels_of_all_levels_give_the_same_bits() {
 fn exponentials_that_cannot_count_are_left_out() {
     let machine = hopper_host();
     let config = long_config(16, 64);
-    let mut inputs = inputs(Precision::Bf16, config, &[16], &[32 * 800]);
+    let mut inputs = inputs(Precision::Bf16, config, &[16], &[32 * 1600]);
     let row = inputs.q.to_f64()[..config.dim].to_vec();
     inputs.q = Values::round(Precision::Bf16, row.iter().copied().cycle().take(16 * 16 * config.dim));
     let keys = compress(&inputs, &machine);
@@ -82,8 +82,8 @@ fn exponentials_that_cannot_count_are_left_out() {
     let (all, expected) = count(Some(inputs.blocks()));
     let (some, indices) = count(None);
     assert_eq!(indices, expected);
-    // Half of them are for sums, which need all. What is left varies with the seed around a third more.
-    assert!(some < 0.8 * all, "{some} of {all} exponentials");
+    // Half of them are for sums, which need all.
+    assert!(some < 0.7 * all, "{some} of {all} exponentials");
 }
 
 #[test]

@@ -57,14 +57,13 @@ struct GroupWalk {
     // Adds the steps from `now` on that the group takes one after the other.
     DEVICE void add_steps(const FragmentA<DIM>& query, Step now) {
         Accumulator<STEP> scores;
-        float sums[2];
         wait_landed(now, KEY);
         steps.look(now);
         fence_products();
         start_scores(scores, query, now);
         wait_products<0>(scores);
         release(now, KEY);
-        advance(softmax, out, weigh(sums, scores, now), sums);
+        advance(softmax, out, weigh_step(scores, now));
         FragmentA<STEP> weights = to_fragment_a<T>(scores);
         wait_landed(now, VALUE);
         NO_UNROLL
@@ -77,11 +76,11 @@ struct GroupWalk {
             start_outputs(weights, last);
             wait_products<1>(scores);
             release(now, KEY);
-            const Rescale rescale = weigh(sums, scores, now);
+            const PartChange change = weigh_step(scores, now);
             wait_landed(now, VALUE);  // here, as said above
             wait_products<0>(out);
             release(last, VALUE);
-            advance(softmax, out, rescale, sums);
+            advance(softmax, out, change);
             weights = to_fragment_a<T>(scores);
         }
         fence_products();
@@ -101,18 +100,13 @@ struct GroupWalk {
     }
 
     // Scores become weights.
-    DEVICE Rescale weigh(float (&sums)[2], Accumulator<STEP>& scores, const Step& step) {
+    DEVICE PartChange weigh_step(Accumulator<STEP>& scores, const Step& step) {
         if (!steps.is_wanted(step)) {
             scores.fill(0.0f);
-            sums[0] = sums[1] = 0.0f;
-            return {{1.0f, 1.0f}};
+            return {};
         }
         steps.hide(scores, step);
-        float maxima[2];
-        find_row_maxima(maxima, scores);
-        const Rescale rescale = raise_maxima(softmax, maxima);
-        make_weights<T>(sums, scores, softmax);
-        return rescale;
+        return weigh<T>(softmax, scores);
     }
 };
 

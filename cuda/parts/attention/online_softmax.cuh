@@ -111,6 +111,28 @@ DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const Rescale& 
     rescale_out(out, rescale);
 }
 
+// What a part does to the sums and to O, which has to be complete up to the part before.
+struct PartChange {
+    Rescale rescale = {{1.0f, 1.0f}};
+    float sums[2] = {0.0f, 0.0f};
+};
+
+// Turns the scores of a part into weights.
+template <class T, int N>
+DEVICE PartChange weigh(OnlineSoftmax& softmax, Accumulator<N>& scores) {
+    PartChange change;
+    float maxima[2];
+    find_row_maxima(maxima, scores);
+    change.rescale = raise_maxima(softmax, maxima);
+    make_weights<T>(change.sums, scores, softmax);
+    return change;
+}
+
+template <int N>
+DEVICE void advance(OnlineSoftmax& softmax, Accumulator<N>& out, const PartChange& change) {
+    advance(softmax, out, change.rescale, change.sums);
+}
+
 // Completes the sums over the four lanes of each row, after the last part. A factor of NaN makes the row NaN,
 // whatever it sees.
 DEVICE void finish_softmax(OnlineSoftmax& softmax) {

@@ -21,26 +21,9 @@ struct QueryWarp {
     FragmentA<AttentionTile::STEP> weights;  // of the step whose values come next
 };
 
-// What a step's weights do to the sums and to O, which has to be complete up to the step before.
-struct StepChange {
-    Rescale rescale;
-    float sums[2];
-};
-
-// Turns scores into weights.
 template <class T, int DIM>
-DEVICE StepChange weigh(QueryWarp<DIM>& warp, Accumulator<AttentionTile::STEP>& scores) {
-    StepChange change;
-    float maxima[2];
-    find_row_maxima(maxima, scores);
-    change.rescale = raise_maxima(warp.softmax, maxima);
-    make_weights<T>(change.sums, scores, warp.softmax);
-    return change;
-}
-
-template <class T, int DIM>
-DEVICE void take_weights(QueryWarp<DIM>& warp, const Accumulator<AttentionTile::STEP>& weights, const StepChange& change) {
-    advance(warp.softmax, warp.out, change.rescale, change.sums);
+DEVICE void take_weights(QueryWarp<DIM>& warp, const Accumulator<AttentionTile::STEP>& weights, const PartChange& change) {
+    advance(warp.softmax, warp.out, change);
     warp.weights = to_fragment_a<T>(weights);
 }
 
