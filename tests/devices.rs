@@ -62,6 +62,21 @@ fn the_host_describes_itself() {
     assert_eq!(with_multiprocessors(0).multiprocessors(), 1);
     assert_eq!(device.max_shared_memory(), 99 * 1024);
     device.make_current().unwrap();
+    for (capability, kilobytes) in [
+        ((8, 0), 163),
+        ((8, 9), 99),
+        ((9, 0), 227),
+        ((10, 0), 227),
+        ((12, 0), 99),
+    ] {
+        let mut options = HostOptions::default();
+        options.compute_capability = capability;
+        assert_eq!(
+            Device::host_with(options).max_shared_memory(),
+            kilobytes * 1024,
+            "{capability:?}"
+        );
+    }
 }
 
 #[test]

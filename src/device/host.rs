@@ -4,12 +4,18 @@
 //! machine would not: bounds, alignment, divergence, races. It is for tests, for counting costs and for machines without a
 //! GPU; it is not fast.
 
-/// What the base kernels must fit: the shared memory of the smallest GPU that they run on.
-const BASE_SHARED_MEMORY: u32 = 99 * 1024;
-
-/// What a block has on Hopper.
+/// Hopper, which has kernels of its own.
 const HOPPER: (u32, u32) = (9, 0);
-const HOPPER_SHARED_MEMORY: u32 = 227 * 1024;
+
+/// The most shared memory of a block, by compute capability (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"). The
+/// least of them, which every base kernel has a variant for, also stands for GPUs that are not named here.
+const fn shared_memory((major, minor): (u32, u32)) -> u32 {
+    match (major, minor) {
+        (8, 0 | 7) => 163 * 1024,
+        (9 | 10, _) => 227 * 1024,
+        _ => 99 * 1024,
+    }
+}
 
 /// In what order blocks begin, and in what order the threads of a block run between two points where they meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,18 +72,15 @@ pub struct HostOptions {
     pub count: bool,
     /// How many multiprocessors the device claims to have, for kernels whose grid depends on it; 0 counts as 1.
     pub multiprocessors: u32,
-    /// The compute capability of the GPU that the device pretends to be. With (9, 0) operations choose kernels that are written for Hopper alone,
-    /// as they do there, and a block has its shared memory; with any other they choose those that every GPU runs.
+    /// The compute capability of the GPU that the device pretends to be: a block has its shared memory, and operations choose kernels as they do
+    /// there, with (9, 0) also those that are written for Hopper alone.
     pub compute_capability: (u32, u32),
 }
 
 impl HostOptions {
     /// The most shared memory of a block.
     pub(super) fn max_shared_memory(&self) -> u32 {
-        match self.compute_capability {
-            HOPPER => HOPPER_SHARED_MEMORY,
-            _ => BASE_SHARED_MEMORY,
-        }
+        shared_memory(self.compute_capability)
     }
 }
 

@@ -180,8 +180,7 @@ impl Device {
         }
     }
 
-    /// The most shared memory that a block can ask for, in bytes. The host has what the base kernels must fit, 99 KB, or what the GPU has that
-    /// [`HostOptions::compute_capability`] names.
+    /// The most shared memory that a block can ask for, in bytes. The host has what the GPU has that [`HostOptions::compute_capability`] names.
     pub fn max_shared_memory(&self) -> u32 {
         match &self.kind {
             Kind::Host(options) => options.max_shared_memory(),
