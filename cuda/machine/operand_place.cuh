@@ -3,6 +3,10 @@
 #pragma once
 #include "machine/tile.cuh"
 
+#if defined(SALA_HOST)
+#include <algorithm>
+#endif
+
 namespace sala {
 inline namespace SALA_VARIANT {
 
@@ -41,6 +45,11 @@ struct OperandPlace {
 template <class T, int N, int K, int COLS, Operand OPERAND>
 DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b SITE);
 
+// The same for M operands A of K columns, which share each load of B. make(a, i) gives columns [16 i, 16 i + 16) of all of them: it
+// works while the tensor cores multiply the columns before.
+template <class T, int K, int M, int N, int COLS, Operand OPERAND, class Make>
+DEVICE void multiply_made(Accumulator<N> (&c)[M], const OperandPlace<COLS, OPERAND>& b, const Make& make SITE);
+
 }  // namespace SALA_VARIANT
 }  // namespace sala
 
@@ -58,7 +67,28 @@ DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlac
     }
 }
 
+template <class T, int K, int M, int N, int COLS, Operand OPERAND, class Make>
+DEVICE void multiply_made(Accumulator<N> (&c)[M], const OperandPlace<COLS, OPERAND>& b, const Make& make, const char* file, int line) {
+    FragmentA<K> a[M];
+    for (int i = 0; i < K / 16; ++i) {
+        FragmentA<16> made[M];
+        make(made, i);
+        for (int m = 0; m < M; ++m) std::copy_n(made[m].registers[0], 4, a[m].registers[i]);
+    }
+    for (int m = 0; m < M; ++m) multiply<T>(c[m], a[m], b, file, line);
+}
+
 #else
+
+// Columns [16 j, 16 j + 16) of C, from rows [16 i, 16 i + 16) of B.
+template <int COLS, Operand OPERAND>
+DEVICE void load_operand(uint32_t (&r)[4], const OperandPlace<COLS, OPERAND>& b, int i, int j) {
+    if constexpr (OPERAND == Operand::NK) {
+        load_matrix_x4(r, b.address(16 * j, 16 * i));
+    } else {
+        load_matrix_x4_trans(r, b.address(16 * i, 16 * j));
+    }
+}
 
 template <class T, int N, int K, int COLS, Operand OPERAND>
 DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b) {
@@ -68,14 +98,34 @@ DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlac
         UNROLL
         for (int j = 0; j < N / 16; ++j) {
             uint32_t r[4];
-            if constexpr (OPERAND == Operand::NK) {
-                load_matrix_x4(r, b.address(16 * j, 16 * i));
-            } else {
-                load_matrix_x4_trans(r, b.address(16 * i, 16 * j));
-            }
+            load_operand(r, b, i, j);
             mma<T>(c.values[2 * j], a.registers[i], r[0], r[1]);
             mma<T>(c.values[2 * j + 1], a.registers[i], r[2], r[3]);
         }
+    }
+}
+
+template <class T, int K, int M, int N, int COLS, Operand OPERAND, class Make>
+DEVICE void multiply_made(Accumulator<N> (&c)[M], const OperandPlace<COLS, OPERAND>& b, const Make& make) {
+    static_assert(N % 16 == 0, "a load has sixteen columns");
+    FragmentA<16> next[M];
+    make(next, 0);
+    UNROLL
+    for (int i = 0; i < K / 16; ++i) {
+        FragmentA<16> a[M];
+        UNROLL
+        for (int m = 0; m < M; ++m) a[m] = next[m];
+        UNROLL
+        for (int j = 0; j < N / 16; ++j) {
+            uint32_t r[4];
+            load_operand(r, b, i, j);
+            UNROLL
+            for (int m = 0; m < M; ++m) {
+                mma<T>(c[m].values[2 * j], a[m].registers[0], r[0], r[1]);
+                mma<T>(c[m].values[2 * j + 1], a[m].registers[0], r[2], r[3]);
+            }
+        }
+        if (i + 1 < K / 16) make(next, i + 1);
     }
 }
 

@@ -76,19 +76,30 @@ DEVICE Rescale raise_maxima(OnlineSoftmax& softmax, const float (&largest)[2]) {
     return rescale;
 }
 
+// Turns the scores of eight keys into weights, and adds them to the sums over this lane's columns.
+template <class T>
+DEVICE void weigh_eight(float (&sums)[2], float (&scores)[4], const OnlineSoftmax& softmax) {
+    UNROLL
+    for (int e = 0; e < 4; ++e) {
+        scores[e] = exp2(fma(softmax.factor[e / 2], scores[e] - softmax.maximum[e / 2], WEIGHT_BITS<T>));
+        sums[e / 2] += scores[e];
+    }
+}
+
+// The same for columns [16 i, 16 i + 16), which are rounded. `sums` begin with zeros, and columns come in ascending order.
+template <class T, int N>
+DEVICE FragmentA<16> weigh_columns(float (&sums)[2], Accumulator<N>& scores, int i, const OnlineSoftmax& softmax) {
+    weigh_eight<T>(sums, scores.values[2 * i], softmax);
+    weigh_eight<T>(sums, scores.values[2 * i + 1], softmax);
+    return to_fragment_a<T, 16>(scores, 2 * i);
+}
+
 // Turns scores into weights, and gives their sums over this lane's columns.
 template <class T, int N>
 DEVICE void make_weights(float (&sums)[2], Accumulator<N>& scores, const OnlineSoftmax& softmax) {
     sums[0] = sums[1] = 0.0f;
     UNROLL
-    for (int j = 0; j < N / 8; ++j) {
-        UNROLL
-        for (int e = 0; e < 4; ++e) {
-            const float weight = exp2(fma(softmax.factor[e / 2], scores.values[j][e] - softmax.maximum[e / 2], WEIGHT_BITS<T>));
-            scores.values[j][e] = weight;
-            sums[e / 2] += weight;
-        }
-    }
+    for (int j = 0; j < N / 8; ++j) weigh_eight<T>(sums, scores.values[j], softmax);
 }
 
 // Applies a part's rescaling and weights to the sums.
