@@ -11,10 +11,11 @@
 
 enum {
     SALA_ATTENTION_WARPS = 8,
-    SALA_ATTENTION_WARP_ROWS = 16,          // query rows of a warp; a row is one head of one token
-    SALA_ATTENTION_STEP = 64,               // keys that are taken in at a time
-    SALA_ATTENTION_RING_BYTES = 96 * 1024,  // of keys and values in shared memory
-    SALA_ATTENTION_SHARED_BYTES = 99 * 1024,
+    SALA_ATTENTION_WARP_ROWS = 16,       // query rows of a warp; a row is one head of one token
+    SALA_ATTENTION_STEP = 64,            // keys that are taken in at a time
+    SALA_ATTENTION_LIST_BYTES = 2048,    // of the list of steps in shared memory
+    SALA_ATTENTION_BARRIER_BYTES = 160,  // beside each stage of keys and values
+    SALA_ATTENTION_MAX_STAGES = 16,
     SALA_GROUP_ATTENTION_WARPS = 12,  // sm90a: two warpgroups that attend, one that copies
     SALA_GROUP_ATTENTION_RING_BYTES = 192 * 1024,
     SALA_GROUP_ATTENTION_SHARED_BYTES = 227 * 1024,
@@ -45,7 +46,9 @@ typedef struct sala_sparse_attention_params {
     int32_t block_size;                                     // keys: 32, 64 or 128
     int32_t group;                                          // query heads of a kv head
     int32_t tokens_per_warp, warps_per_token, tile_tokens;  // how rows are dealt to warps: 1 in one of the first two
+    int32_t ring_stages;                                    // with lists, of keys and values in shared memory
     float scale;
+    int32_t reserved;
 } sala_sparse_attention_params;
 
 // The same for warpgroups, which are fed by tensor copies.
@@ -53,7 +56,7 @@ typedef struct sala_sparse_attention_group_params {
     sala_tensor_map k_map, v_map;  // boxes of 64 columns of a step, or of a page if that is smaller; all zeros: there are none
     sala_sparse_attention_params attention;
     int32_t is_mapped;  // there are both maps
-    int32_t reserved[15];
+    int32_t reserved[13];
 } sala_sparse_attention_group_params;
 
 // Attention of a few tokens, whose keys are cut into pieces: a launch attends to each piece, a second one merges

@@ -158,9 +158,11 @@ impl Kernels {
         picked.ok_or_else(|| self.nothing_to_pick(variants))
     }
 
-    /// Whether this device runs a variant, and `SALA_KERNELS` allows it.
+    /// Whether this device runs a variant, has the shared memory for it, and `SALA_KERNELS` allows it.
     pub(crate) fn runs<P, T>(&self, variant: &Variant<P, T>) -> bool {
-        variant.machine <= self.level && self.state(variant.kernel.index()).is_ok()
+        variant.machine <= self.level
+            && variant.shared <= self.device.max_shared_memory()
+            && self.state(variant.kernel.index()).is_ok()
     }
 
     /// Queues a grid of a variant's kernel. An empty grid is nothing to do.
@@ -210,6 +212,10 @@ impl Kernels {
         unsafe { self.queue_launch(stream, &self.launch_of(index, grid, threads, shared, params)) }
     }
 
+    fn name_of(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
+    }
+
     fn launch_of<'a>(
         &'a self,
         index: usize,
@@ -220,7 +226,7 @@ impl Kernels {
     ) -> Launch<'a> {
         Launch {
             index,
-            name: self.names.get(index).map_or("", String::as_str),
+            name: self.name_of(index),
             grid,
             threads,
             shared,
@@ -278,7 +284,12 @@ impl Kernels {
                 Err(Some(error)) => Some(error.clone()),
                 Ok(()) | Err(None) => None,
             });
-        refused.unwrap_or_else(|| {
+        let limit = self.device.max_shared_memory();
+        let least = variants.iter().min_by_key(|variant| variant.shared);
+        let small = least.filter(|variant| variant.shared > limit);
+        let small =
+            small.map(|variant| too_much_shared_memory(self.name_of(variant.kernel.index()), variant.shared, limit));
+        refused.or(small).unwrap_or_else(|| {
             let why = format!("no kernel for it is left: {LEVEL_VARIABLE} allows none");
             Error::unsupported("the operation", why)
         })

@@ -968,8 +968,9 @@ const _: () = {
 pub const SALA_ATTENTION_WARPS: u32 = 8;
 pub const SALA_ATTENTION_WARP_ROWS: u32 = 16;
 pub const SALA_ATTENTION_STEP: u32 = 64;
-pub const SALA_ATTENTION_RING_BYTES: u32 = 98304;
-pub const SALA_ATTENTION_SHARED_BYTES: u32 = 101376;
+pub const SALA_ATTENTION_LIST_BYTES: u32 = 2048;
+pub const SALA_ATTENTION_BARRIER_BYTES: u32 = 160;
+pub const SALA_ATTENTION_MAX_STAGES: u32 = 16;
 pub const SALA_GROUP_ATTENTION_WARPS: u32 = 12;
 pub const SALA_GROUP_ATTENTION_RING_BYTES: u32 = 196608;
 pub const SALA_GROUP_ATTENTION_SHARED_BYTES: u32 = 232448;
@@ -1003,11 +1004,13 @@ pub struct sala_sparse_attention_params {
     pub tokens_per_warp: i32,
     pub warps_per_token: i32,
     pub tile_tokens: i32,
+    pub ring_stages: i32,
     pub scale: f32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 384usize];
+    ["Size of sala_sparse_attention_params"][::core::mem::size_of::<sala_sparse_attention_params>() - 392usize];
     ["Alignment of sala_sparse_attention_params"][::core::mem::align_of::<sala_sparse_attention_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_params::sequences"]
         [::core::mem::offset_of!(sala_sparse_attention_params, sequences) - 0usize];
@@ -1045,8 +1048,12 @@ const _: () = {
         [::core::mem::offset_of!(sala_sparse_attention_params, warps_per_token) - 372usize];
     ["Offset of field: sala_sparse_attention_params::tile_tokens"]
         [::core::mem::offset_of!(sala_sparse_attention_params, tile_tokens) - 376usize];
+    ["Offset of field: sala_sparse_attention_params::ring_stages"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, ring_stages) - 380usize];
     ["Offset of field: sala_sparse_attention_params::scale"]
-        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 380usize];
+        [::core::mem::offset_of!(sala_sparse_attention_params, scale) - 384usize];
+    ["Offset of field: sala_sparse_attention_params::reserved"]
+        [::core::mem::offset_of!(sala_sparse_attention_params, reserved) - 388usize];
 };
 #[repr(C)]
 #[repr(align(64))]
@@ -1056,7 +1063,7 @@ pub struct sala_sparse_attention_group_params {
     pub v_map: sala_tensor_map,
     pub attention: sala_sparse_attention_params,
     pub is_mapped: i32,
-    pub reserved: [i32; 15usize],
+    pub reserved: [i32; 13usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -1071,9 +1078,9 @@ const _: () = {
     ["Offset of field: sala_sparse_attention_group_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_group_params, attention) - 256usize];
     ["Offset of field: sala_sparse_attention_group_params::is_mapped"]
-        [::core::mem::offset_of!(sala_sparse_attention_group_params, is_mapped) - 640usize];
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, is_mapped) - 648usize];
     ["Offset of field: sala_sparse_attention_group_params::reserved"]
-        [::core::mem::offset_of!(sala_sparse_attention_group_params, reserved) - 644usize];
+        [::core::mem::offset_of!(sala_sparse_attention_group_params, reserved) - 652usize];
 };
 impl Default for sala_sparse_attention_group_params {
     fn default() -> Self {
@@ -1094,23 +1101,23 @@ pub struct sala_sparse_attention_decode_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of sala_sparse_attention_decode_params"]
-        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 432usize];
+        [::core::mem::size_of::<sala_sparse_attention_decode_params>() - 440usize];
     ["Alignment of sala_sparse_attention_decode_params"]
         [::core::mem::align_of::<sala_sparse_attention_decode_params>() - 8usize];
     ["Offset of field: sala_sparse_attention_decode_params::attention"]
         [::core::mem::offset_of!(sala_sparse_attention_decode_params, attention) - 0usize];
     ["Offset of field: sala_sparse_attention_decode_params::trees"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 384usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, trees) - 392usize];
     ["Offset of field: sala_sparse_attention_decode_params::partials"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 400usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, partials) - 408usize];
     ["Offset of field: sala_sparse_attention_decode_params::softmaxes"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 408usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, softmaxes) - 416usize];
     ["Offset of field: sala_sparse_attention_decode_params::counts"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 416usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, counts) - 424usize];
     ["Offset of field: sala_sparse_attention_decode_params::pieces"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 424usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, pieces) - 432usize];
     ["Offset of field: sala_sparse_attention_decode_params::reserved"]
-        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 428usize];
+        [::core::mem::offset_of!(sala_sparse_attention_decode_params, reserved) - 436usize];
 };
 pub const SALA_UNIT_TEST_SHARED: u32 = 32768;
 #[repr(C)]

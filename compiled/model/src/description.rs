@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::Problem;
 use crate::machine::{Memory, Refill, Sync};
+use crate::{Gpu, Problem};
 
 /// The file, relative to the repository.
 pub const FILE: &str = "compiled/model/kernels.toml";
@@ -51,6 +51,18 @@ pub struct Description {
     pub sync: Vec<Sync>,
     /// Code that the last reader of a stage runs.
     pub refill: Option<Refill>,
+    /// A ring that has as many stages as fit.
+    pub ring: Option<Ring>,
+}
+
+/// A ring of stages that takes the shared memory which a block can have.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ring {
+    /// Bytes of a stage, barriers included.
+    pub stage_bytes: u32,
+    /// Bytes of shared memory beside it.
+    pub other_bytes: u32,
 }
 
 /// Warps of a block that do the same.
@@ -80,6 +92,17 @@ impl Description {
     /// The warps of a block.
     pub fn warp_count(&self) -> usize {
         self.warps.iter().map(|role| role.count).sum()
+    }
+
+    /// The mbarriers, and the code of the last reader, with the stages that the ring has on a GPU.
+    pub fn with_stages(&self, gpu: &Gpu) -> (Vec<Sync>, Option<Refill>) {
+        let (mut syncs, mut refill) = (self.sync.clone(), self.refill.clone());
+        if let Some(ring) = self.ring {
+            let stages = (gpu.block_shared_memory().saturating_sub(ring.other_bytes) / ring.stage_bytes) as usize;
+            syncs.iter_mut().for_each(|sync| sync.lead += sync.stage_lead * stages);
+            refill.iter_mut().for_each(|refill| refill.stages = stages);
+        }
+        (syncs, refill)
     }
 
     /// Whether the price is that of a round of a loop.

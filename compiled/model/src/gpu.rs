@@ -173,6 +173,11 @@ impl Gpu {
         WARP_PRODUCT / (self.warp_product_rate / 4.0)
     }
 
+    /// The most dynamic shared memory of a block.
+    pub fn block_shared_memory(&self) -> u32 {
+        self.shared_memory - SYSTEM_SHARED
+    }
+
     /// How many blocks of so many warps a multiprocessor holds, given the registers of a thread and the block's dynamic shared memory.
     pub fn resident_blocks(&self, registers: u32, warps: usize, shared_memory: u32) -> usize {
         // Registers are dealt in eights, and each sub-partition has a quarter of them.

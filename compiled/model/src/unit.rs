@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::description::{Description, FILE, Role};
-use crate::machine::{Free, Program, Run, Setting, Workload};
+use crate::machine::{Free, Program, Run, Setting, Sync, Workload};
 use crate::sass::{Class, Function, Instruction, Loop, PathFinder, Pattern, Trips};
 use crate::{Gpu, Problem};
 
@@ -38,6 +38,7 @@ struct Paths {
 pub struct Priced<'a> {
     unit: &'a Unit<'a>,
     gpu: &'static Gpu,
+    syncs: Vec<Sync>,
     /// For each role, what it runs with work and without.
     programs: Vec<[Program; 2]>,
 }
@@ -109,19 +110,22 @@ impl<'a> Unit<'a> {
 
     /// The unit on a GPU.
     pub fn on(&'a self, gpu: &'static Gpu) -> Result<Priced<'a>, Problem> {
+        let (syncs, refill) = self.description.with_stages(gpu);
         let setting = Setting {
             gpu,
             memory: self.description.memory,
             bulk_bytes: self.description.bulk_bytes,
-            syncs: &self.description.sync,
-            refill: self.description.refill.as_ref(),
+            syncs: &syncs,
+            refill: refill.as_ref(),
         };
         let program = |path: &[usize]| Program::of_path(self.function, path, &setting);
         let pair = |role: &Paths| Ok([program(&role.work)?, program(&role.idle)?]);
+        let programs = self.roles.iter().map(pair).collect::<Result<_, Problem>>()?;
         Ok(Priced {
             unit: self,
             gpu,
-            programs: self.roles.iter().map(pair).collect::<Result<_, Problem>>()?,
+            syncs,
+            programs,
         })
     }
 
@@ -285,7 +289,7 @@ impl Priced<'_> {
         let workload = Workload {
             warps,
             blocks,
-            syncs: &self.unit.description.sync,
+            syncs: &self.syncs,
             refilled: self.unit.description.refill.is_some(),
         };
         workload.run(self.gpu, free)

@@ -1,8 +1,8 @@
 // A ring of steps of keys and values in shared memory that no warp waits at for another.
 //
-// Entry n of a list passes through stage n mod STAGES, K and V apart from each other. Nobody copies on a schedule: the
-// last warp that has read a half of a stage starts the copy of the entry STAGES further on into it. So a warp spends
-// nothing on a step that it does not want, and may be STAGES steps ahead of the slowest.
+// Entry n of a list passes through stage n mod `stages`, K and V apart from each other. Nobody copies on a schedule: the
+// last warp that has read a half of a stage starts the copy of the entry `stages` further on into it. So a warp spends
+// nothing on a step that it does not want, and may be `stages` steps ahead of the slowest. There are as many as fit.
 //
 //     begun, a barrier for each warp     the copy of a half has begun, for a warp that wants it
 //     landed                             it is there
@@ -31,47 +31,59 @@ inline namespace SALA_VARIANT {
 
 enum StageHalf { KEY, VALUE };
 
+// Where a step is on its way through the ring.
+struct RingPlace {
+    int stage;
+    uint32_t parity;  // of the phase in which its warps read it
+};
+
 template <int DIM>
 struct KeyRing {
     static constexpr int STEP = AttentionTile::STEP;
     static constexpr uint32_t HALF_BYTES = STEP * DIM * 2;
-    static constexpr int STAGES = SALA_ATTENTION_RING_BYTES / static_cast<int>(2 * HALF_BYTES);
 
     struct Barriers {
-        uint64_t begun[STAGES][2][ATTENTION_WARPS];
-        uint64_t landed[STAGES][2];
-        uint64_t read[STAGES][2];
+        uint64_t begun[2][ATTENTION_WARPS];
+        uint64_t landed[2];
+        uint64_t read[2];
     };
+    static_assert(sizeof(Barriers) == SALA_ATTENTION_BARRIER_BYTES, "the host gives that much for each stage");
 
-    uint32_t halves, barriers;  // shared addresses
+    uint32_t halves;  // shared address of the stages, behind which their barriers lie
+    int stages;
+    uint32_t inverse;  // ⌈2¹⁶ / stages⌉
 
+    DEVICE KeyRing(uint32_t halves, int stages)
+        : halves(halves), stages(stages), inverse(static_cast<uint32_t>(ceil_div(1 << 16, stages))) {}
+
+    static DEVICE uint32_t bytes(int stages) { return static_cast<uint32_t>(stages) * (2 * HALF_BYTES + sizeof(Barriers)); }
     static DEVICE uint32_t stage_bytes(int stage) { return static_cast<uint32_t>(stage) * 2 * HALF_BYTES; }
     DEVICE SharedTile<DIM> tile(int stage, StageHalf half) const { return {halves + stage_bytes(stage) + half * HALF_BYTES}; }
     DEVICE uint32_t begun(int stage, StageHalf half, int warp) const {
-        return barriers + static_cast<uint32_t>(((2 * stage + half) * ATTENTION_WARPS + warp) * 8);
+        return barriers(stage) + static_cast<uint32_t>((ATTENTION_WARPS * half + warp) * 8);
     }
-    DEVICE uint32_t landed(int stage, StageHalf half) const { return begun(STAGES, KEY, 2 * stage + half); }
-    DEVICE uint32_t read(int stage, StageHalf half) const { return landed(STAGES + stage, half); }
+    DEVICE uint32_t landed(int stage, StageHalf half) const { return begun(stage, KEY, 2 * ATTENTION_WARPS + half); }
+    DEVICE uint32_t read(int stage, StageHalf half) const { return begun(stage, KEY, 2 * ATTENTION_WARPS + 2 + half); }
+
+    // Of an entry below 4096, for which the product gives the round exactly.
+    DEVICE RingPlace place(int entry) const {
+        const uint32_t round = static_cast<uint32_t>(entry) * inverse >> 16;
+        return {entry - static_cast<int>(round) * stages, round & 1};
+    }
 
     // Called by all threads of the block; a barrier belongs after it.
     DEVICE void begin() const {
-        constexpr int HALVES = 2 * STAGES, BEGUN = HALVES * ATTENTION_WARPS;
-        for (int i = thread_index(); i < BEGUN + 2 * HALVES; i += ATTENTION_WARPS * WARP_SIZE) {
-            const int arrivals = i < BEGUN ? 1 : i < BEGUN + HALVES ? WARP_SIZE : ATTENTION_WARPS;
-            init_mbarrier(barriers + static_cast<uint32_t>(8 * i), arrivals);
+        constexpr int BEGUN = 2 * ATTENTION_WARPS, BARRIERS = BEGUN + 4;
+        for (int i = thread_index(); i < stages * BARRIERS; i += ATTENTION_WARPS * WARP_SIZE) {
+            const int number = i % BARRIERS;
+            const int arrivals = number < BEGUN ? 1 : number < BEGUN + 2 ? WARP_SIZE : ATTENTION_WARPS;
+            init_mbarrier(begun(i / BARRIERS, KEY, number), arrivals);
         }
     }
-};
 
-// A step on its way through the ring.
-struct RingPlace {
-    int stage;
-    uint32_t parity;  // of the phase in which its warps read it
-
-    template <int DIM>
-    static DEVICE RingPlace of(int entry) {
-        constexpr int STAGES = KeyRing<DIM>::STAGES;
-        return {entry % STAGES, static_cast<uint32_t>(entry / STAGES & 1)};
+  private:
+    DEVICE uint32_t barriers(int stage) const {
+        return halves + stage_bytes(stages) + static_cast<uint32_t>(stage) * static_cast<uint32_t>(sizeof(Barriers));
     }
 };
 
@@ -129,21 +141,19 @@ struct RingEntry {
 // The entries of a list on their way through a ring, as a warp sees them.
 template <int DIM, int BYTES>
 struct RingList {
-    static constexpr int STAGES = KeyRing<DIM>::STAGES;
-
     KeyRing<DIM> ring;
     StepList<BYTES>& list;
     OperandPlace<DIM, Operand::NK> first_keys;
     OperandPlace<DIM, Operand::KN> first_values;
-    int passed = 0;         // entries of earlier lists
+    int passed = 0;         // entries of earlier lists, without full turns of two rounds
     uint32_t parities = 0;  // a bit for each half: that of the phase of `begun` that the warp waits for next
 
     DEVICE RingList(const KeyRing<DIM>& ring, StepList<BYTES>& list)
         : ring(ring), list(list), first_keys(ring.tile(0, KEY)), first_values(ring.tile(0, VALUE)) {}
 
-    DEVICE RingPlace place(int at) const { return RingPlace::of<DIM>(passed + at); }
-    DEVICE OperandPlace<DIM, Operand::NK> keys(int at) const { return first_keys.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
-    DEVICE OperandPlace<DIM, Operand::KN> values(int at) const { return first_values.moved(KeyRing<DIM>::stage_bytes(place(at).stage)); }
+    DEVICE RingPlace place(int at) const { return ring.place(passed + at); }
+    DEVICE OperandPlace<DIM, Operand::NK> keys(RingPlace own) const { return first_keys.moved(KeyRing<DIM>::stage_bytes(own.stage)); }
+    DEVICE OperandPlace<DIM, Operand::KN> values(RingPlace own) const { return first_values.moved(KeyRing<DIM>::stage_bytes(own.stage)); }
 
     // What there is to know of an entry for its copy. Of one past the end of the list, that of the last.
     DEVICE RingEntry look_up(int at) const {
@@ -151,11 +161,10 @@ struct RingList {
         const int found = minimum(at, last);
         return {at <= last, StepEntry{list.entries()[found]}, StepMarks{list.marks()[found]}, list.pages()[found]};
     }
-    DEVICE RingEntry look_ahead(int at) const { return look_up(at + STAGES); }
+    // The entry that comes to the place of entry `at` after it.
+    DEVICE RingEntry look_ahead(int at) const { return look_up(at + ring.stages); }
 
     // The whole warp starts the copy of a half of an entry to its place, which is free.
-    DEVICE void fill(int at, StageHalf half) const { fill(look_up(at), place(at).stage, half); }
-
     DEVICE void fill(const RingEntry& entry, int stage, StageHalf half) const {
         const KeyRows rows = list.shape.rows[half];
         const uint32_t wants = entry.marks.wants();
@@ -171,24 +180,35 @@ struct RingList {
         arrive_mbarrier_with_copies(uniform(ring.landed(stage, half)));
     }
 
+    // The warps share the copies of the first entries, whose places are free.
+    DEVICE void fill_first() const {
+        const int count = minimum(ring.stages, static_cast<int>(list.count));
+        NO_UNROLL
+        for (int i = warp_index(); i < 2 * count; i += ATTENTION_WARPS) fill(look_up(i / 2), place(i / 2).stage, i % 2 == 0 ? KEY : VALUE);
+    }
+
     // Waits for a half of an entry that the warp wants; it asks for each of them once.
-    DEVICE void wait(int at, StageHalf half) {
-        const RingPlace own = place(at);
+    DEVICE void wait(RingPlace own, StageHalf half) {
         const int bit = 2 * own.stage + half;
         wait_mbarriers(ring.begun(own.stage, half, warp_index()), parities >> bit & 1, ring.landed(own.stage, half), own.parity);
         parities ^= 1u << bit;
     }
 
-    // The warp has read a half of an entry. If it is the last that wanted it, it fills the place again, for the entry STAGES
-    // further on, which it has looked up meanwhile.
-    DEVICE void release(int at, StageHalf half, const RingEntry& ahead) const {
-        const RingPlace own = place(at);
+    // The warp has read a half of an entry. Returns what `refill` asks for.
+    DEVICE int release(RingPlace own, StageHalf half) const {
         sync_warp();
-        const int lacked = arrive_mbarrier_if(lane_index() == 0, ring.read(own.stage, half));
+        return arrive_mbarrier_if(lane_index() == 0, ring.read(own.stage, half));
+    }
+
+    // If the warp was the last that wanted the half, it fills the place again, for the entry that it has looked up.
+    DEVICE void refill(int lacked, RingPlace own, StageHalf half, const RingEntry& ahead) const {
         if (uniform(static_cast<uint32_t>(lacked)) != 1 || !ahead.exists) return;
         wait_mbarrier(ring.read(own.stage, half), own.parity);  // complete: what the others read happened before
         fill(ahead, own.stage, half);
     }
+
+    // All warps are done with the list.
+    DEVICE void pass() { passed = (passed + static_cast<int>(list.count)) % (2 * ring.stages); }
 };
 
 }  // namespace SALA_VARIANT

@@ -53,11 +53,20 @@ DEVICE void start_row(OnlineSoftmax& softmax, int side, float factor) {
 // The maxima of the lane's two rows; four lanes share a row.
 template <int N>
 DEVICE void find_row_maxima(float (&largest)[2], const Accumulator<N>& scores) {
-    largest[0] = largest[1] = -INFINITE;
+    constexpr int CHAINS = 4;  // for each row, so that few maxima wait for others
+    static_assert(N % 16 == 0, "each chain has a score");
+    float chains[CHAINS][2];
     UNROLL
     for (int j = 0; j < N / 8; ++j) {
         UNROLL
-        for (int e = 0; e < 4; ++e) largest[e / 2] = maximum(largest[e / 2], scores.values[j][e]);
+        for (int e = 0; e < 4; ++e) {
+            float& chain = chains[j % 2 * 2 + e % 2][e / 2];
+            chain = j < 2 ? scores.values[j][e] : maximum(chain, scores.values[j][e]);
+        }
+    }
+    UNROLL
+    for (int side = 0; side < 2; ++side) {
+        largest[side] = maximum(maximum(chains[0][side], chains[1][side]), maximum(chains[2][side], chains[3][side]));
     }
     reduce_max_each<4>(largest);
 }

@@ -7,12 +7,16 @@ use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::shapes::Machine;
 use crate::sys::params::{
-    SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
-    SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES,
-    SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES, sala_rows, sala_sparse_attention_decode_params,
-    sala_sparse_attention_group_params, sala_sparse_attention_params, sala_trees,
+    SALA_ATTENTION_BARRIER_BYTES, SALA_ATTENTION_LIST_BYTES, SALA_ATTENTION_MAX_STAGES, SALA_ATTENTION_STEP,
+    SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS, SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES,
+    SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES,
+    sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params,
+    sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+
+/// The fewest stages of the ring of sparse prefill: at dim 64 as well, the sets of which its lists are made have room there.
+const MIN_STAGES: i32 = 3;
 
 /// The kernels of a layer, and how they cut their work.
 #[derive(Debug, Clone)]
@@ -20,7 +24,8 @@ pub(in crate::operations) struct Plan {
     tiling: Tiling,
     /// By warpgroups, where the device has them.
     hopper: Hopper,
-    pub(super) listed: Vec<Variant<sala_sparse_attention_params>>,
+    /// By stages of the ring of keys and values, of which each device runs as many as fit.
+    pub(super) listed: Vec<Variant<sala_sparse_attention_params, i32>>,
     pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
     pub(super) decode: decode::Plan,
 }
@@ -61,12 +66,18 @@ struct Hopper {
 impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
         let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
+        // Keys and values of a step.
+        let stage = 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
+        let listed = |stages: i32| {
+            let threads = SALA_ATTENTION_WARPS as usize * 32;
+            let shared =
+                SALA_ATTENTION_LIST_BYTES as usize + stages as usize * (stage + SALA_ATTENTION_BARRIER_BYTES as usize);
+            Variant::base("sparse_attention", Some(config.dtype), &[dim], threads, shared, stages)
+        };
         let variant =
             |kernel, warps, shared| Variant::base(kernel, Some(config.dtype), &[dim], warps as usize * 32, shared, ());
         // `sizeof(DensePlan<dim>)`: stages of K and of V, and what says of rows and keys.
-        let stage = 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
         let dense = SALA_DENSE_STAGES as usize * stage + SALA_DENSE_SCRATCH_BYTES as usize;
-        let listed = SALA_ATTENTION_SHARED_BYTES as usize;
         let hopper = |file, shared: u32| {
             let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
             Variant::of(
@@ -85,7 +96,10 @@ impl Plan {
                 listed: hopper("sparse_attention", SALA_GROUP_ATTENTION_SHARED_BYTES)?,
                 dense: hopper("dense_attention", SALA_GROUP_DENSE_SHARED_BYTES)?,
             },
-            listed: vec![variant("sparse_attention", SALA_ATTENTION_WARPS, listed)?],
+            listed: (MIN_STAGES..=SALA_ATTENTION_MAX_STAGES as i32)
+                .rev()
+                .map(listed)
+                .collect::<Result<_>>()?,
             dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
             decode: decode::Plan::new(config, dim)?,
         })
@@ -180,15 +194,23 @@ impl<'a> Call<'a> {
                 Entry::Prefill => {
                     let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-                    let (variants, hopper) = match self.lists {
-                        Some(_) => (&plan.listed, &plan.hopper.listed),
-                        None => (&plan.dense, &plan.hopper.dense),
+                    let hopper = match self.lists {
+                        Some(_) => &plan.hopper.listed,
+                        None => &plan.hopper.dense,
                     };
                     if kernels.runs(hopper) {
                         let params = with_maps(kernels, config, params, [&k, &v])?;
                         return kernels.queue(stream, hopper, grid, &params);
                     }
-                    kernels.queue(stream, kernels.pick(variants, |()| true)?, grid, &params)
+                    if self.lists.is_none() {
+                        return kernels.queue(stream, kernels.pick(&plan.dense, |()| true)?, grid, &params);
+                    }
+                    let variant = kernels.pick(&plan.listed, |_| true)?;
+                    let params = sala_sparse_attention_params {
+                        ring_stages: variant.tile,
+                        ..params
+                    };
+                    kernels.queue(stream, variant, grid, &params)
                 }
             }
         }
@@ -251,7 +273,9 @@ impl<'a> Call<'a> {
             tokens_per_warp: tiling.tokens_per_warp as i32,
             warps_per_token: tiling.warps_per_token as i32,
             tile_tokens: tile_tokens as i32,
+            ring_stages: 0, // the variant says it
             scale: config.scale,
+            reserved: 0,
         };
         Ok((params, [k, v]))
     }

@@ -26,6 +26,9 @@ pub struct Sync {
     /// Phases that need no arrival: the stages of a ring that starts empty, or that copies run ahead.
     #[serde(default)]
     pub lead: usize,
+    /// The same for each stage of the unit's ring.
+    #[serde(default)]
+    pub stage_lead: usize,
     /// Whether the arrival also waits for the copies that its warp started before.
     #[serde(default)]
     pub copies: bool,
@@ -37,7 +40,8 @@ pub struct Sync {
 pub struct Refill {
     /// Source pattern of the code.
     pub code: String,
-    /// The stages of the ring: it fills the stage for the round that comes so many later.
+    /// The stages of the ring: it fills the stage for the round that comes so many later. Those of the unit's ring if it has one.
+    #[serde(default)]
     pub stages: usize,
 }
 
