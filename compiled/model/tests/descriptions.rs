@@ -112,6 +112,21 @@ fn an_unknown_field_is_an_error() {
 }
 
 #[test]
+fn a_ring_has_the_stages_that_fit() {
+    let description = description(
+        "kernel = \"k\"
+         warps = [{ count = 8 }]
+         sync = [{ name = \"full\", arrive = \"fill\", wait = \"wait\", count = 1, lead = 1, stage_lead = 2 }]
+         refill = { code = \"fill\" }
+         ring = { stage_bytes = 32_928, other_bytes = 2048 }",
+    );
+    for (gpu, stages) in [("A100", 5), ("H100", 6), ("RTX5090", 3)] {
+        let (syncs, refill) = description.with_stages(Gpu::find(gpu).unwrap());
+        assert_eq!((syncs[0].lead, refill.unwrap().stages), (1 + 2 * stages, stages), "{gpu}");
+    }
+}
+
+#[test]
 fn the_committed_descriptions_can_be_read() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels.toml");
     let descriptions = Descriptions::parse(&fs::read_to_string(file).unwrap()).unwrap();

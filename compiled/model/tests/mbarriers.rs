@@ -64,6 +64,7 @@ fn sync(count: u32, lead: usize, copies: bool) -> Sync {
         wait: "wait".to_owned(),
         count,
         lead,
+        stage_lead: 0,
         copies,
     }
 }
