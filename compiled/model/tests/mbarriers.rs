@@ -70,6 +70,7 @@ fn sync(count: u32, lead: usize, copies: bool) -> Sync {
 
 fn end(warps: Vec<Vec<&Program>>, syncs: &[Sync], refilled: bool) -> f64 {
     let workload = Workload {
+        late: Vec::new(),
         warps,
         blocks: 1,
         syncs,
@@ -155,6 +156,7 @@ fn the_last_reader_fills_a_stage_again() {
     );
     let rounds = 6;
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&reader; rounds]; 4],
         blocks: 1,
         syncs: &syncs,
@@ -171,6 +173,7 @@ fn a_ring_that_nobody_fills_is_an_error() {
     let syncs = [sync(1, 0, false)];
     let waits = program(&[WAIT], &syncs, None);
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&waits]],
         blocks: 1,
         syncs: &syncs,

@@ -9,10 +9,11 @@ use crate::shapes::Machine;
 use crate::sys::params::{
     SALA_ATTENTION_SHARED_BYTES, SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS,
     SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES,
-    SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES, sala_rows, sala_sparse_attention_decode_params,
-    sala_sparse_attention_group_params, sala_sparse_attention_params, sala_trees,
+    SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES, SALA_WIDE_DENSE_ROWS, SALA_WIDE_DENSE_SCRATCH_BYTES,
+    sala_rows, sala_sequences, sala_sparse_attention_decode_params, sala_sparse_attention_group_params,
+    sala_sparse_attention_params, sala_trees,
 };
-use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
+use crate::{DType, Device, Error, Result, Stream, Tensor, TensorMut};
 
 /// The kernels of a layer, and how they cut their work.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub(in crate::operations) struct Plan {
     /// By warpgroups, where the device has them.
     hopper: Hopper,
     pub(super) listed: Vec<Variant<sala_sparse_attention_params>>,
-    pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
+    pub(super) dense: Vec<Variant<sala_sparse_attention_params, DenseTile>>,
     pub(super) decode: decode::Plan,
 }
 
@@ -46,47 +47,113 @@ impl Tiling {
     }
 }
 
-/// Query tokens of a block of dense prefill, whose rows are dealt to warps one after the other.
-fn dense_tile_tokens(group: usize) -> usize {
-    SALA_DENSE_ROWS as usize / group
+/// The tile of a block of dense prefill.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DenseTile {
+    /// Its query tokens, whose rows are dealt to warps one after the other.
+    tokens: usize,
+    /// Bytes of shared memory that it takes.
+    shared: usize,
+    /// It is for calls that give every multiprocessor one.
+    is_wide: bool,
+}
+
+impl DenseTile {
+    fn narrow(config: &Config) -> Self {
+        Self {
+            tokens: SALA_DENSE_ROWS as usize / config.group(),
+            shared: stage_bytes(config) + SALA_DENSE_SCRATCH_BYTES as usize,
+            is_wide: false,
+        }
+    }
+
+    /// Its rows of Q lie in shared memory too.
+    fn wide(config: &Config) -> Self {
+        let rows = SALA_WIDE_DENSE_ROWS as usize;
+        let queries = rows * config.shape.dim * 2;
+        Self {
+            tokens: rows / config.group(),
+            shared: queries + stage_bytes(config) + SALA_WIDE_DENSE_SCRATCH_BYTES as usize,
+            is_wide: true,
+        }
+    }
+
+    fn of_warpgroups(config: &Config) -> Self {
+        Self {
+            shared: SALA_GROUP_DENSE_SHARED_BYTES as usize,
+            ..Self::narrow(config)
+        }
+    }
+
+    /// Blocks of a call.
+    fn grid(&self, config: &Config, sequences: &sala_sequences) -> [usize; 3] {
+        let tiles = (sequences.max_seqlen_q as usize).div_ceil(self.tokens);
+        [tiles, config.shape.heads_kv, sequences.batch as usize]
+    }
+
+    /// Whether a block fits a device, and its multiprocessors all get one if they have to. Every tile gives the same bits.
+    fn suits(&self, device: &Device, grid: [usize; 3]) -> bool {
+        let blocks = grid
+            .iter()
+            .fold(1, |product: usize, &blocks| product.saturating_mul(blocks));
+        let has_work = !self.is_wide || blocks >= device.multiprocessors() as usize;
+        has_work && self.shared <= device.max_shared_memory() as usize
+    }
+}
+
+/// Stages of K and of V in shared memory.
+fn stage_bytes(config: &Config) -> usize {
+    SALA_DENSE_STAGES as usize * 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2
 }
 
 /// The kernels of a plan for warpgroups.
 #[derive(Debug, Clone)]
 struct Hopper {
     listed: Variant<sala_sparse_attention_group_params>,
-    dense: Variant<sala_sparse_attention_group_params>,
+    dense: Variant<sala_sparse_attention_group_params, DenseTile>,
 }
 
 impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
         let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
-        let variant =
-            |kernel, warps, shared| Variant::base(kernel, Some(config.dtype), &[dim], warps as usize * 32, shared, ());
-        // `sizeof(DensePlan<dim>)`: stages of K and of V, and what says of rows and keys.
-        let stage = 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
-        let dense = SALA_DENSE_STAGES as usize * stage + SALA_DENSE_SCRATCH_BYTES as usize;
-        let listed = SALA_ATTENTION_SHARED_BYTES as usize;
-        let hopper = |file, shared: u32| {
-            let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
-            Variant::of(
-                Machine::Sm90a,
-                file,
-                Some(config.dtype),
-                &[dim],
-                threads,
-                shared as usize,
-                (),
-            )
+        let element = Some(config.dtype);
+        let [threads, group_threads] =
+            [SALA_ATTENTION_WARPS, SALA_GROUP_ATTENTION_WARPS].map(|warps| warps as usize * 32);
+        let dense = |kernel, tile: DenseTile| {
+            let threads = SALA_DENSE_WARPS as usize * 32;
+            Variant::base(kernel, element, &[dim], threads, tile.shared, tile)
         };
+        let [shared, group_shared] =
+            [SALA_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_SHARED_BYTES].map(|bytes| bytes as usize);
+        let group_tile = DenseTile::of_warpgroups(config);
+        let hopper = Machine::Sm90a;
         Ok(Self {
             tiling: Tiling::of(config.group()),
             hopper: Hopper {
-                listed: hopper("sparse_attention", SALA_GROUP_ATTENTION_SHARED_BYTES)?,
-                dense: hopper("dense_attention", SALA_GROUP_DENSE_SHARED_BYTES)?,
+                listed: Variant::of(
+                    hopper,
+                    "sparse_attention",
+                    element,
+                    &[dim],
+                    group_threads,
+                    group_shared,
+                    (),
+                )?,
+                dense: Variant::of(
+                    hopper,
+                    "dense_attention",
+                    element,
+                    &[dim],
+                    group_threads,
+                    group_tile.shared,
+                    group_tile,
+                )?,
             },
-            listed: vec![variant("sparse_attention", SALA_ATTENTION_WARPS, listed)?],
-            dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
+            listed: vec![Variant::base("sparse_attention", element, &[dim], threads, shared, ())?],
+            dense: vec![
+                dense("dense_attention_wide", DenseTile::wide(config))?,
+                dense("dense_attention", DenseTile::narrow(config))?,
+            ],
             decode: decode::Plan::new(config, dim)?,
         })
     }
@@ -177,18 +244,28 @@ impl<'a> Call<'a> {
                     };
                     decode.queue(kernels, stream, config, tiling, params, self.workspace)
                 }
-                Entry::Prefill => {
+                Entry::Prefill if self.lists.is_some() => {
                     let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-                    let (variants, hopper) = match self.lists {
-                        Some(_) => (&plan.listed, &plan.hopper.listed),
-                        None => (&plan.dense, &plan.hopper.dense),
-                    };
-                    if kernels.runs(hopper) {
+                    if kernels.runs(&plan.hopper.listed) {
                         let params = with_maps(kernels, config, params, [&k, &v])?;
-                        return kernels.queue(stream, hopper, grid, &params);
+                        return kernels.queue(stream, &plan.hopper.listed, grid, &params);
                     }
-                    kernels.queue(stream, kernels.pick(variants, |()| true)?, grid, &params)
+                    kernels.queue(stream, kernels.pick(&plan.listed, |()| true)?, grid, &params)
+                }
+                Entry::Prefill => {
+                    let grid = |tile: &DenseTile| tile.grid(config, &params.sequences);
+                    let cut = |tile: &DenseTile| sala_sparse_attention_params {
+                        tile_tokens: tile.tokens as i32,
+                        ..params
+                    };
+                    let hopper = &plan.hopper.dense;
+                    if kernels.runs(hopper) {
+                        let params = with_maps(kernels, config, cut(&hopper.tile), [&k, &v])?;
+                        return kernels.queue(stream, hopper, grid(&hopper.tile), &params);
+                    }
+                    let variant = kernels.pick(&plan.dense, |tile| tile.suits(kernels.device(), grid(tile)))?;
+                    kernels.queue(stream, variant, grid(&variant.tile), &cut(&variant.tile))
                 }
             }
         }
@@ -222,10 +299,6 @@ impl<'a> Call<'a> {
                 (sequences, rows, list_len)
             }
         };
-        let tile_tokens = match (&self.lists, self.entry) {
-            (None, Entry::Prefill) => dense_tile_tokens(config.group()),
-            _ => tiling.tile_tokens,
-        };
         let params = sala_sparse_attention_params {
             sequences,
             q,
@@ -250,7 +323,7 @@ impl<'a> Call<'a> {
             group: config.group() as i32,
             tokens_per_warp: tiling.tokens_per_warp as i32,
             warps_per_token: tiling.warps_per_token as i32,
-            tile_tokens: tile_tokens as i32,
+            tile_tokens: tiling.tile_tokens as i32, // not those of dense prefill
             scale: config.scale,
         };
         Ok((params, [k, v]))
@@ -292,6 +365,7 @@ fn check_lists(lists: &Tensor<'_>, total_q: usize, heads_kv: usize) -> Result<(s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostOptions;
 
     #[test]
     fn groups_fill_warps() {
@@ -310,7 +384,34 @@ mod tests {
         assert_eq!(tiling(17), [1, 2, 4]);
         assert_eq!(tiling(48), [1, 3, 2]);
         assert_eq!(tiling(64), [1, 4, 2]);
-        let rows_of_tiles = [1, 3, 16, 17, 64].map(|group| group * dense_tile_tokens(group));
-        assert_eq!(rows_of_tiles, [128, 126, 128, 119, 128]);
+    }
+
+    #[test]
+    fn tiles_are_wide_where_they_fit_and_keep_a_device_busy() {
+        let device = |compute_capability, multiprocessors| {
+            let mut options = HostOptions::default();
+            (options.compute_capability, options.multiprocessors) = (compute_capability, multiprocessors);
+            Device::host_with(options)
+        };
+        let tile = |is_wide, shared| DenseTile {
+            tokens: 16,
+            shared,
+            is_wide,
+        };
+        let wide = tile(true, 163 * 1024);
+        for (capability, fits) in [
+            ((8, 0), true),
+            ((8, 6), false),
+            ((8, 9), false),
+            ((9, 0), true),
+            ((12, 0), false),
+        ] {
+            assert_eq!(wide.suits(&device(capability, 108), [54, 2, 1]), fits, "{capability:?}");
+            assert!(!wide.suits(&device(capability, 108), [53, 2, 1]), "{capability:?}");
+            assert!(
+                tile(false, 99 * 1024).suits(&device(capability, 108), [1, 1, 1]),
+                "{capability:?}"
+            );
+        }
     }
 }
