@@ -343,19 +343,24 @@ fn a_decode_step_reads_listed_keys_once() {
 }
 
 /// Dense prefill multiplies no more than the causal pairs and what their steps of 64 keys round them up to, and reads keys and values once for each
-/// tile of 128 rows: with one query head per kv head a tile is 128 tokens, with 16 it is 8.
+/// tile of 256 rows, or of 128 where there are too few of those for the multiprocessors: with one query head per kv head a tile of 128 rows is 128
+/// tokens, with 16 it is 8.
 #[test]
 fn dense_prefill_reads_keys_once_per_tile() {
-    for (group, queries, keys) in [(1, 4096, 8192), (16, 64, 8192), (5, 75, 4096)] {
+    let calls = [(1, 4096, 8192), (16, 64, 8192), (5, 75, 4096)];
+    let tiles = [(256, 1), (128, 1 << 20)];
+    for ((group, queries, keys), (rows, multiprocessors)) in
+        calls.into_iter().flat_map(|call| tiles.map(|tile| (call, tile)))
+    {
         let problem = dense_problem(group, queries, keys);
-        let (floor, counted) = (floors::attention(&problem), count(&problem, 1));
+        let (floor, counted) = (floors::attention(&problem), count(&problem, multiprocessors));
         let issued = counted.tensor_flops as f64 / floor.flops as f64;
-        let rows = (128 / group * group) as f64 / 128.0;
+        let tile = rows / group;
+        let used = (tile * group) as f64 / rows as f64;
         assert!(
-            (1.0..1.05).contains(&(issued * rows)),
+            (1.0..1.05).contains(&(issued * used)),
             "group {group}: {issued} x the products"
         );
-        let tile = 128 / group;
         // Tiles count from the first token, and read up to their last.
         let tiles = (0..queries)
             .step_by(tile)

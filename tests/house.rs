@@ -30,8 +30,9 @@ const DONE_WITHOUT: [(&str, &str); 3] = [
 ];
 
 /// Kernels of another name that an operation launches, with its parameters.
-const ALSO_OF: [(&str, &str); 2] = [
+const ALSO_OF: [(&str, &str); 3] = [
     ("cuda/base/dense_attention.cu", "sparse_attention"),
+    ("cuda/base/dense_attention_wide.cu", "sparse_attention"),
     ("cuda/sm90a/dense_attention.cu", "sparse_attention"),
 ];
 

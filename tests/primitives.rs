@@ -594,6 +594,9 @@ fn fused_products_equal_their_instructions() {
     product_agrees::<bf16>("product_shared_kn", a, kn);
     product_agrees::<bf16>("product_place_nk", a, |k, n| (8 + n, k));
     product_agrees::<f16>("product_place_kn", a, |k, n| (8 + k, n));
+    // Each half of the output has every row, as the first operand of its warp and as the second of another.
+    product_agrees::<bf16>("product_made_nk", a, |k, n| (8 + n, k));
+    product_agrees::<f16>("product_made_kn", a, |k, n| (8 + k, n));
     product_agrees::<bf16>("product_shared_trans_kn", |m, k| (16 + k, m), kn);
 }
 

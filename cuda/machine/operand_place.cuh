@@ -41,6 +41,14 @@ struct OperandPlace {
     }
 };
 
+// Rows [row0, row0 + 16), columns [col0, col0 + 16) as A: lanes ask for the rows of the KN fragment there, which is its transpose.
+template <int COLS>
+DEVICE FragmentA<16> load_operand_a(const OperandPlace<COLS, Operand::KN>& place, int row0, int col0 SITE) {
+    FragmentA<16> a;
+    load_matrix_x4(a.registers[0], place.address(row0, col0) FORWARD_SITE);
+    return a;
+}
+
 // C += A B, B being the tile's first rows and columns; multiply_nk and multiply_kn, bit for bit.
 template <class T, int N, int K, int COLS, Operand OPERAND>
 DEVICE void multiply(Accumulator<N>& c, const FragmentA<K>& a, const OperandPlace<COLS, OPERAND>& b SITE);

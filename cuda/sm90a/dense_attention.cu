@@ -14,7 +14,7 @@
 // A row's softmax depends on that row alone, and keys come in ascending steps of 64: its bits are those of sm90a's sparse_attention
 // with every block listed, whatever the tile, the chunk or the batch.
 //
-// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 2 KiB.
+// Shared memory: the ring 192 KiB (6 stages of K and V at dim 128, 12 at dim 64), barriers, rows 1 KiB.
 //
 //     tensor cores    | S(i) | P V (i − 1)        | S(i + 1) | P V (i)           per group; the other is half a step off
 //     the rest               | weights(i)         | O·a, P(i)                    (parts/attention/group_walk.cuh)
@@ -55,7 +55,7 @@ struct alignas(1024) GroupDensePlan {
 
     uint16_t halves[SALA_GROUP_ATTENTION_RING_BYTES / 2];
     typename Ring::Barriers barriers;
-    DenseRows rows;
+    DenseRows<1> rows;
     StepKeys keys[Ring::STAGES];  // of the step in each stage
 };
 static_assert(sizeof(GroupDensePlan<64>) == SALA_GROUP_DENSE_SHARED_BYTES && sizeof(GroupDensePlan<128>) == SALA_GROUP_DENSE_SHARED_BYTES,
@@ -179,7 +179,7 @@ struct TileWalk {
 };
 
 // What the four warps of a group see, from the first step to the last.
-DEVICE StepRange find_group_steps(const DenseRows& rows) {
+DEVICE StepRange find_group_steps(const DenseRows<1>& rows) {
     SeenKeys seen = SeenKeys::none();
     const int first_warp = warp_index() / GROUP_WARPS * GROUP_WARPS;
     UNROLL
@@ -195,7 +195,7 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
     const TileSteps all = find_tile_steps(plan.rows);
     const StepRange read = all.read.steps();
     GroupWalk<T, DIM, TileWalk<DIM>> walk{ring, {plan, all.of_warp, find_group_steps(plan.rows), read.last, {}, {}}, {}, {}};
-    const FragmentA<DIM> query = load_queries<DIM>(walk.softmax, plan.rows, p, tile);
+    const FragmentA<DIM> query = load_queries<DIM>(walk.softmax, p, tile);
     walk.out.fill(0.0f);
     TileWalk<DIM>& steps = walk.steps;
     steps.find(read.first);
@@ -210,7 +210,7 @@ DEVICE void attend(const sala_sparse_attention_params& p, const QueryTile& tile,
         }
     }
     const QueryTile same = find_block_tile_anew(p);
-    store_dense_rows<T>(p, same, plan.rows, walk.out, walk.softmax);
+    store_dense_rows<T, 1>(p, same, walk.out, walk.softmax);
 }
 
 template <class T, int DIM>

@@ -436,12 +436,12 @@ DEVICE ProductTiles load_product_tiles(const Params& p) {
     return tiles;
 }
 
-DEVICE void store_product(const Params& p, int which, const Accumulator<N>& c) {
+DEVICE void store_product(const Params& p, int which, const Accumulator<N>& c, int warp = warp_index()) {
     UNROLL
     for (int j = 0; j < N / 8; ++j) {
         UNROLL
         for (int e = 0; e < 4; ++e) {
-            const int row = 16 * warp_index() + accumulator_row(e);
+            const int row = 16 * warp + accumulator_row(e);
             store_global(output<float>(p) + (which * 64 + row) * N + accumulator_col(j, e), c.values[j][e]);
         }
     }
@@ -568,6 +568,42 @@ DEVICE void product_at_place(const Params& p) {
 }
 DEVICE void product_place_nk(const Params& p) { product_at_place<bf16, Operand::NK>(p); }
 DEVICE void product_place_kn(const Params& p) { product_at_place<f16, Operand::KN>(p); }
+
+// The same of two operands at once, which a place gives: the rows of the warp, and those of its neighbour.
+template <class T, Operand OPERAND>
+DEVICE void product_made(const Params& p) {
+    const ProductTiles tiles = load_product_tiles(p);
+    const OperandPlace<64, Operand::KN> rows(tiles.a);
+    const int warps[2] = {warp_index(), warp_index() ^ 1};
+    Accumulator<32> made[2];
+    UNROLL
+    for (int operand = 0; operand < 2; ++operand) made[operand].fill(1.0f);
+    const OperandPlace<128, OPERAND> place = OperandPlace<128, OPERAND>(tiles.b).moved(SharedTile<128>::bytes(8));
+    multiply_made<T, K>(made, place, [&](FragmentA<16>(&a)[2], int i) {
+        UNROLL
+        for (int operand = 0; operand < 2; ++operand) a[operand] = load_operand_a(rows, 16 * warps[operand], 16 + 16 * i);
+    });
+    UNROLL
+    for (int operand = 0; operand < 2; ++operand) {
+        const FragmentA<K> a = load_fragment_a<K>(tiles.a, 16 * warps[operand], 16);
+        Accumulator<8> others;
+        others.fill(1.0f);
+        if constexpr (OPERAND == Operand::KN) {
+            multiply_kn<T>(others, a, tiles.b, 8, 32);
+        } else {
+            multiply_nk<T>(others, a, tiles.b, 8 + 32, 0);
+        }
+        Accumulator<N> whole;
+        UNROLL
+        for (int j = 0; j < N / 8; ++j) {
+            UNROLL
+            for (int e = 0; e < 4; ++e) whole.values[j][e] = j < 4 ? made[operand].values[j % 4][e] : others.values[0][e];
+        }
+        store_product(p, operand, whole, warps[operand]);
+    }
+}
+DEVICE void product_made_nk(const Params& p) { product_made<bf16, Operand::NK>(p); }
+DEVICE void product_made_kn(const Params& p) { product_made<f16, Operand::KN>(p); }
 
 // A(m, k) = a(16 + k, 16 warp + m), B(k, n) = b(16 + k, 40 + n).
 DEVICE void product_shared_trans_kn(const Params& p) {

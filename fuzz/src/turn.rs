@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use sala_kernels::{Copies, Schedule};
-use sala_testkit::devices::{Machine, can_detect_races, cuda, detect_races, hopper, host_with, shuffle};
+use sala_testkit::devices::{Machine, ampere, can_detect_races, cuda, detect_races, hopper, host_with, shuffle};
 
 /// Where calls are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,8 +67,10 @@ impl Opened {
         host_with(self.turn.name(), |options| {
             let (order, rest) = (seed % 3, seed / 3);
             options.multiprocessors = MULTIPROCESSORS[(rest % 3) as usize];
-            if rest / 3 % 2 == 1 {
-                hopper(options);
+            match rest / 3 % 3 {
+                0 => {}
+                1 => ampere(options),
+                _ => hopper(options),
             }
             match (self.turn, order) {
                 (Turn::Race, _) => detect_races(options, seed),

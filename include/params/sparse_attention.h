@@ -19,15 +19,17 @@ enum {
     SALA_GROUP_ATTENTION_WARPS = 12,  // sm90a: two warpgroups that attend, one that copies
     SALA_GROUP_ATTENTION_RING_BYTES = 192 * 1024,
     SALA_GROUP_ATTENTION_SHARED_BYTES = 227 * 1024,
-    SALA_GROUP_DENSE_SHARED_BYTES = 195 * 1024,
+    SALA_GROUP_DENSE_SHARED_BYTES = 194 * 1024,
     SALA_DENSE_WARPS = 8,             // dense prefill: warps of a block
     SALA_DENSE_ROWS = 128,            // its query rows, which are dealt to warps one after the other
     SALA_DENSE_STAGES = 3,            // of K and V in shared memory
-    SALA_DENSE_SCRATCH_BYTES = 2560,  // what it keeps there beside them
-    SALA_DECODE_WARPS = 8,            // decode: warps of a block, which take 32 keys each at a time
-    SALA_DECODE_MAX_QUERIES = 16,     // decode: query tokens of a sequence
-    SALA_DECODE_PIECE_KEYS = 256,     // decode: keys of the shortest pieces
-    SALA_DECODE_MAX_PIECES = 128,     // decode: pieces of a token's keys
+    SALA_DENSE_SCRATCH_BYTES = 1536,  // what it keeps there beside them
+    SALA_WIDE_DENSE_ROWS = 256,       // the same with Q in shared memory too
+    SALA_WIDE_DENSE_SCRATCH_BYTES = 2560,
+    SALA_DECODE_WARPS = 8,         // decode: warps of a block, which take 32 keys each at a time
+    SALA_DECODE_MAX_QUERIES = 16,  // decode: query tokens of a sequence
+    SALA_DECODE_PIECE_KEYS = 256,  // decode: keys of the shortest pieces
+    SALA_DECODE_MAX_PIECES = 128,  // decode: pieces of a token's keys
 };
 
 // A warp takes 16 rows of one kv head: several tokens with all the heads of their group, or 16 heads of one

@@ -288,6 +288,13 @@ pub const KERNELS: &[KernelFile] = &[
         tests: &["sparse_attention"],
     },
     KernelFile {
+        name: "dense_attention_wide",
+        machine: Machine::Base,
+        params: "sala_sparse_attention_params",
+        instances: by_element(&[axis("dim", &[64, 128])]),
+        tests: &["sparse_attention"],
+    },
+    KernelFile {
         name: "dense_attention",
         machine: Machine::Sm90a,
         params: "sala_sparse_attention_group_params",

@@ -35,6 +35,8 @@ pub const TEST_KERNELS: &[KernelFile] = &[
             "product_shared_a_f16",
             "product_place_nk",
             "product_place_kn",
+            "product_made_nk",
+            "product_made_kn",
             "product_kn_bf16",
             "product_kn_f16",
             "product_shared_kn",

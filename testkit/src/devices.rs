@@ -50,6 +50,16 @@ pub fn hopper_host() -> Machine {
     host_with("host as Hopper", hopper)
 }
 
+/// Pretends to be a GPU whose blocks may have more shared memory than others have.
+pub fn ampere(options: &mut HostOptions) {
+    options.compute_capability = (8, 0);
+}
+
+/// The CPU, with the kernels that take much shared memory where an operation has such.
+pub fn ampere_host() -> Machine {
+    host_with("host as A100", ampere)
+}
+
 /// Threads of a block in random order, and copies at random moments.
 pub fn shuffle(options: &mut HostOptions, seed: u64) {
     options.seed = seed;
@@ -144,7 +154,7 @@ pub fn all_orders(seed: u64) -> Vec<Machine> {
 
 /// [`all`] with the kernels of every level, for operations that have several.
 pub fn all_levels() -> Vec<Machine> {
-    [host(), hopper_host()]
+    [host(), ampere_host(), hopper_host()]
         .into_iter()
         .chain(cuda())
         .chain(cuda_at_base())
@@ -153,25 +163,34 @@ pub fn all_levels() -> Vec<Machine> {
 
 /// [`all_levels`], and the CPU in two more orders of execution.
 pub fn all_levels_and_orders(seed: u64) -> Vec<Machine> {
-    let shuffled = host_with("host as Hopper, shuffled", |options| {
-        hopper(options);
-        shuffle(options, seed);
+    let gpus: [(&str, fn(&mut HostOptions)); 2] = [("A100", ampere), ("Hopper", hopper)];
+    let emulated = gpus.into_iter().flat_map(|(gpu, pretend)| {
+        let shuffled = host_with(&format!("host as {gpu}, shuffled"), |options| {
+            pretend(options);
+            shuffle(options, seed);
+        });
+        let reversed = host_with(&format!("host as {gpu}, reversed"), |options| {
+            pretend(options);
+            reverse(options);
+        });
+        [shuffled, reversed]
     });
-    let reversed = host_with("host as Hopper, reversed", |options| {
-        hopper(options);
-        reverse(options);
-    });
-    [shuffled_host(seed), shuffled, reversed_host(), reversed]
+    [shuffled_host(seed), reversed_host()]
         .into_iter()
+        .chain(emulated)
         .chain(all_levels())
         .collect()
 }
 
 /// The CPU with the kernels of every level, looking for data races; slow.
 pub fn race_detecting_hosts(seed: u64) -> Vec<Machine> {
+    let ampere = host_with("host as A100, detecting races", |options| {
+        ampere(options);
+        detect_races(options, seed);
+    });
     let hopper = host_with("host as Hopper, detecting races", |options| {
         hopper(options);
         detect_races(options, seed);
     });
-    vec![race_detecting_host(seed), hopper]
+    vec![race_detecting_host(seed), ampere, hopper]
 }

@@ -4,7 +4,7 @@ use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
-use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, ampere_host, host_with};
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -305,6 +305,74 @@ fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
     };
     for machine in all_levels() {
         assert_same_bits(&run(&by_keys, &machine), &run(&by_lengths, &machine), &machine.name);
+    }
+}
+
+/// Where a block has the shared memory for twice the rows, calls large enough take such tiles: that changes no bit.
+#[test]
+fn wide_tiles_have_the_bits_of_narrow_ones() {
+    let wide = ampere_host();
+    // Too few tiles for so many.
+    let narrow = [(8, 0), (8, 6)].map(|capability| {
+        host_with("host of many multiprocessors", |options| {
+            options.compute_capability = capability;
+            options.multiprocessors = 1 << 20;
+        })
+    });
+    let storages = [
+        Storing::Packed,
+        Storing::Paged(64),
+        Storing::Paged(16),
+        Storing::Cached,
+        Storing::Paged(256),
+    ];
+    for (index, group) in [1, 3, 12, 16, 17, 64].into_iter().enumerate() {
+        for dim in [64, 128] {
+            let case = AttentionCase {
+                precision: PRECISIONS[(index + dim / 64) % 2],
+                group,
+                dim,
+                storage: storages[(index + dim / 64) % storages.len()],
+                lists: ListCase::None,
+                with_first_key: index % 2 == 1,
+                with_factor: index % 3 == 1,
+                with_gate: index % 3 == 2,
+                // A prompt of several tiles, chunks whose tiles end inside warps, no keys, no queries, one token.
+                lengths: vec![(530 / group + 70, 700), (37, 420), (9, 9), (5, 0), (0, 30), (1, 129)],
+                ..AttentionCase::plain(Vec::new(), seed())
+            };
+            let mut problem = case.problem();
+            // Scores so far apart that maxima rise again and again.
+            problem.config.scale *= [1.0, 12.0, -3.0][index % 3];
+            let expected = compare_with(&problem, &problem.reference(), &wide);
+            for machine in &narrow {
+                assert_same_bits(
+                    &expected,
+                    &run(&problem, machine),
+                    &format!("{}: group {group}, dim {dim}", machine.name),
+                );
+            }
+        }
+    }
+}
+
+/// Tokens late in a tile begin to see keys long before the first ones do, and the other way round.
+#[test]
+fn tiles_whose_warps_meet_no_step_together_agree() {
+    let keys = 1200;
+    for descends in [false, true] {
+        let case = AttentionCase {
+            group: 16,
+            lists: ListCase::None,
+            ..AttentionCase::plain(vec![(16, keys)], seed())
+        };
+        let mut problem = case.problem();
+        let first = |token: i32| 70 * if descends { 15 - token } else { token };
+        problem.first_key = Some((0..16).map(first).collect());
+        let reference = problem.reference();
+        for machine in all_levels_and_orders(seed()) {
+            compare_with(&problem, &reference, &machine);
+        }
     }
 }
 

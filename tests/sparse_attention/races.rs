@@ -1,7 +1,7 @@
 //! No order of threads and copies is a race.
 
 use crate::{diverging_problem, gaping_problem, long_problem, scattered_problem};
-use sala_testkit::devices::race_detecting_hosts;
+use sala_testkit::devices::{detect_races, host_with, race_detecting_hosts};
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::problem::compare_on;
 use sala_testkit::property::{check, seed};
@@ -21,6 +21,21 @@ fn no_call_races() {
             list_len: 5,
             ..AttentionCase::plain(vec![(20, 400), (1, 600)], seed())
         };
+        compare_on(&machines, &case.problem());
+    }
+    // The dense kernel of narrow tiles, which many multiprocessors share.
+    let narrow = host_with("host of many multiprocessors, detecting races", |options| {
+        detect_races(options, seed());
+        options.multiprocessors = 1 << 20;
+    });
+    for dim in [64, 128] {
+        let case = AttentionCase {
+            dim,
+            lists: ListCase::None,
+            with_first_key: true,
+            ..AttentionCase::plain(vec![(20, 400), (1, 600)], seed())
+        };
+        compare_on(std::slice::from_ref(&narrow), &case.problem());
         compare_on(&machines, &case.problem());
     }
     compare_on(&machines, &long_problem());

@@ -79,6 +79,8 @@ pub struct Role {
     pub idle: Option<Vec<String>>,
     /// Rounds of loops inside, looked at before the unit's.
     pub trips: Vec<(String, u32)>,
+    /// Clocks by which they begin after the others.
+    pub late: u32,
 }
 
 impl Descriptions {

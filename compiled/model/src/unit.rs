@@ -30,6 +30,7 @@ pub struct Unit<'a> {
 /// What the warps of a role run, as numbers of instructions.
 struct Paths {
     count: usize,
+    late: f64,
     work: Vec<usize>,
     idle: Vec<usize>,
 }
@@ -57,6 +58,7 @@ impl<'a> Unit<'a> {
             let work = unit.path(role, &[])?;
             unit.roles.push(Paths {
                 count: role.count,
+                late: f64::from(role.late),
                 idle: match idle.as_slice() {
                     [] => work.clone(),
                     [all] if all == EVERYTHING => Vec::new(),
@@ -181,7 +183,13 @@ impl<'a> Unit<'a> {
         let own: Vec<String> = own.cloned().collect();
         let mut cold = Pattern::parse_all(&own)?;
         cold.extend(self.never_entered(role, &trips));
-        let path = PathFinder::new(self.function, around, &cold, &trips, &self.name).find()?;
+        let mut path = PathFinder::new(self.function, around, &cold, &trips, &self.name).find()?;
+        // A branch around a barrier may have become a guard.
+        let origins = self.function.origins_of(&cold);
+        path.retain(|&at| {
+            let instruction = &self.function.code[at];
+            instruction.class != Class::Bar || instruction.guard.is_empty() || !origins[instruction.origin]
+        });
         self.check_cold(around, &cold, &path)?;
         Ok(path)
     }
@@ -286,7 +294,10 @@ impl Priced<'_> {
     }
 
     fn run_warps(&self, warps: Vec<Vec<&Program>>, blocks: usize, free: Free) -> Result<Run, Problem> {
+        let roles = self.unit.roles.iter();
+        let of_block = roles.flat_map(|role| std::iter::repeat_n(role.late, role.count));
         let workload = Workload {
+            late: of_block.cycle().take(warps.len()).collect(),
             warps,
             blocks,
             syncs: &self.syncs,

@@ -32,6 +32,7 @@ fn modelled(version: &str) -> f64 {
     let text = fs::read_to_string(listing(version)).unwrap();
     let round = Program::of_text(&text, gpu).unwrap();
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&round; ROUNDS]; WARPS * BLOCKS],
         blocks: BLOCKS,
         syncs: &[],

@@ -122,7 +122,11 @@ fn a_ring_has_the_stages_that_fit() {
     );
     for (gpu, stages) in [("A100", 5), ("H100", 6), ("RTX5090", 3)] {
         let (syncs, refill) = description.with_stages(Gpu::find(gpu).unwrap());
-        assert_eq!((syncs[0].lead, refill.unwrap().stages), (1 + 2 * stages, stages), "{gpu}");
+        assert_eq!(
+            (syncs[0].lead, refill.unwrap().stages),
+            (1 + 2 * stages, stages),
+            "{gpu}"
+        );
     }
 }
 

@@ -71,6 +71,7 @@ fn sync(count: u32, lead: usize, copies: bool) -> Sync {
 
 fn end(warps: Vec<Vec<&Program>>, syncs: &[Sync], refilled: bool) -> f64 {
     let workload = Workload {
+        late: Vec::new(),
         warps,
         blocks: 1,
         syncs,
@@ -156,6 +157,7 @@ fn the_last_reader_fills_a_stage_again() {
     );
     let rounds = 6;
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&reader; rounds]; 4],
         blocks: 1,
         syncs: &syncs,
@@ -172,6 +174,7 @@ fn a_ring_that_nobody_fills_is_an_error() {
     let syncs = [sync(1, 0, false)];
     let waits = program(&[WAIT], &syncs, None);
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&waits]],
         blocks: 1,
         syncs: &syncs,

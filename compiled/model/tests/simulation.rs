@@ -24,6 +24,7 @@ fn independent_products(count: usize) -> String {
 fn run(texts: &[&str], free: Free) -> Run {
     let programs: Vec<Program> = texts.iter().map(|text| program(text)).collect();
     let workload = Workload {
+        late: Vec::new(),
         warps: programs.iter().map(|program| vec![program]).collect(),
         blocks: 1,
         syncs: &[],
@@ -111,6 +112,7 @@ fn a_named_barrier_meets_the_threads_that_it_counts() {
     assert_near(run.end(), 43.0 * gpu("H100").product_latency, 10.0);
     let consumer = program(consumer);
     let alone = Workload {
+        late: Vec::new(),
         warps: vec![vec![&consumer]],
         blocks: 1,
         syncs: &[],
@@ -154,6 +156,7 @@ fn products_of_a_warpgroup_are_waited_for_in_groups() {
 fn a_period_is_that_of_the_steady_state() {
     let round = program(&format!("{}BAR.SYNC.DEFER_BLOCKING 0x0\n", CHAIN.repeat(10)));
     let workload = Workload {
+        late: Vec::new(),
         warps: vec![vec![&round; 6]; 4],
         blocks: 1,
         syncs: &[],
@@ -167,11 +170,33 @@ fn a_period_is_that_of_the_steady_state() {
 }
 
 #[test]
+fn late_warps_begin_so_many_clocks_after_the_others() {
+    let count = 60;
+    let program = program(&independent_products(count));
+    let end = |late: Vec<f64>, warps: usize| {
+        let workload = Workload {
+            late,
+            warps: vec![vec![&program]; warps],
+            blocks: 1,
+            syncs: &[],
+            refilled: false,
+        };
+        workload.run(gpu("H100"), Free::default()).unwrap().end()
+    };
+    let bound = count as f64 * gpu("H100").product_clocks();
+    assert_near(end(vec![0.0, 500.0], 2), 500.0 + bound, 10.0);
+    // One that shares a pipe has what the other leaves.
+    assert_near(end(vec![0.0, 0.0, 0.0, 0.0, bound], 5), 2.0 * bound, 10.0);
+    assert_near(end(vec![0.0, 0.0, 0.0, 0.0, bound / 2.0], 5), 2.0 * bound, 10.0);
+}
+
+#[test]
 fn the_same_code_is_slower_where_the_pipe_is() {
     let products = independent_products(60);
     let clocks = |name: &str| {
         let program = Program::of_text(&products, gpu(name)).unwrap();
         let workload = Workload {
+            late: Vec::new(),
             warps: vec![vec![&program]],
             blocks: 1,
             syncs: &[],

@@ -1,7 +1,7 @@
 // The query rows of a tile of dense attention, and which steps of keys they see.
 //
 // A row is one query head of one token. Rows follow each other token by token, whatever the group, and a warp takes the
-// next WARP_ROWS of them:
+// next WARP_ROWS of them, in TILES operands of sixteen:
 //
 //     group 3     token 0: h0 h1 h2   token 1: h0 h1 h2   …        keys of a token     first_key ─────▶ position
 //     row                  0  1  2             3  4  5             steps of a warp     those that one of its tokens sees
@@ -23,18 +23,19 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int DENSE_WARPS = SALA_DENSE_WARPS;  // that have rows
-constexpr int DENSE_ROWS = SALA_DENSE_ROWS;
-static_assert(DENSE_WARPS * AttentionTile::WARP_ROWS == DENSE_ROWS, "a warp has sixteen rows");
 
-// A row, as it lies in shared memory.
+// A row of a tile.
 struct DenseRow {
-    int token;        // its index in the tile; −1: there is no such row
-    int head;         // of q
-    int first, last;  // the keys that it sees
-
-    DEVICE bool exists() const { return token >= 0; }
-    DEVICE bool sees(int key) const { return first <= key && key <= last; }
+    int token;    // its index in the tile
+    int head;     // of q
+    bool exists;  // else the rest is that of another, since offsets are formed of it
 };
+
+DEVICE DenseRow find_dense_row(const sala_sparse_attention_params& p, const QueryTile& tile, int row) {
+    const int token = row / p.group, head = row - token * p.group;
+    if (token >= minimum(tile.tokens, p.tile_tokens)) return {0, tile.head_kv * p.group, false};
+    return {token, tile.head_kv * p.group + head, true};
+}
 
 // Steps of keys from `first` to `last`; none where it is before.
 struct StepRange {
@@ -42,13 +43,6 @@ struct StepRange {
 
     DEVICE bool has(int step) const { return first <= step && step <= last; }
 };
-
-// A row that does not exist sees all keys, so that no other waits for its mask.
-DEVICE DenseRow find_dense_row(const sala_sparse_attention_params& p, const QueryTile& tile, int row) {
-    const int token = row / p.group, head = row - token * p.group;
-    if (token >= minimum(tile.tokens, p.tile_tokens)) return {-1, 0, 0, INT32_MAX - 1};
-    return {token, tile.head_kv * p.group + head, find_first_key(p, tile, token), tile.position(token)};
-}
 
 DEVICE int least_of_warp(int value) {
     UNROLL
@@ -67,37 +61,51 @@ struct SeenKeys {
     DEVICE StepRange steps() const { return {first / AttentionTile::STEP, last < 0 ? -1 : last / AttentionTile::STEP}; }
 };
 
+// What a row sees. One that does not exist sees all keys, so that no other waits for its mask.
+DEVICE SeenKeys find_row_keys(const sala_sparse_attention_params& p, const QueryTile& tile, const DenseRow& row) {
+    if (!row.exists) return {0, INT32_MAX - 1};
+    return {find_first_key(p, tile, row.token), tile.position(row.token)};
+}
+
 // What the warp's rows see, from the first key to the last; a lane has a row.
-DEVICE SeenKeys find_seen_keys(const DenseRow& row) {
-    const bool sees = row.exists() && row.first <= row.last;
-    return {least_of_warp(sees ? row.first : INT32_MAX), largest_of_warp(sees ? row.last : -1)};
+DEVICE SeenKeys find_seen_keys(const DenseRow& row, const SeenKeys& keys) {
+    const bool sees = row.exists && keys.first <= keys.last;
+    return {least_of_warp(sees ? keys.first : INT32_MAX), largest_of_warp(sees ? keys.last : -1)};
 }
 
 // The steps of which all of them see every key.
-DEVICE StepRange find_whole_steps(const DenseRow& row) {
+DEVICE StepRange find_whole_steps(const SeenKeys& keys) {
     constexpr int STEP = AttentionTile::STEP;
-    const int first = largest_of_warp(row.first), last = least_of_warp(row.last);
+    const int first = largest_of_warp(keys.first), last = least_of_warp(keys.last);
     return {first / STEP + (first % STEP == 0 ? 0 : 1), last < STEP - 1 ? -1 : (last - (STEP - 1)) / STEP};
 }
 
-// The rows of a tile in shared memory, and the steps that each warp's see.
+// What the rows of a tile see, in shared memory, and the steps that each warp's see.
+template <int TILES>
 struct DenseRows {
-    DenseRow rows[DENSE_ROWS];
+    static constexpr int WARP_ROWS = TILES * AttentionTile::WARP_ROWS;
+    static_assert(WARP_ROWS <= WARP_SIZE, "a lane has a row");
+
+    SeenKeys rows[DENSE_WARPS * WARP_ROWS];
     SeenKeys seen[DENSE_WARPS];    // by the rows of each
     StepRange whole[DENSE_WARPS];  // of which all rows of each see every key
+
+    // Which of them accumulator row 8·side + lane / 4 of one of the warp's operands stands for.
+    static DEVICE int row_of_lane(int side, int operand) {
+        return warp_index() * WARP_ROWS + operand * AttentionTile::WARP_ROWS + accumulator_row(2 * side);
+    }
 };
 
-// Which of the tile's rows accumulator row 8·side + lane / 4 of the warp stands for.
-DEVICE int row_of_lane(int side) { return warp_index() * AttentionTile::WARP_ROWS + accumulator_row(2 * side); }
-
-// Finds the warp's rows, and what they see.
-DEVICE void store_rows(DenseRows& rows, const sala_sparse_attention_params& p, const QueryTile& tile) {
-    constexpr int WARP_ROWS = AttentionTile::WARP_ROWS;
-    const int at = warp_index() * WARP_ROWS + lane_index() % WARP_ROWS;  // two lanes find the same
+// Finds what the warp's rows see.
+template <int TILES>
+DEVICE void store_rows(DenseRows<TILES>& rows, const sala_sparse_attention_params& p, const QueryTile& tile) {
+    constexpr int WARP_ROWS = DenseRows<TILES>::WARP_ROWS;
+    const int at = warp_index() * WARP_ROWS + lane_index() % WARP_ROWS;  // of sixteen rows, two lanes find the same
     const DenseRow row = find_dense_row(p, tile, at);
-    const SeenKeys seen = find_seen_keys(row);
-    const StepRange whole = find_whole_steps(row);
-    if (lane_index() < WARP_ROWS) rows.rows[at] = row;
+    const SeenKeys keys = find_row_keys(p, tile, row);
+    const SeenKeys seen = find_seen_keys(row, keys);
+    const StepRange whole = find_whole_steps(keys);
+    if (lane_index() < WARP_ROWS) rows.rows[at] = keys;
     if (lane_index() != 0) return;
     rows.seen[warp_index()] = seen;
     rows.whole[warp_index()] = whole;
@@ -109,7 +117,8 @@ struct TileSteps {
     StepRange of_warp;
 };
 
-DEVICE TileSteps find_tile_steps(const DenseRows& rows) {
+template <int TILES>
+DEVICE TileSteps find_tile_steps(const DenseRows<TILES>& rows) {
     const SeenKeys seen = rows.seen[lane_index() % DENSE_WARPS];
     return {{least_of_warp(seen.first), largest_of_warp(seen.last)}, seen.steps()};
 }
@@ -154,19 +163,18 @@ DEVICE SeenStep settled(SeenStep step) {
 
 // The two rows of a lane, as operand A of a warp's sixteen, and their softmax before the first key.
 template <int DIM>
-DEVICE FragmentA<DIM> load_queries(OnlineSoftmax& softmax, const DenseRows& rows, const sala_sparse_attention_params& p,
-                                   const QueryTile& tile) {
+DEVICE FragmentA<DIM> load_queries(OnlineSoftmax& softmax, const sala_sparse_attention_params& p, const QueryTile& tile) {
     FragmentA<DIM> query;
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = rows.rows[row_of_lane(side)];
-        const int token = maximum(row.token, 0);
-        const SignedScale scale = find_scale(p, tile, token, row.exists());
+        const DenseRow row = find_dense_row(p, tile, DenseRows<1>::row_of_lane(side, 0));
+        const SignedScale scale = find_scale(p, tile, row.token, row.exists);
         start_row(softmax, side, scale.factor);
-        const auto* source = reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(token), row.head)) + lane_index() % 4;
+        const auto* source =
+            reinterpret_cast<const uint32_t*>(row_of<const uint16_t>(p.q, tile.row(row.token), row.head)) + lane_index() % 4;
         UNROLL
         for (int i = 0; i < DIM / 8; ++i) {
-            query.registers[i / 2][side + i % 2 * 2] = row.exists() ? load_global_constant(source + 4 * i) ^ scale.sign_flip() : 0;
+            query.registers[i / 2][side + i % 2 * 2] = row.exists ? load_global_constant(source + 4 * i) ^ scale.sign_flip() : 0;
         }
     }
     return query;
@@ -184,12 +192,14 @@ struct StepKeys {
     }
 };
 
-// Hides the keys of a step that a row does not see, or that are not there.
-DEVICE void hide_keys(Accumulator<AttentionTile::STEP>& scores, const DenseRows& rows, int step, const StepKeys& keys) {
+// Hides the keys of a step that a row of one of the warp's operands does not see, or that are not there.
+template <int TILES>
+DEVICE void hide_keys(Accumulator<AttentionTile::STEP>& scores, const DenseRows<TILES>& rows, int step, const StepKeys& keys,
+                      int operand = 0) {
     constexpr int COLUMNS = KeyCell::KEYS / 8;  // of the accumulator, by eight
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = rows.rows[row_of_lane(side)];
+        const SeenKeys& row = rows.rows[rows.row_of_lane(side, operand)];
         UNROLL
         for (int cell = 0; cell < AttentionTile::STEP_CELLS; ++cell) {
             const int first = step * AttentionTile::STEP + cell * KeyCell::KEYS;
@@ -208,17 +218,20 @@ DEVICE void hide_keys(Accumulator<AttentionTile::STEP>& scores, const DenseRows&
 }
 
 // Whether all rows of the warp see all keys of a step.
-DEVICE bool is_whole(const DenseRows& rows, int step, const StepKeys& keys) { return rows.whole[warp_index()].has(step) & keys.are_all(); }
+template <int TILES>
+DEVICE bool is_whole(const DenseRows<TILES>& rows, int step, const StepKeys& keys) {
+    return rows.whole[warp_index()].has(step) & keys.are_all();
+}
 
-// Writes what the warp's two rows per lane have come to.
-template <class T, int DIM>
-DEVICE void store_dense_rows(const sala_sparse_attention_params& p, const QueryTile& tile, const DenseRows& rows,
-                             const Accumulator<DIM>& out, OnlineSoftmax& softmax) {
+// Writes what the lane's two rows of one of the warp's TILES operands have come to.
+template <class T, int TILES, int DIM>
+DEVICE void store_dense_rows(const sala_sparse_attention_params& p, const QueryTile& tile, const Accumulator<DIM>& out,
+                             OnlineSoftmax& softmax, int operand = 0) {
     finish_softmax(softmax);
     UNROLL
     for (int side = 0; side < 2; ++side) {
-        const DenseRow& row = rows.rows[row_of_lane(side)];
-        const QueryRow stored{row.token, row.head, row.last, row.exists(), {}};
+        const DenseRow row = find_dense_row(p, tile, DenseRows<TILES>::row_of_lane(side, operand));
+        const QueryRow stored{row.token, row.head, tile.position(row.token), row.exists, {}};
         store_lse<T>(p, tile, stored, softmax, side);
         store_row<T>(p, tile, stored, out, 0, softmax, side);
     }

@@ -10,13 +10,13 @@ use crate::sys::params::{
     SALA_ATTENTION_BARRIER_BYTES, SALA_ATTENTION_LIST_BYTES, SALA_ATTENTION_MAX_STAGES, SALA_ATTENTION_STEP,
     SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS, SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES,
     SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES,
-    sala_rows, sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params,
-    sala_trees,
+    SALA_WIDE_DENSE_ROWS, SALA_WIDE_DENSE_SCRATCH_BYTES, sala_rows, sala_sequences,
+    sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
 
 /// The fewest stages of the ring of sparse prefill: at dim 64 as well, the sets of which its lists are made have room there.
-const MIN_STAGES: i32 = 3;
+const MIN_STAGES: u32 = 3;
 
 /// The kernels of a layer, and how they cut their work.
 #[derive(Debug, Clone)]
@@ -24,9 +24,9 @@ pub(in crate::operations) struct Plan {
     tiling: Tiling,
     /// By warpgroups, where the device has them.
     hopper: Hopper,
-    /// By stages of the ring of keys and values, of which each device runs as many as fit.
+    /// By stages of the ring of keys and values, the most first.
     pub(super) listed: Vec<Variant<sala_sparse_attention_params, i32>>,
-    pub(super) dense: Vec<Variant<sala_sparse_attention_params>>,
+    pub(super) dense: Vec<Variant<sala_sparse_attention_params, DenseTile>>,
     pub(super) decode: decode::Plan,
 }
 
@@ -51,59 +51,105 @@ impl Tiling {
     }
 }
 
-/// Query tokens of a block of dense prefill, whose rows are dealt to warps one after the other.
-fn dense_tile_tokens(group: usize) -> usize {
-    SALA_DENSE_ROWS as usize / group
+/// The tile of a block of dense prefill.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DenseTile {
+    /// Its query tokens, whose rows are dealt to warps one after the other.
+    tokens: usize,
+    /// It is for calls that give every multiprocessor one. Every tile gives the same bits.
+    is_wide: bool,
+}
+
+impl DenseTile {
+    /// Blocks of a call.
+    fn grid(&self, config: &Config, sequences: &sala_sequences) -> [usize; 3] {
+        let tiles = (sequences.max_seqlen_q as usize).div_ceil(self.tokens);
+        [tiles, config.shape.heads_kv, sequences.batch as usize]
+    }
+
+    /// Whether all multiprocessors get a block of the grid if they have to.
+    fn suits(&self, grid: [usize; 3], multiprocessors: u32) -> bool {
+        let blocks = grid.into_iter().fold(1, usize::saturating_mul);
+        !self.is_wide || blocks >= multiprocessors as usize
+    }
 }
 
 /// The kernels of a plan for warpgroups.
 #[derive(Debug, Clone)]
 struct Hopper {
     listed: Variant<sala_sparse_attention_group_params>,
-    dense: Variant<sala_sparse_attention_group_params>,
+    dense: Variant<sala_sparse_attention_group_params, DenseTile>,
 }
 
 impl Plan {
     pub(in crate::operations) fn new(config: &Config) -> Result<Self> {
         let dim = checks::compiled_for("dim", "sparse_attention", "dim", config.shape.dim)?;
+        let element = Some(config.dtype);
+        let row = config.shape.dim * 2;
         // Keys and values of a step.
-        let stage = 2 * SALA_ATTENTION_STEP as usize * config.shape.dim * 2;
-        let listed = |stages: i32| {
+        let stage = 2 * SALA_ATTENTION_STEP as usize * row;
+        let listed = |stages: u32| {
             let threads = SALA_ATTENTION_WARPS as usize * 32;
-            let shared =
-                SALA_ATTENTION_LIST_BYTES as usize + stages as usize * (stage + SALA_ATTENTION_BARRIER_BYTES as usize);
-            Variant::base("sparse_attention", Some(config.dtype), &[dim], threads, shared, stages)
+            let stage = stage + SALA_ATTENTION_BARRIER_BYTES as usize;
+            let shared = SALA_ATTENTION_LIST_BYTES as usize + stages as usize * stage;
+            Variant::base("sparse_attention", element, &[dim], threads, shared, stages as i32)
         };
-        let variant =
-            |kernel, warps, shared| Variant::base(kernel, Some(config.dtype), &[dim], warps as usize * 32, shared, ());
-        // `sizeof(DensePlan<dim>)`: stages of K and of V, and what says of rows and keys.
-        let dense = SALA_DENSE_STAGES as usize * stage + SALA_DENSE_SCRATCH_BYTES as usize;
-        let hopper = |file, shared: u32| {
-            let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
-            Variant::of(
-                Machine::Sm90a,
-                file,
-                Some(config.dtype),
-                &[dim],
-                threads,
-                shared as usize,
-                (),
-            )
+        let tile = |rows: u32, is_wide| DenseTile {
+            tokens: rows as usize / config.group(),
+            is_wide,
         };
+        let dense = |file, other: usize, tile| {
+            let threads = SALA_DENSE_WARPS as usize * 32;
+            let shared = SALA_DENSE_STAGES as usize * stage + other;
+            Variant::base(file, element, &[dim], threads, shared, tile)
+        };
+        let queries = SALA_WIDE_DENSE_ROWS as usize * row;
+        let [wide, narrow] = [
+            SALA_WIDE_DENSE_SCRATCH_BYTES as usize + queries,
+            SALA_DENSE_SCRATCH_BYTES as usize,
+        ];
         Ok(Self {
             tiling: Tiling::of(config.group()),
             hopper: Hopper {
-                listed: hopper("sparse_attention", SALA_GROUP_ATTENTION_SHARED_BYTES)?,
-                dense: hopper("dense_attention", SALA_GROUP_DENSE_SHARED_BYTES)?,
+                listed: by_warpgroups("sparse_attention", config, dim, SALA_GROUP_ATTENTION_SHARED_BYTES, ())?,
+                dense: by_warpgroups(
+                    "dense_attention",
+                    config,
+                    dim,
+                    SALA_GROUP_DENSE_SHARED_BYTES,
+                    tile(SALA_DENSE_ROWS, false),
+                )?,
             },
-            listed: (MIN_STAGES..=SALA_ATTENTION_MAX_STAGES as i32)
+            listed: (MIN_STAGES..=SALA_ATTENTION_MAX_STAGES)
                 .rev()
                 .map(listed)
                 .collect::<Result<_>>()?,
-            dense: vec![variant("dense_attention", SALA_DENSE_WARPS, dense)?],
+            dense: vec![
+                dense("dense_attention_wide", wide, tile(SALA_WIDE_DENSE_ROWS, true))?,
+                dense("dense_attention", narrow, tile(SALA_DENSE_ROWS, false))?,
+            ],
             decode: decode::Plan::new(config, dim)?,
         })
     }
+}
+
+fn by_warpgroups<T>(
+    file: &str,
+    config: &Config,
+    dim: u32,
+    shared: u32,
+    tile: T,
+) -> Result<Variant<sala_sparse_attention_group_params, T>> {
+    let threads = SALA_GROUP_ATTENTION_WARPS as usize * 32;
+    Variant::of(
+        Machine::Sm90a,
+        file,
+        Some(config.dtype),
+        &[dim],
+        threads,
+        shared as usize,
+        tile,
+    )
 }
 
 /// A call over lists or over all keys.
@@ -191,19 +237,12 @@ impl<'a> Call<'a> {
                     };
                     decode.queue(kernels, stream, config, tiling, params, self.workspace)
                 }
-                Entry::Prefill => {
+                Entry::Prefill if self.lists.is_some() => {
                     let tiles = (params.sequences.max_seqlen_q as usize).div_ceil(params.tile_tokens as usize);
                     let grid = [tiles, config.shape.heads_kv, params.sequences.batch as usize];
-                    let hopper = match self.lists {
-                        Some(_) => &plan.hopper.listed,
-                        None => &plan.hopper.dense,
-                    };
-                    if kernels.runs(hopper) {
+                    if kernels.runs(&plan.hopper.listed) {
                         let params = with_maps(kernels, config, params, [&k, &v])?;
-                        return kernels.queue(stream, hopper, grid, &params);
-                    }
-                    if self.lists.is_none() {
-                        return kernels.queue(stream, kernels.pick(&plan.dense, |()| true)?, grid, &params);
+                        return kernels.queue(stream, &plan.hopper.listed, grid, &params);
                     }
                     let variant = kernels.pick(&plan.listed, |_| true)?;
                     let params = sala_sparse_attention_params {
@@ -211,6 +250,21 @@ impl<'a> Call<'a> {
                         ..params
                     };
                     kernels.queue(stream, variant, grid, &params)
+                }
+                Entry::Prefill => {
+                    let grid = |tile: &DenseTile| tile.grid(config, &params.sequences);
+                    let cut = |tile: &DenseTile| sala_sparse_attention_params {
+                        tile_tokens: tile.tokens as i32,
+                        ..params
+                    };
+                    let hopper = &plan.hopper.dense;
+                    if kernels.runs(hopper) {
+                        let params = with_maps(kernels, config, cut(&hopper.tile), [&k, &v])?;
+                        return kernels.queue(stream, hopper, grid(&hopper.tile), &params);
+                    }
+                    let multiprocessors = kernels.device().multiprocessors();
+                    let variant = kernels.pick(&plan.dense, |tile| tile.suits(grid(tile), multiprocessors))?;
+                    kernels.queue(stream, variant, grid(&variant.tile), &cut(&variant.tile))
                 }
             }
         }
@@ -244,10 +298,6 @@ impl<'a> Call<'a> {
                 (sequences, rows, list_len)
             }
         };
-        let tile_tokens = match (&self.lists, self.entry) {
-            (None, Entry::Prefill) => dense_tile_tokens(config.group()),
-            _ => tiling.tile_tokens,
-        };
         let params = sala_sparse_attention_params {
             sequences,
             q,
@@ -272,8 +322,8 @@ impl<'a> Call<'a> {
             group: config.group() as i32,
             tokens_per_warp: tiling.tokens_per_warp as i32,
             warps_per_token: tiling.warps_per_token as i32,
-            tile_tokens: tile_tokens as i32,
-            ring_stages: 0, // the variant says it
+            tile_tokens: tiling.tile_tokens as i32, // but of dense prefill
+            ring_stages: 0,                         // but of prefill with lists
             scale: config.scale,
             reserved: 0,
         };
@@ -334,7 +384,14 @@ mod tests {
         assert_eq!(tiling(17), [1, 2, 4]);
         assert_eq!(tiling(48), [1, 3, 2]);
         assert_eq!(tiling(64), [1, 4, 2]);
-        let rows_of_tiles = [1, 3, 16, 17, 64].map(|group| group * dense_tile_tokens(group));
-        assert_eq!(rows_of_tiles, [128, 126, 128, 119, 128]);
+    }
+
+    #[test]
+    fn tiles_are_wide_where_they_keep_a_device_busy() {
+        let tile = |is_wide| DenseTile { tokens: 16, is_wide };
+        assert!(tile(true).suits([54, 2, 1], 108));
+        assert!(!tile(true).suits([53, 2, 1], 108));
+        assert!(tile(true).suits([usize::MAX, 2, 1], 108));
+        assert!(tile(false).suits([1, 1, 1], 108));
     }
 }

@@ -38,6 +38,8 @@ pub struct Free {
 pub struct Workload<'a> {
     /// For each warp its rounds, one after the other.
     pub warps: Vec<Vec<&'a Program>>,
+    /// For each warp, by how many clocks it begins after its block; empty: all begin with it.
+    pub late: Vec<f64>,
     /// How many thread blocks the warps make.
     pub blocks: usize,
     /// The mbarriers that programs use.
@@ -101,6 +103,7 @@ impl<'a> Simulation<'a> {
     fn new(workload: Workload<'a>, gpu: &'a Gpu, free: Free) -> Self {
         let Workload {
             warps,
+            late,
             blocks,
             syncs,
             refilled,
@@ -115,6 +118,9 @@ impl<'a> Simulation<'a> {
             .enumerate()
             .map(|(warp, rounds)| Warp::new(rounds, warp * blocks / count, syncs.len()))
             .collect();
+        for (warp, clocks) in warps.iter_mut().zip(late) {
+            warp.blocked += clocks;
+        }
         let waits = |sync: usize| warps.iter().map(|warp| warp.waits[sync]).max();
         let phases_of_round: Vec<usize> = (0..syncs.len()).map(|sync| waits(sync).unwrap_or(0)).collect();
         for warp in warps.iter().filter(|_| !refilled) {
