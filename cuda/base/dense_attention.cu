@@ -18,27 +18,28 @@
 //
 // Shared memory, 97.5 KiB at dim 128: three stages of K and V, 32 KiB each; rows 1 KiB, steps and barriers.
 //
-//     turn n    | K n+1, V n ──────────────── load ────────────────▶|     into the stage of turn n − 2
-//               | S n = Q Kᵀ       | O += P V n−1       |
-//               |                  | weights n          | O ← a·O
+//     turn n    | K n+1, V n+1 ────────────── load ────────────────▶|     into the stage of turn n − 2
+//               | S n = Q Kᵀ | maxima | O ← a·O + P V n             |
+//               |            |        | weights n, 16 by 16         |
 //
 // Limit: the tensor cores, with one block per SM (registers): 2 · 2 · 64 · dim · 16 FLOP per warp and step; where they are fast
 // shared memory, of which a warp's step reads 32 KiB of fragments: dense_attention_wide.cu halves that where there is room for it.
-// Dropped, by the model: a barrier of the block every step, with the next scores made beside this step's weights (14 % more time on
-// GeForce, 21 % on a PRO 6000, 28 % on an A100); a barrier that says when a stage is free (5 % on an A100); with it two stages (12 to
-// 22 %: the slowest warp again); a share of K and of V for every warp (addresses twice, a tenth on an A100); O multiplied without a
-// branch (up to 7 %); the ring of sparse_attention (warps have even work, and the last reader's copies come late).
+// Dropped, by the model: a barrier of the block every step (14 % more time on GeForce, 21 % on a PRO 6000); a barrier that says when a
+// stage is free (5 % on an A100); with it two stages (12 to 22 %: the slowest warp again); a share of K and of V for every warp
+// (addresses twice, a tenth on an A100); values of a step beside scores and weights of the next (no less time, and 48 registers
+// more); warps that find the next step by turns (4 to 6 %: each makes all late); the ring of sparse_attention (warps have even work,
+// and the last reader's copies come late).
 //
 // Definition: docs/semantics.md#dense_attention
 #include "machine/machine.cuh"
 #include "machine/operand_place.cuh"
 #include "machine/tile.cuh"
 #include "params/sparse_attention.h"
+#include "parts/attention/attended_rows.cuh"
 #include "parts/attention/dense_ring.cuh"
 #include "parts/attention/dense_tile.cuh"
 #include "parts/attention/online_softmax.cuh"
 #include "parts/attention/query_tile.cuh"
-#include "parts/attention/query_warp.cuh"
 #include "parts/keys/sequence.cuh"
 
 namespace sala {
@@ -49,66 +50,33 @@ constexpr int STEP = AttentionTile::STEP;
 template <int DIM>
 using Plan = DensePlan<DIM, 1>;
 template <int DIM>
-using Ring = DenseRing<DIM, 1, 1>;  // the values of a step are added beside the scores of the next
+using Ring = DenseRing<DIM, 1>;
 static_assert(DENSE_WARPS * DenseRows<1>::WARP_ROWS == SALA_DENSE_ROWS, "the host cuts such tiles");
 static_assert(sizeof(Plan<64>) == dense_stage_bytes(64) + SALA_DENSE_SCRATCH_BYTES &&
                   sizeof(Plan<128>) == dense_stage_bytes(128) + SALA_DENSE_SCRATCH_BYTES,
               "the host gives that much");
 
-// The scores of a step, −∞ where a row does not see a key.
 template <class T, int DIM>
-DEVICE void find_scores(Accumulator<STEP>& scores, const QueryWarp<DIM>& warp, const Ring<DIM>& ring) {
-    scores.fill(0.0f);
-    multiply<T>(scores, warp.query, ring.keys());
+DEVICE void take_step(AttendedRows<DIM, 1>& rows, const FragmentA<DIM>& query, const Ring<DIM>& ring) {
+    typename AttendedRows<DIM, 1>::Scores scores;
+    scores[0].fill(0.0f);
+    multiply<T>(scores[0], query, ring.keys());
     const TileStep& step = ring.step();
-    if (!step.is_whole()) hide_keys(scores, ring.plan.rows, step.index, step.keys);
+    if (!step.is_whole()) hide_keys(scores[0], ring.plan.rows, step.index, step.keys);
+    Rescale rescale[1];
+    rows.raise(rescale, scores);
+    rows.template add<T>(rescale, scores, ring.values());
 }
 
+// Adds the steps that the warp sees to O and to the running softmax.
 template <class T, int DIM>
-DEVICE void begin_run(QueryWarp<DIM>& warp, const Ring<DIM>& ring) {
-    Accumulator<STEP> scores;
-    find_scores<T>(scores, warp, ring);
-    const PartChange change = weigh<T>(warp.softmax, scores);
-    take_weights<T>(warp, scores, change);
-}
-
-// While the tensor cores add the values of the step before, the others make weights of this one. The branch of rescale_out asks for
-// sums that are no numbers, which says nothing new: the compiler has to make the weights before it, beside the product, and not after
-// it, where nothing overlaps.
-template <class T, int DIM>
-DEVICE void continue_run(QueryWarp<DIM>& warp, const Ring<DIM>& ring) {
-    Accumulator<STEP> scores;
-    find_scores<T>(scores, warp, ring);
-    multiply<T>(warp.out, warp.weights, ring.values());
-    const PartChange change = weigh<T>(warp.softmax, scores);
-    add_sums(warp.softmax, change.rescale, change.sums);
-    const float sums = warp.softmax.sum[0] + warp.softmax.sum[1];
-    rescale_out(warp.out, change.rescale, sums != sums);
-    warp.weights = to_fragment_a<T>(scores);
-}
-
-template <class T, int DIM>
-DEVICE void end_run(QueryWarp<DIM>& warp, const Ring<DIM>& ring) {
-    multiply<T>(warp.out, warp.weights, ring.values());
-}
-
-// Adds the steps that the warp sees, which follow each other, to O and to the running softmax.
-template <class T, int DIM>
-DEVICE void walk_steps(QueryWarp<DIM>& warp, Ring<DIM>& ring) {
+DEVICE void walk_steps(AttendedRows<DIM, 1>& rows, const FragmentA<DIM>& query, Ring<DIM>& ring) {
     bool is_there = ring.enter();
     NO_UNROLL
-    while (is_there && !ring.step().is_seen()) is_there = ring.go_on();
-    if (!is_there) return;
-    begin_run<T>(warp, ring);
-    is_there = ring.go_on();
-    NO_UNROLL
-    while (is_there && ring.step().is_seen()) {
-        continue_run<T>(warp, ring);
+    while (is_there) {
+        if (ring.step().is_seen()) take_step<T>(rows, query, ring);
         is_there = ring.go_on();
     }
-    end_run<T>(warp, ring);
-    NO_UNROLL
-    while (is_there) is_there = ring.go_on();
 }
 
 template <class T, int DIM>
@@ -125,13 +93,13 @@ DEVICE void dense_attention(const sala_sparse_attention_params& p) {
     }
     Ring<DIM> ring(plan, p.status);
     const bool is_there = ring.begin();
-    QueryWarp<DIM> warp;
-    warp.query = load_queries<DIM>(warp.softmax, p, tile);
-    warp.out.fill(0.0f);
-    if (is_there) walk_steps<T>(warp, ring);
+    AttendedRows<DIM, 1> rows;
+    const FragmentA<DIM> query = load_queries<DIM>(rows.softmax[0], p, tile);
+    rows.out[0].fill(0.0f);
+    if (is_there) walk_steps<T>(rows, query, ring);
 
     const QueryTile same = find_block_tile_anew(p);
-    store_dense_rows<T, 1>(p, same, warp.out, warp.softmax);
+    store_dense_rows<T, 1>(p, same, rows.out[0], rows.softmax[0]);
 }
 
 #define INSTANCE(name, T, DIM) \

@@ -59,7 +59,7 @@ using Rows = AttendedRows<DIM, TILES>;
 template <int DIM>
 using QueryPlace = OperandPlace<DIM, Operand::KN>;
 template <int DIM>
-using Ring = DenseRing<DIM, TILES, 0>;
+using Ring = DenseRing<DIM, TILES>;
 
 template <int DIM>
 struct WidePlan {

@@ -1,6 +1,6 @@
 // Rows of a warp that takes in one step of keys after the other: TILES operands of sixteen rows, which share each load of K and V.
-// The weights of sixteen keys are made while the tensor cores add the values of the sixteen before. It takes fewer registers
-// than QueryWarp, which has two steps at work.
+// The weights of sixteen keys are made while the tensor cores add the values of the sixteen before; the other warp of a
+// sub-partition multiplies while this one looks for maxima.
 //
 //     S n = Q Kᵀ | maxima | O ← a·O | O += P V n  ──────────────▶
 //                                   | weights of n, 16 by 16 ──▶

@@ -2,10 +2,9 @@
 //
 // Steps pass through a ring of three stages, which all warps fill, half of them with K and half with V, and a warp may be nearly a
 // step ahead of another. A stage is filled for a turn after the wait for the stage before, which all warps have filled once they were
-// done with the turn before that: with three stages its place is free, and no barrier has to say so. V comes with its K or, for warps
-// that have two steps at work, LAG turns behind it:
+// done with the turn before that: with three stages its place is free, and no barrier has to say so.
 //
-//     turn n    | wait: K n, V n − LAG | copy K n+1, V n+1 − LAG, to the stage of turn n − 2 | the warp's own work: K n, V n − LAG
+//     turn n    | wait: K n, V n | copy K n+1, V n+1, to the stage of turn n − 2 | the warp's own work: K n, V n
 #pragma once
 
 #include "machine/async_copy.cuh"
@@ -116,9 +115,9 @@ DEVICE void copy_cell(SharedTile<DIM> tile, const KeyRows& rows, const KeyCell& 
     }
 }
 
-// The way of steps through the ring, as a warp follows it: a turn takes K of its step and V of the step LAG turns before. What the
-// first warp and thread write of a step comes with the stage that is filled then.
-template <int DIM, int TILES, int LAG>
+// The way of steps through the ring, as a warp follows it: a turn takes K and V of its step. What the first warp and thread
+// write of a step comes with the stage that is filled then.
+template <int DIM, int TILES>
 struct DenseRing {
     using Plan = DensePlan<DIM, TILES>;
     using Stage = typename Plan::Stage;
@@ -197,9 +196,11 @@ struct DenseRing {
 
     // Fills a stage for a turn, half of the warps with K of its step and half with V, and finds the next step.
     DEVICE void fill(int turn, int stage) const {
-        const int own = CopyShare<DIM>::is_of_values() ? turn - LAG : turn;
-        if (warp_index() == 0 && plan.step(turn).is_there()) find_step(turn + 1, plan.step(turn).index + 1);
-        if (own >= 0 && plan.step(own).is_there()) copy(own, stage);
+        const TileStep& step = plan.step(turn);
+        if (step.is_there()) {
+            if (warp_index() == 0) find_step(turn + 1, step.index + 1);
+            copy(turn, stage);
+        }
         stages.fill(stage);
     }
 
