@@ -53,21 +53,16 @@ DEVICE void start_row(OnlineSoftmax& softmax, int side, float factor) {
 // The maxima of the lane's two rows; four lanes share a row.
 template <int N>
 DEVICE void find_row_maxima(float (&largest)[2], const Accumulator<N>& scores) {
-    constexpr int CHAINS = 4;  // for each row, so that few maxima wait for others
-    static_assert(N % 16 == 0, "each chain has a score");
-    float chains[CHAINS][2];
+    float chains[4];  // two for each row, so that fewer maxima wait for the one before
     UNROLL
-    for (int j = 0; j < N / 8; ++j) {
+    for (int e = 0; e < 4; ++e) chains[e] = scores.values[0][e];
+    UNROLL
+    for (int j = 1; j < N / 8; ++j) {
         UNROLL
-        for (int e = 0; e < 4; ++e) {
-            float& chain = chains[j % 2 * 2 + e % 2][e / 2];
-            chain = j < 2 ? scores.values[j][e] : maximum(chain, scores.values[j][e]);
-        }
+        for (int e = 0; e < 4; ++e) chains[e] = maximum(chains[e], scores.values[j][e]);
     }
     UNROLL
-    for (int side = 0; side < 2; ++side) {
-        largest[side] = maximum(maximum(chains[0][side], chains[1][side]), maximum(chains[2][side], chains[3][side]));
-    }
+    for (int side = 0; side < 2; ++side) largest[side] = maximum(chains[2 * side], chains[2 * side + 1]);
     reduce_max_each<4>(largest);
 }
 
