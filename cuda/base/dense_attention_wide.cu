@@ -112,9 +112,13 @@ DEVICE void take_queries(Rows<DIM>& rows, SharedTile<DIM> queries, const sala_sp
 
 // The scores of a step, −∞ where a row does not see a key.
 template <class T, int DIM>
-DEVICE void find_scores(typename Rows<DIM>::Scores& scores, const QueryPlace<DIM>& queries, const Ring<DIM>& ring) {
+DEVICE void find_scores(typename Rows<DIM>::Scores& scores, SharedTile<DIM> all_queries, const Ring<DIM>& ring) {
     UNROLL
     for (int operand = 0; operand < TILES; ++operand) scores[operand].fill(0.0f);
+    // A lane's place in Q is that in V, so many bytes away; kept, it would take a register that there is not.
+    const auto warp = renewed(static_cast<uint32_t>(warp_index()));
+    const uint32_t own = all_queries.base + warp * static_cast<uint32_t>(SharedTile<DIM>::bytes(WARP_ROWS));
+    const QueryPlace<DIM> queries = ring.first_values.moved(own - ring.first_values.tile.base);
     multiply_made<T, DIM>(scores, ring.keys(), [&](FragmentA<16>(&made)[TILES], int i) {
         UNROLL
         for (int operand = 0; operand < TILES; ++operand) {
@@ -128,7 +132,7 @@ DEVICE void find_scores(typename Rows<DIM>::Scores& scores, const QueryPlace<DIM
 }
 
 template <class T, int DIM>
-DEVICE void take_step(Rows<DIM>& rows, const QueryPlace<DIM>& queries, const Ring<DIM>& ring) {
+DEVICE void take_step(Rows<DIM>& rows, SharedTile<DIM> queries, const Ring<DIM>& ring) {
     typename Rows<DIM>::Scores scores;
     if (ring.turn == 0) begin_late();
     find_scores<T>(scores, queries, ring);
@@ -140,7 +144,7 @@ DEVICE void take_step(Rows<DIM>& rows, const QueryPlace<DIM>& queries, const Rin
 
 // Adds the steps that the warp sees to O and to the running softmax. Every warp comes by turn 0, whose barrier each passes once.
 template <class T, int DIM>
-DEVICE void walk_steps(Rows<DIM>& rows, const QueryPlace<DIM>& queries, Ring<DIM>& ring) {
+DEVICE void walk_steps(Rows<DIM>& rows, SharedTile<DIM> queries, Ring<DIM>& ring) {
     bool is_there = ring.enter();
     NO_UNROLL
     while (is_there) {
@@ -172,7 +176,7 @@ DEVICE void dense_attention_wide(const sala_sparse_attention_params& p) {
     const SharedTile<DIM> queries{shared_address(plan.queries) + of_warps_before};
     Rows<DIM> rows;
     take_queries<DIM>(rows, queries, p, tile);
-    if (is_there) walk_steps<T>(rows, QueryPlace<DIM>(queries), ring);
+    if (is_there) walk_steps<T>(rows, SharedTile<DIM>{shared_address(plan.queries)}, ring);
 
     const QueryTile same = find_block_tile_anew(p);
     UNROLL

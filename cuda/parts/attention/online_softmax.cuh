@@ -53,16 +53,15 @@ DEVICE void start_row(OnlineSoftmax& softmax, int side, float factor) {
 // The maxima of the lane's two rows; four lanes share a row.
 template <int N>
 DEVICE void find_row_maxima(float (&largest)[2], const Accumulator<N>& scores) {
-    float chains[4];  // two for each row, so that fewer maxima wait for the one before
     UNROLL
-    for (int e = 0; e < 4; ++e) chains[e] = scores.values[0][e];
-    UNROLL
-    for (int j = 1; j < N / 8; ++j) {
+    for (int j = 0; j < N / 8; ++j) {
         UNROLL
-        for (int e = 0; e < 4; ++e) chains[e] = maximum(chains[e], scores.values[j][e]);
+        for (int side = 0; side < 2; ++side) {
+            // The pair first: so fewer maxima wait for the one before.
+            const float pair = maximum(scores.values[j][2 * side], scores.values[j][2 * side + 1]);
+            largest[side] = j == 0 ? pair : maximum(largest[side], pair);
+        }
     }
-    UNROLL
-    for (int side = 0; side < 2; ++side) largest[side] = maximum(chains[2 * side], chains[2 * side + 1]);
     reduce_max_each<4>(largest);
 }
 
