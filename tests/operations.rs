@@ -2,7 +2,7 @@
 //!
 //! `SALA_TEST_SEED` repeats a run.
 
-use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, host_with, race_detecting_hosts};
+use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, host_with, race_detecting_levels};
 use sala_testkit::operations::{Visitor, visit_all};
 use sala_testkit::problem::{Problem, Run, assert_same_bits, compare_on, run};
 use sala_testkit::property::seed;
@@ -30,7 +30,7 @@ fn every_operation_agrees_with_its_definition() {
 fn no_operation_races() {
     let seed = seed();
     println!("SALA_TEST_SEED={seed}");
-    visit_all(&mut Agrees(race_detecting_hosts(seed)), seed);
+    visit_all(&mut Agrees(race_detecting_levels(seed)), seed);
 }
 
 /// Runs again, on the same machine and on one with other multiprocessors.

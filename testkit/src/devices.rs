@@ -152,45 +152,75 @@ pub fn all_orders(seed: u64) -> Vec<Machine> {
         .collect()
 }
 
-/// [`all`] with the kernels of every level, for operations that have several.
-pub fn all_levels() -> Vec<Machine> {
-    [host(), ampere_host(), hopper_host()]
+/// A GPU that the CPU pretends to be: its name, and how.
+type Pretended = (&'static str, fn(&mut HostOptions));
+
+/// GPUs with kernels of their own, for operations that have several levels.
+const LEVELS: [Pretended; 1] = [("Hopper", hopper)];
+
+/// Those, and one with much shared memory, for operations with kernels that take it.
+const VARIANTS: [Pretended; 2] = [("A100", ampere), ("Hopper", hopper)];
+
+/// The CPU as each of these GPUs, with further options.
+fn pretending(gpus: &[Pretended], what: &str, change: impl Fn(&mut HostOptions)) -> Vec<Machine> {
+    let machine = |&(gpu, pretend): &Pretended| {
+        host_with(&format!("host as {gpu}{what}"), |options| {
+            pretend(options);
+            change(options);
+        })
+    };
+    gpus.iter().map(machine).collect()
+}
+
+fn all_of(gpus: &[Pretended]) -> Vec<Machine> {
+    [host()]
         .into_iter()
+        .chain(pretending(gpus, "", |_| {}))
         .chain(cuda())
         .chain(cuda_at_base())
         .collect()
 }
 
-/// [`all_levels`], and the CPU in two more orders of execution.
-pub fn all_levels_and_orders(seed: u64) -> Vec<Machine> {
-    let gpus: [(&str, fn(&mut HostOptions)); 2] = [("A100", ampere), ("Hopper", hopper)];
-    let emulated = gpus.into_iter().flat_map(|(gpu, pretend)| {
-        let shuffled = host_with(&format!("host as {gpu}, shuffled"), |options| {
-            pretend(options);
-            shuffle(options, seed);
-        });
-        let reversed = host_with(&format!("host as {gpu}, reversed"), |options| {
-            pretend(options);
-            reverse(options);
-        });
-        [shuffled, reversed]
-    });
+fn all_orders_of(gpus: &[Pretended], seed: u64) -> Vec<Machine> {
     [shuffled_host(seed), reversed_host()]
         .into_iter()
-        .chain(emulated)
-        .chain(all_levels())
+        .chain(pretending(gpus, ", shuffled", |options| shuffle(options, seed)))
+        .chain(pretending(gpus, ", reversed", reverse))
+        .chain(all_of(gpus))
         .collect()
 }
 
+fn race_detecting(gpus: &[Pretended], seed: u64) -> Vec<Machine> {
+    let pretending = pretending(gpus, ", detecting races", |options| detect_races(options, seed));
+    [race_detecting_host(seed)].into_iter().chain(pretending).collect()
+}
+
+/// [`all`] with the kernels of every level, for operations that have several.
+pub fn all_levels() -> Vec<Machine> {
+    all_of(&LEVELS)
+}
+
+/// [`all_levels`], and the CPU in two more orders of execution.
+pub fn all_levels_and_orders(seed: u64) -> Vec<Machine> {
+    all_orders_of(&LEVELS, seed)
+}
+
 /// The CPU with the kernels of every level, looking for data races; slow.
-pub fn race_detecting_hosts(seed: u64) -> Vec<Machine> {
-    let ampere = host_with("host as A100, detecting races", |options| {
-        ampere(options);
-        detect_races(options, seed);
-    });
-    let hopper = host_with("host as Hopper, detecting races", |options| {
-        hopper(options);
-        detect_races(options, seed);
-    });
-    vec![race_detecting_host(seed), ampere, hopper]
+pub fn race_detecting_levels(seed: u64) -> Vec<Machine> {
+    race_detecting(&LEVELS, seed)
+}
+
+/// [`all_levels`], and the base kernels that need much shared memory.
+pub fn all_variants() -> Vec<Machine> {
+    all_of(&VARIANTS)
+}
+
+/// [`all_variants`], and the CPU in two more orders of execution.
+pub fn all_variants_and_orders(seed: u64) -> Vec<Machine> {
+    all_orders_of(&VARIANTS, seed)
+}
+
+/// The CPU with the kernels of [`all_variants`], looking for data races; slow.
+pub fn race_detecting_variants(seed: u64) -> Vec<Machine> {
+    race_detecting(&VARIANTS, seed)
 }

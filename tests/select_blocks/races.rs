@@ -4,7 +4,7 @@ use crate::{check, given_scores, inputs};
 use sala_kernels::Lse;
 use sala_kernels::reference::select_blocks::Config;
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::{race_detecting_host, race_detecting_hosts};
+use sala_testkit::devices::{race_detecting_host, race_detecting_levels};
 use sala_testkit::memory::Packing;
 use sala_testkit::operations::choose_blocks::ChooseProblem;
 use sala_testkit::operations::select_blocks::cases::small_config;
@@ -14,7 +14,7 @@ use sala_testkit::tolerance::Precision;
 
 #[test]
 fn no_selection_races() {
-    for machine in race_detecting_hosts(seed()) {
+    for machine in race_detecting_levels(seed()) {
         check(
             &inputs(Precision::Bf16, small_config(4, 1, 64), &[9], &[1000]),
             &machine,

@@ -4,7 +4,7 @@ use crate::steps::compare_entries;
 use crate::{PRECISIONS, diverging_problem, gaping_problem, long_problem, scattered_problem};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
-use sala_testkit::devices::{all_levels, all_levels_and_orders};
+use sala_testkit::devices::{all_variants, all_variants_and_orders};
 use sala_testkit::memory::POISON;
 use sala_testkit::numbers::LENGTHS;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, GROUPS, Inputs, ListCase, attention_cases};
@@ -16,13 +16,13 @@ use sala_testkit::values::Values;
 
 #[test]
 fn generated_calls_agree() {
-    let machines = all_levels_and_orders(seed());
+    let machines = all_variants_and_orders(seed());
     check(60, attention_cases(192), |case| compare_on(&machines, &case.problem()));
 }
 
 #[test]
 fn every_group_type_and_dim_agrees() {
-    let machines = all_levels();
+    let machines = all_variants();
     for (index, group) in GROUPS.into_iter().chain([5, 9, 17, 48, 64]).enumerate() {
         for (variant, precision) in PRECISIONS.into_iter().enumerate() {
             let case = AttentionCase {
@@ -41,7 +41,7 @@ fn every_group_type_and_dim_agrees() {
 
 #[test]
 fn every_edge_agrees() {
-    let machines = all_levels();
+    let machines = all_variants();
     for (index, length) in LENGTHS.into_iter().enumerate() {
         let other = LENGTHS[(index * 7 + 3) % LENGTHS.len()];
         let case = AttentionCase {
@@ -68,7 +68,7 @@ fn every_edge_agrees() {
 fn more_queries_than_keys_see_nothing_at_first() {
     let problem = AttentionCase::plain(vec![(20, 9), (5, 0), (3, 40)], seed()).problem();
     let reference = problem.reference();
-    for machine in all_levels() {
+    for machine in all_variants() {
         let run = compare_with(&problem, &reference, &machine);
         for token in (0..11).chain(20..25) {
             let row = run.part(problem.total_q(), token..token + 1);
@@ -87,7 +87,7 @@ fn more_queries_than_keys_see_nothing_at_first() {
 
 #[test]
 fn empty_lists_see_nothing() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for list_len in [0, 4] {
             let case = AttentionCase {
                 list_len,
@@ -126,13 +126,13 @@ fn the_threshold_decides_by_sequence() {
         ..by_keys.clone()
     };
     for problem in [by_keys, by_switch] {
-        compare_on(&all_levels(), &problem);
+        compare_on(&all_variants(), &problem);
     }
 }
 
 #[test]
 fn zero_and_negative_scales_are_factors_like_others() {
-    let machines = all_levels();
+    let machines = all_variants();
     for (scale, inputs) in [
         (0.0, Inputs::Normal),
         (-0.2, Inputs::Normal),
@@ -180,7 +180,7 @@ fn factors_of_nan_stay_in_their_tokens() {
             }
         }
     };
-    for machine in all_levels() {
+    for machine in all_variants() {
         check(&machine.name, &run(&clean, &machine), &run(&sick, &machine));
         let [clean, sick] = [&clean, &sick].map(|problem| run(&problem.decode(), &machine));
         check(&format!("{}, a step", machine.name), &clean, &sick);
@@ -218,7 +218,7 @@ fn small_weights_add_up() {
     });
     problem.v = values(keys, &|token| if token == 0 { 0.0 } else { 1.0 });
     let reference = problem.reference();
-    for machine in all_levels() {
+    for machine in all_variants() {
         compare_entries(&problem, &reference, &machine);
     }
 }
@@ -239,7 +239,7 @@ fn negative_switch_lengths_are_lengths_of_zero() {
         problem.batch.switch_len = Some(vec![-5, i32::MIN]);
         assert_eq!(problem.batch.dense(), [dense_len > 0; 2]);
         let reference = problem.reference();
-        for machine in all_levels() {
+        for machine in all_variants() {
             compare_entries(&problem, &reference, &machine);
         }
     }
@@ -258,7 +258,7 @@ fn bounds_that_do_not_begin_at_zero_are_refused() {
         } = &mut problem.batch;
         let bounds = if is_query { cu_seqlens_q } else { cu_seqlens_k };
         bounds[0] = 3;
-        for machine in all_levels_and_orders(seed()) {
+        for machine in all_variants_and_orders(seed()) {
             let [refused, whole] = [&problem, &clean].map(|problem| run(problem, &machine));
             assert_eq!(refused.status, Status::from([0, 0, 1, 0]), "{}", machine.name);
             let rows = refused.part(29, 0..20);
@@ -274,7 +274,7 @@ fn bounds_that_do_not_begin_at_zero_are_refused() {
 
 #[test]
 fn gates_of_any_size_stay_finite() {
-    let machines = all_levels();
+    let machines = all_variants();
     for precision in PRECISIONS {
         let case = AttentionCase {
             precision,
@@ -294,7 +294,7 @@ fn gates_of_any_size_stay_finite() {
 fn long_sequences_are_walked_window_by_window() {
     let problem = long_problem();
     let reference = problem.reference();
-    for machine in all_levels() {
+    for machine in all_variants() {
         compare_entries(&problem, &reference, &machine);
     }
 }
@@ -304,7 +304,7 @@ fn long_sequences_are_walked_window_by_window() {
 fn unions_of_any_length_are_walked() {
     let problem = scattered_problem();
     let reference = problem.reference();
-    for machine in all_levels() {
+    for machine in all_variants() {
         compare_with(&problem, &reference, &machine);
     }
 }
@@ -315,7 +315,7 @@ fn warps_far_apart_agree() {
     for dim in [64, 128] {
         let problem = diverging_problem(dim);
         let reference = problem.reference();
-        for machine in all_levels_and_orders(seed()) {
+        for machine in all_variants_and_orders(seed()) {
             compare_with(&problem, &reference, &machine);
         }
     }
@@ -324,6 +324,6 @@ fn warps_far_apart_agree() {
 #[test]
 fn lists_with_wide_gaps_agree() {
     for dim in [64, 128] {
-        compare_on(&all_levels(), &gaping_problem(dim));
+        compare_on(&all_variants(), &gaping_problem(dim));
     }
 }

@@ -4,7 +4,7 @@ use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
-use sala_testkit::devices::{Machine, all_levels, all_levels_and_orders, ampere_host, host_with};
+use sala_testkit::devices::{Machine, all_variants, all_variants_and_orders, ampere_host, host_with};
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -14,7 +14,7 @@ use sala_testkit::tolerance::Precision;
 
 #[test]
 fn lists_are_sets() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for group in [4, 16] {
             let case = AttentionCase {
                 group,
@@ -63,7 +63,7 @@ fn shuffled(problem: &AttentionProblem) -> (AttentionProblem, u32) {
 
 #[test]
 fn dense_is_every_block_listed() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for (group, block_size) in [(3, 64), (16, 32), (32, 128)] {
             let case = AttentionCase {
                 group,
@@ -116,7 +116,7 @@ fn compare_with_every_block(
 
 #[test]
 fn any_chunking_gives_the_same_bits() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for (group, dim, block_size, precision) in [
             (16, 128, 64, Precision::Bf16),
             (2, 64, 32, Precision::F16),
@@ -157,7 +157,7 @@ fn any_chunking_gives_the_same_bits() {
 
 #[test]
 fn a_sequence_has_the_same_bits_in_any_batch_and_store() {
-    let machines = all_levels();
+    let machines = all_variants();
     check(12, attention_cases(192), |case| {
         assert_same_in_any_batch_and_store(&machines, &case, AttentionProblem::clone);
     });
@@ -171,7 +171,7 @@ fn hints_change_nothing() {
         ..without.clone()
     };
     assert_eq!(with.batch.max_seqlens, [Some(33), Some(150)]);
-    for machine in all_levels() {
+    for machine in all_variants() {
         let (without, with) = (run(&without, &machine), run(&with, &machine));
         assert_eq!(with.status, Status::default(), "{}", machine.name);
         assert_same_bits(&without, &with, &machine.name);
@@ -181,7 +181,7 @@ fn hints_change_nothing() {
 /// NaN in other sequences, past the end of caches, and in blocks that nobody chose stays where it is.
 #[test]
 fn nan_does_not_leak() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for group in [1, 8, 16, 64] {
             let case = AttentionCase {
                 group,
@@ -246,7 +246,7 @@ fn nan_beside_a_small_block_does_not_leak() {
             }
         }
         let steps = [clean.decode(), poisoned.decode()];
-        for machine in all_levels_and_orders(seed()) {
+        for machine in all_variants_and_orders(seed()) {
             let what = format!("{}: {precision:?}", machine.name);
             for [clean, poisoned] in [[&clean, &poisoned], [&steps[0], &steps[1]]] {
                 let whole = run(clean, &machine);
@@ -266,7 +266,7 @@ fn the_same_call_twice_gives_the_same_bits() {
         ..AttentionCase::plain(vec![(60, 300), (1, 90)], seed())
     };
     let problem = case.problem();
-    let machines = all_levels_and_orders(seed());
+    let machines = all_variants_and_orders(seed());
     for machine in &machines {
         assert_same_bits(&run(&problem, machine), &run(&problem, machine), &machine.name);
     }
@@ -283,7 +283,7 @@ fn outputs_are_the_same_without_logarithms() {
         with_lse: false,
         ..problem.clone()
     };
-    for machine in all_levels_and_orders(seed()) {
+    for machine in all_variants_and_orders(seed()) {
         let (with, without) = (run(&problem, &machine), run(&without, &machine));
         assert_eq!(with.out.to_bits(), without.out.to_bits(), "{}", machine.name);
     }
@@ -303,7 +303,7 @@ fn switch_lengths_that_are_those_of_the_keys_change_nothing() {
         },
         ..by_keys.clone()
     };
-    for machine in all_levels() {
+    for machine in all_variants() {
         assert_same_bits(&run(&by_keys, &machine), &run(&by_lengths, &machine), &machine.name);
     }
 }
@@ -370,7 +370,7 @@ fn tiles_whose_warps_meet_no_step_together_agree() {
         let first = |token: i32| 70 * if descends { 15 - token } else { token };
         problem.first_key = Some((0..16).map(first).collect());
         let reference = problem.reference();
-        for machine in all_levels_and_orders(seed()) {
+        for machine in all_variants_and_orders(seed()) {
             compare_with(&problem, &reference, &machine);
         }
     }
@@ -380,7 +380,7 @@ fn tiles_whose_warps_meet_no_step_together_agree() {
 /// they are those of all keys.
 #[test]
 fn first_keys_are_each_tokens_own() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for (group, dim, storage) in [
             (1, 64, Storing::Packed),
             (3, 128, Storing::Paged(16)),
@@ -437,7 +437,7 @@ fn first_keys_are_each_tokens_own() {
 /// NaN before the first key that a token of a tile sees goes nowhere.
 #[test]
 fn what_lies_before_first_keys_is_not_read() {
-    for machine in all_levels() {
+    for machine in all_variants() {
         for (group, storage) in [
             (16, Storing::Packed),
             (2, Storing::Paged(16)),

@@ -1,7 +1,7 @@
 //! No order of threads and copies is a race.
 
 use crate::{diverging_problem, gaping_problem, long_problem, scattered_problem};
-use sala_testkit::devices::{detect_races, host_with, race_detecting_hosts};
+use sala_testkit::devices::{detect_races, host_with, race_detecting_variants};
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::problem::compare_on;
 use sala_testkit::property::{check, seed};
@@ -12,7 +12,7 @@ const GROUPS: [(usize, ListCase); 3] = [(16, ListCase::Selected), (3, ListCase::
 
 #[test]
 fn no_call_races() {
-    let machines = race_detecting_hosts(seed());
+    let machines = race_detecting_variants(seed());
     check(10, attention_cases(192), |case| compare_on(&machines, &case.problem()));
     for (group, lists) in GROUPS {
         let case = AttentionCase {
@@ -58,7 +58,7 @@ fn no_call_races() {
 
 #[test]
 fn no_step_races() {
-    let machines = race_detecting_hosts(seed());
+    let machines = race_detecting_variants(seed());
     check(10, attention_cases(192), |case| {
         compare_on(&machines, &case.clone().step().problem().decode());
     });

@@ -1,6 +1,6 @@
 //! Calls that other implementations have computed, on their own lists.
 
-use sala_testkit::devices::all_levels;
+use sala_testkit::devices::all_variants;
 use sala_testkit::operations::sparse_attention::Lists;
 use sala_testkit::problem::run;
 use sala_testkit::replay::{Call, Replay, Results};
@@ -29,7 +29,7 @@ fn recorded_calls_agree() {
             indices: indices.clone(),
             list_len,
         }));
-        for machine in all_levels() {
+        for machine in all_variants() {
             let run = run(&problem, &machine);
             let results = Results {
                 out: run.out.to_f64(),
