@@ -42,12 +42,9 @@ struct KeyRing {
     static constexpr int STEP = AttentionTile::STEP;
     static constexpr uint32_t HALF_BYTES = STEP * DIM * 2;
 
-    struct Barriers {
-        uint64_t begun[2][ATTENTION_WARPS];
-        uint64_t landed[2];
-        uint64_t read[2];
-    };
-    static_assert(sizeof(Barriers) == SALA_ATTENTION_BARRIER_BYTES, "the host gives that much for each stage");
+    // The barriers of a stage: `begun` of K and of V for each warp, from LANDED on two `landed`, from READ on two `read`.
+    static constexpr int LANDED = 2 * ATTENTION_WARPS, READ = LANDED + 2, BARRIERS = READ + 2;
+    static_assert(BARRIERS * sizeof(uint64_t) == SALA_ATTENTION_BARRIER_BYTES, "the host gives that much for each stage");
 
     uint32_t halves;  // shared address of the stages, behind which their barriers lie
     int stages;
@@ -56,14 +53,12 @@ struct KeyRing {
     DEVICE KeyRing(uint32_t halves, int stages)
         : halves(halves), stages(stages), inverse(static_cast<uint32_t>(ceil_div(1 << 16, stages))) {}
 
-    static DEVICE uint32_t bytes(int stages) { return static_cast<uint32_t>(stages) * (2 * HALF_BYTES + sizeof(Barriers)); }
+    static DEVICE uint32_t bytes(int stages) { return static_cast<uint32_t>(stages) * (2 * HALF_BYTES + SALA_ATTENTION_BARRIER_BYTES); }
     static DEVICE uint32_t stage_bytes(int stage) { return static_cast<uint32_t>(stage) * 2 * HALF_BYTES; }
     DEVICE SharedTile<DIM> tile(int stage, StageHalf half) const { return {halves + stage_bytes(stage) + half * HALF_BYTES}; }
-    DEVICE uint32_t begun(int stage, StageHalf half, int warp) const {
-        return barriers(stage) + static_cast<uint32_t>((ATTENTION_WARPS * half + warp) * 8);
-    }
-    DEVICE uint32_t landed(int stage, StageHalf half) const { return begun(stage, KEY, 2 * ATTENTION_WARPS + half); }
-    DEVICE uint32_t read(int stage, StageHalf half) const { return begun(stage, KEY, 2 * ATTENTION_WARPS + 2 + half); }
+    DEVICE uint32_t begun(int stage, StageHalf half, int warp) const { return barrier(stage, ATTENTION_WARPS * half + warp); }
+    DEVICE uint32_t landed(int stage, StageHalf half) const { return barrier(stage, LANDED + half); }
+    DEVICE uint32_t read(int stage, StageHalf half) const { return barrier(stage, READ + half); }
 
     // Of an entry below 4096, for which the product gives the round exactly.
     DEVICE RingPlace place(int entry) const {
@@ -73,17 +68,16 @@ struct KeyRing {
 
     // Called by all threads of the block; a barrier belongs after it.
     DEVICE void begin() const {
-        constexpr int BEGUN = 2 * ATTENTION_WARPS, BARRIERS = BEGUN + 4;
         for (int i = thread_index(); i < stages * BARRIERS; i += ATTENTION_WARPS * WARP_SIZE) {
             const int number = i % BARRIERS;
-            const int arrivals = number < BEGUN ? 1 : number < BEGUN + 2 ? WARP_SIZE : ATTENTION_WARPS;
-            init_mbarrier(begun(i / BARRIERS, KEY, number), arrivals);
+            const int arrivals = number < LANDED ? 1 : number < READ ? WARP_SIZE : ATTENTION_WARPS;
+            init_mbarrier(barrier(i / BARRIERS, number), arrivals);
         }
     }
 
   private:
-    DEVICE uint32_t barriers(int stage) const {
-        return halves + stage_bytes(stages) + static_cast<uint32_t>(stage) * static_cast<uint32_t>(sizeof(Barriers));
+    DEVICE uint32_t barrier(int stage, int number) const {
+        return halves + stage_bytes(stages) + static_cast<uint32_t>(stage * SALA_ATTENTION_BARRIER_BYTES + number * 8);
     }
 };
 
