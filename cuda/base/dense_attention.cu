@@ -46,7 +46,6 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int THREADS = DENSE_WARPS * WARP_SIZE;
-constexpr int STEP = AttentionTile::STEP;
 template <int DIM>
 using Plan = DensePlan<DIM, 1>;
 template <int DIM>

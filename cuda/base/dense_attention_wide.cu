@@ -48,7 +48,6 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int THREADS = DENSE_WARPS * WARP_SIZE;
-constexpr int STEP = AttentionTile::STEP;
 constexpr int TILES = 2;
 constexpr int WARP_ROWS = DenseRows<TILES>::WARP_ROWS;
 static_assert(DENSE_WARPS * WARP_ROWS == SALA_WIDE_DENSE_ROWS, "the host cuts such tiles");

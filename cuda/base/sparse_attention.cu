@@ -59,7 +59,6 @@ namespace sala {
 inline namespace SALA_VARIANT {
 
 constexpr int THREADS = ATTENTION_WARPS * WARP_SIZE;
-constexpr int STEP = AttentionTile::STEP;
 
 // Behind it lies the ring, and there at first the sets of which the list is made.
 struct AttentionPlan {
