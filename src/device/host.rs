@@ -4,9 +4,6 @@
 //! machine would not: bounds, alignment, divergence, races. It is for tests, for counting costs and for machines without a
 //! GPU; it is not fast.
 
-/// Hopper, which has kernels of its own.
-const HOPPER: (u32, u32) = (9, 0);
-
 /// The most shared memory of a block, by compute capability (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"). The
 /// least of them, which every base kernel has a variant for, also stands for GPUs that are not named here.
 const fn shared_memory((major, minor): (u32, u32)) -> u32 {
@@ -138,10 +135,13 @@ mod executor {
     use std::ffi::{CStr, CString, c_char};
 
     use super::super::Launch;
-    use super::{Copies, Counters, HOPPER, HostOptions, Schedule};
+    use super::{Copies, Counters, HostOptions, Schedule};
     use crate::shapes::{self, Machine};
     use crate::sys::executor as sys;
     use crate::{Error, Result};
+
+    /// The compute capability of Hopper, which has kernels of its own.
+    const HOPPER: (u32, u32) = (9, 0);
 
     /// Longest report of a failed launch, in bytes.
     const REPORT_BYTES: usize = 2048;
