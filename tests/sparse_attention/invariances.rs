@@ -4,7 +4,9 @@ use crate::{PRECISIONS, assert_same_in_any_batch_and_store};
 use sala_kernels::Status;
 use sala_testkit::batch::Batch;
 use sala_testkit::batch::Storing;
-use sala_testkit::devices::{Machine, all_variants, all_variants_and_orders, ampere_host, host_with};
+use sala_testkit::devices::{
+    Machine, all_variants, all_variants_and_orders, ampere_host, cuda, cuda_at_base, host_with,
+};
 use sala_testkit::numbers::Numbers;
 use sala_testkit::operations::sparse_attention::cases::{AttentionCase, ListCase, attention_cases};
 use sala_testkit::operations::sparse_attention::{AttentionProblem, Lists};
@@ -353,6 +355,24 @@ fn wide_tiles_have_the_bits_of_narrow_ones() {
                 );
             }
         }
+    }
+}
+
+/// On a GPU that has the shared memory, this takes wide tiles: one for each of its multiprocessors.
+#[test]
+fn many_short_prompts_agree_on_a_gpu() {
+    for machine in cuda().into_iter().chain(cuda_at_base()) {
+        let count = machine.device.multiprocessors() as usize;
+        let short = (0..count).map(|index| (1 + index % 3, 3 + 37 * index % 140));
+        let case = AttentionCase {
+            group: 12,
+            lists: ListCase::None,
+            storage: Storing::Paged(64),
+            lengths: [(50, 300)].into_iter().chain(short).collect(),
+            ..AttentionCase::plain(Vec::new(), seed())
+        };
+        let problem = case.problem();
+        compare_with(&problem, &problem.reference(), &machine);
     }
 }
 
