@@ -70,6 +70,9 @@ struct AttentionPlan {
 };
 static_assert(sizeof(AttentionPlan) == SALA_ATTENTION_LIST_BYTES && sizeof(AttentionPlan) % 128 == 0, "tiles are aligned");
 
+static_assert(sizeof(BlockSets) <= SALA_ATTENTION_MIN_STAGES * 2 * KeyRing<64>::HALF_BYTES, "the sets have room in the smallest ring");
+static_assert(AttentionPlan::LIST_BYTES / ListShape::ENTRY_BYTES + 2 * SALA_ATTENTION_MAX_STAGES < 4096, "KeyRing::place is exact");
+
 template <int DIM>
 using AttentionRing = RingList<DIM, AttentionPlan::LIST_BYTES>;
 

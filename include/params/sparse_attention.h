@@ -15,6 +15,7 @@ enum {
     SALA_ATTENTION_STEP = 64,            // keys that are taken in at a time
     SALA_ATTENTION_LIST_BYTES = 2048,    // of the list of steps in shared memory
     SALA_ATTENTION_BARRIER_BYTES = 160,  // beside each stage of keys and values
+    SALA_ATTENTION_MIN_STAGES = 3,       // of keys and values in shared memory
     SALA_ATTENTION_MAX_STAGES = 16,
     SALA_GROUP_ATTENTION_WARPS = 12,  // sm90a: two warpgroups that attend, one that copies
     SALA_GROUP_ATTENTION_RING_BYTES = 192 * 1024,

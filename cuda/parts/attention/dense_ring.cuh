@@ -70,6 +70,7 @@ struct alignas(512) DensePlan {
         return static_cast<uint32_t>(pages[turn % KNOWN]) < static_cast<uint32_t>(rows.pages);
     }
 };
+
 // The rows of a step that a thread copies a vector of: every AT_ONCE-th from its own on. Half of the warps copy keys, the others
 // values.
 template <int DIM>

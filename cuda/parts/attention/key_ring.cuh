@@ -141,6 +141,7 @@ struct RingList {
     OperandPlace<DIM, Operand::KN> first_values;
     int passed = 0;         // entries of earlier lists, without full turns of two rounds
     uint32_t parities = 0;  // a bit for each half: that of the phase of `begun` that the warp waits for next
+    static_assert(2 * SALA_ATTENTION_MAX_STAGES <= 32, "they fit");
 
     DEVICE RingList(const KeyRing<DIM>& ring, StepList<BYTES>& list)
         : ring(ring), list(list), first_keys(ring.tile(0, KEY)), first_values(ring.tile(0, VALUE)) {}

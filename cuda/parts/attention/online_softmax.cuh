@@ -112,10 +112,10 @@ DEVICE void add_sums(OnlineSoftmax& softmax, const Rescale& rescale, const float
 }
 
 // Applies the rescaling to O. The warp decides as one whether O changes, so that it stays together for the product that follows; a
-// factor of 1 changes nothing, nor does it matter that a lane asks for it without need.
+// factor of 1 changes nothing.
 template <int N>
-DEVICE void rescale_out(Accumulator<N>& out, const Rescale& rescale, bool asked = false) {
-    if (any(rescale.changes() || asked)) out.scale_rows(rescale.rows[0], rescale.rows[1]);
+DEVICE void rescale_out(Accumulator<N>& out, const Rescale& rescale) {
+    if (any(rescale.changes())) out.scale_rows(rescale.rows[0], rescale.rows[1]);
 }
 
 // Both.

@@ -7,16 +7,13 @@ use crate::operations::sparse_layer::Config;
 use crate::operations::{Sequences, SparseLayer, SwitchLen};
 use crate::shapes::Machine;
 use crate::sys::params::{
-    SALA_ATTENTION_BARRIER_BYTES, SALA_ATTENTION_LIST_BYTES, SALA_ATTENTION_MAX_STAGES, SALA_ATTENTION_STEP,
-    SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS, SALA_DENSE_SCRATCH_BYTES, SALA_DENSE_STAGES,
-    SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS, SALA_GROUP_DENSE_SHARED_BYTES,
-    SALA_WIDE_DENSE_ROWS, SALA_WIDE_DENSE_SCRATCH_BYTES, sala_rows, sala_sequences,
+    SALA_ATTENTION_BARRIER_BYTES, SALA_ATTENTION_LIST_BYTES, SALA_ATTENTION_MAX_STAGES, SALA_ATTENTION_MIN_STAGES,
+    SALA_ATTENTION_STEP, SALA_ATTENTION_WARP_ROWS, SALA_ATTENTION_WARPS, SALA_DENSE_ROWS, SALA_DENSE_SCRATCH_BYTES,
+    SALA_DENSE_STAGES, SALA_DENSE_WARPS, SALA_GROUP_ATTENTION_SHARED_BYTES, SALA_GROUP_ATTENTION_WARPS,
+    SALA_GROUP_DENSE_SHARED_BYTES, SALA_WIDE_DENSE_ROWS, SALA_WIDE_DENSE_SCRATCH_BYTES, sala_rows, sala_sequences,
     sala_sparse_attention_decode_params, sala_sparse_attention_group_params, sala_sparse_attention_params, sala_trees,
 };
 use crate::{DType, Error, Result, Stream, Tensor, TensorMut};
-
-/// The fewest stages of the ring of sparse prefill: at dim 64 as well, the sets of which its lists are made have room there.
-const MIN_STAGES: u32 = 3;
 
 /// The kernels of a layer, and how they cut their work.
 #[derive(Debug, Clone)]
@@ -120,7 +117,7 @@ impl Plan {
                     tile(SALA_DENSE_ROWS, false),
                 )?,
             },
-            listed: (MIN_STAGES..=SALA_ATTENTION_MAX_STAGES)
+            listed: (SALA_ATTENTION_MIN_STAGES..=SALA_ATTENTION_MAX_STAGES)
                 .rev()
                 .map(listed)
                 .collect::<Result<_>>()?,
